@@ -20,8 +20,8 @@ from resources import load
 def fill(database: Database, *, times: int = 1) -> int:
     """Copy all countries, and all cities `times` times with new keys; return their number."""
     resources = load()
-    countries = [dict(item.body) for item in data.countries()]
-    originals = [dict(item.body) for item in data.cities()]
+    countries = [dict(item.body) for item in data.read_countries()]
+    originals = [dict(item.body) for item in data.read_cities()]
     cities = [
         city | {"geonameid": city["geonameid"] + copy * 100_000_000}
         for copy in range(times)

@@ -19,7 +19,7 @@ from forebay.db.schema import metadata
 from forebay.resource import ResourceSpec
 from local.postgres.config import OWNER, SUPERUSER, Cluster
 from local.postgres.server import Servers
-from local.postgres.throwaway import open_folder, throwaway_cluster
+from local.postgres.throwaway import make_throwaway_cluster, open_folder
 from local.supervisor import Supervisor
 from migrations.chains import upgrade
 
@@ -92,8 +92,8 @@ def copy_rows(connection: Connection, rows: bytes, table: str = "orders") -> Non
 def running_server() -> Iterator[Cluster]:
     """A primary with durable storage, in a temporary folder, stopped at the end of the block."""
     with open_folder() as folder:
-        primary = throwaway_cluster(folder, "primary", durable=True)
-        unused = throwaway_cluster(folder, "replica", durable=True)
+        primary = make_throwaway_cluster(folder, "primary", durable=True)
+        unused = make_throwaway_cluster(folder, "replica", durable=True)
         with Supervisor(folder / "processes.json") as supervisor:
             Servers(supervisor, primary, unused).start_primary()
             yield primary

@@ -25,10 +25,10 @@ class Failure:
     times: int
 
 
-def note_failure(connection: Connection, key: str, error: str) -> None:
+def record_failure(connection: Connection, key: str, error: str) -> None:
     """Record that an object could not be applied, and why."""
     text = error[:_MAX_CHARACTERS].replace("\x00", "")
-    connection.execute(_NOTE, [key, text])
+    connection.execute(_RECORD, [key, text])
 
 
 def failures_of(connection: Connection, keys: Sequence[str]) -> dict[str, Failure]:
@@ -37,7 +37,7 @@ def failures_of(connection: Connection, keys: Sequence[str]) -> dict[str, Failur
     return {key: Failure(error, failed_at, times) for key, error, failed_at, times in rows}
 
 
-_NOTE = """
+_RECORD = """
     INSERT INTO forebay.failures AS f (object, error) VALUES (%s, %s)
     ON CONFLICT (object) DO UPDATE SET
       error = excluded.error, failed_at = clock_timestamp(), times = f.times + 1

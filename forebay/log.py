@@ -11,7 +11,7 @@ import orjson
 
 from forebay.errors import SettingsError
 from forebay.ids import milliseconds
-from forebay.metrics import Metric, describe, dimensions
+from forebay.metrics import Metric, build_dimensions, describe
 from forebay.settings import required
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -30,7 +30,7 @@ class Log:
             level: events below it are dropped, unless they contain metrics.
         """
         self._service = service
-        self._dimensions = dimensions(service, environment)
+        self._dimensions = build_dimensions(service, environment)
         self._dropped = frozenset(_LEVELS[: _LEVELS.index(level)])
 
     @classmethod

@@ -103,7 +103,7 @@ OBJECTS_DEAD: Final = Metric(
 METRICS: Final = tuple(value for value in globals().values() if isinstance(value, Metric))
 
 
-def dimensions(service: str, environment: str) -> Mapping[str, str]:
+def build_dimensions(service: str, environment: str) -> Mapping[str, str]:
     """Return the dimensions of every metric of a function in an environment."""
     return {"service": service, "environment": environment}
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from forebay.query.grammar import FORM_HEADERS, FORM_PAGES, LIST_HEADERS, list_parameters
-from forebay.resource.relations import Relation, relations
+from forebay.resource.relations import Relation, find_relations
 from forebay.resource.spec import ResourceSpec
 
 Action = Literal[
@@ -165,7 +165,7 @@ _COMMANDS = Route(
 
 def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
     """Every route, in a stable order."""
-    relations_by_path = relations(resources)
+    relations_by_path = find_relations(resources)
     resource_routes = (
         route
         for spec in resources.values()

@@ -12,13 +12,13 @@ import aws_cdk as cdk
 import resources
 from forebay.errors import ForebayError, SettingsError
 from forebay.routes import Route, routes
-from infra.bundling import PYTHON_VERSION, Packages, staged_asset
+from infra.bundling import PYTHON_VERSION, Packages, stage_asset
 from infra.bytecode import NoCompiler, find_compiler
-from infra.components.authorization import all_scopes
+from infra.components.authorization import list_scopes
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.front import CognitoSettings, IamSettings, OpenSettings
-from infra.settings import CONTEXT, Settings, given_context
+from infra.settings import CONTEXT, Settings, read_context
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack
 from infra.stacks.edge import EdgeStack
@@ -50,7 +50,7 @@ def build_app(
     app = app or cdk.App()
     served = routes(resources.load()) if served is None else served
     _check_routes(settings, served)
-    _check_scopes(settings, all_scopes(served))
+    _check_scopes(settings, list_scopes(served))
     _check_shared_cache(settings, served)
     data = DataStack(app, settings=settings)
     service = ServiceStack(
@@ -59,7 +59,7 @@ def build_app(
         data=data,
         database=_build_database(app, settings, data),
         routes=served,
-        packages=packages or partial(staged_asset, with_dependencies=not settings.emulated),
+        packages=packages or partial(stage_asset, with_dependencies=not settings.emulated),
         user_pool_arn=_build_user_pool(app, settings, served),
     )
     if packages is None and not settings.emulated:
@@ -80,7 +80,7 @@ def main() -> None:
             raise SettingsError(
                 "no environment is given; choose one, for example: cdk synth -c env=local"
             )
-        context = given_context(os.environ)
+        context = read_context(os.environ)
         for key in CONTEXT:
             if (value := app.node.try_get_context(key)) is not None:
                 context[key] = value
@@ -119,7 +119,7 @@ def _build_user_pool(
     if not isinstance(authorization, CognitoSettings):
         return None
     identity = IdentityStack(
-        app, settings=settings, cognito_settings=authorization, scopes=all_scopes(served_routes)
+        app, settings=settings, cognito_settings=authorization, scopes=list_scopes(served_routes)
     )
     return identity.user_pool_arn
 

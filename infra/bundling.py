@@ -29,7 +29,7 @@ from uv import find_uv_bin
 from forebay.errors import SettingsError
 from forebay.resource import package
 from infra.bytecode import RECIPE, Compiler, find_compiler
-from infra.compiling import compiled_resources
+from infra.compiling import compile_resources
 from infra.settings import PackageName
 
 #: Returns the folder of a function's package.
@@ -105,7 +105,7 @@ PACKAGES: Final[Mapping[PackageName, Package]] = {
 }
 
 
-def sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]:
+def list_sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]:
     """The function's source files by their names in the package, in a stable order.
 
     Raises:
@@ -134,14 +134,14 @@ def sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]:
     }
 
 
-def asset_hash(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> str:
+def compute_asset_hash(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> str:
     """A hash of all inputs of the package: it changes if, and only if, an input changes.
 
     Raises:
         SettingsError: the dependencies are included, and `uv` can't list them.
     """
     digest = hashlib.sha256()
-    for name, file in sources(function, root).items():
+    for name, file in list_sources(function, root).items():
         content = file.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
@@ -204,7 +204,7 @@ def build_asset(
         compiler.compile(target_dir)
 
 
-def staged_asset(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> Path:
+def stage_asset(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> Path:
     """Return the function's package as a folder named after its hash; build it if it is missing.
 
     The folders are in `.build/assets`; earlier ones of the same function and kind are removed.
@@ -214,7 +214,7 @@ def staged_asset(function: PackageName, *, with_dependencies: bool, root: Path =
             message gives the reason.
     """
     kind = f"{function}-{'bundled' if with_dependencies else 'sources'}"
-    content = asset_hash(function, with_dependencies=with_dependencies, root=root)
+    content = compute_asset_hash(function, with_dependencies=with_dependencies, root=root)
     folder = root / ".build" / "assets"
     staged = folder / f"{kind}-{content[:32]}"
     if staged.is_dir():
@@ -232,10 +232,10 @@ def staged_asset(function: PackageName, *, with_dependencies: bool, root: Path =
 
 def _iterate_contents(function: PackageName, root: Path) -> Iterator[tuple[str, bytes]]:
     """The package's files by their names: its sources, and the files built from them."""
-    for name, file in sources(function, root).items():
+    for name, file in list_sources(function, root).items():
         yield name, file.read_bytes()
     if PACKAGES[function].compiled:
-        yield COMPILED, compiled_resources(root)
+        yield COMPILED, compile_resources(root)
 
 
 def _find_npm_file(root: Path, name: str) -> Path:

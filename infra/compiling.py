@@ -18,7 +18,7 @@ _PROGRAM: Final = (
 )
 
 
-def compiled_resources(root: Path) -> bytes:
+def compile_resources(root: Path) -> bytes:
     """Compile the checkout's resources for `forebay.resource.compiled`.
 
     A new process does it: this one may have imported an earlier state of the declarations.

@@ -361,7 +361,7 @@ def _describe_problem(file: Path, location: tuple[int | str, ...], error: Mappin
             return f"{prefix}: {error['msg']}, not {error['input']!r}"
 
 
-def given_context(env: Mapping[str, str]) -> dict[str, str | None]:
+def read_context(env: Mapping[str, str]) -> dict[str, str | None]:
     """The context values in the environment variable; empty if it is not set.
 
     Raises:

@@ -53,21 +53,21 @@ def _reset(settings: LocalSettings, options: argparse.Namespace) -> int:
 
 
 def _run_psql(settings: LocalSettings, options: argparse.Namespace) -> int:
-    from local.postgres.binaries import program
+    from local.postgres.binaries import find_program
     from local.postgres.config import OWNER, READER, primary_of, replica_of
 
     cluster, user = primary_of(settings), OWNER
     if options.replica:
         cluster, user = replica_of(settings), READER
-    command = [program("psql"), cluster.address(user), *options.arguments]
+    command = [find_program("psql"), cluster.address(user), *options.arguments]
     return subprocess.call(  # noqa: S603
         command, env={**os.environ, "PGPASSWORD": cluster.password(user)}
     )
 
 
 def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
-    from local.credentials import ACCESS_KEY_ID, secret_key
-    from local.outputs import outputs_of, stack_name
+    from local.credentials import ACCESS_KEY_ID, read_secret_key
+    from local.outputs import read_outputs, stack_name
     from local.postgres.config import READER, SUPERUSER, primary_of, replica_of
     from local.settings import REGION
 
@@ -77,14 +77,14 @@ def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) ->
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": secret_key(settings),
+        "AWS_SECRET_ACCESS_KEY": read_secret_key(settings),
         "PRIMARY_URL": primary_of(settings).url(),
         "REPLICA_URL": replica_of(settings).url(READER),
         # Makes databases, which the owner of the tables may not.
         "ADMIN_URL": primary_of(settings).url(SUPERUSER, "postgres"),
     }
     try:
-        values["ARCHIVE_BUCKET"] = outputs_of(settings)[stack_name("data")]["ArchiveBucketName"]
+        values["ARCHIVE_BUCKET"] = read_outputs(settings)[stack_name("data")]["ArchiveBucketName"]
     except FileNotFoundError:
         sys.stderr.write(
             "no stack was deployed yet, so ARCHIVE_BUCKET is not set; run `make run` first\n"
@@ -94,9 +94,9 @@ def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) ->
 
 
 def _print_token(settings: LocalSettings, options: argparse.Namespace) -> int:
-    from local.tokens import access_token
+    from local.tokens import fetch_access_token
 
-    sys.stdout.write(f"{access_token(settings, options.client)}\n")
+    sys.stdout.write(f"{fetch_access_token(settings, options.client)}\n")
     return 0
 
 
@@ -112,14 +112,14 @@ def _run_cdk(settings: LocalSettings, options: argparse.Namespace) -> int:
 
     node.ensure(settings.root)
     command = [*node.cdk_command(settings.root), *options.arguments]
-    env = node.environment(os.environ)
+    env = node.build_environment(os.environ)
     return subprocess.call(command, cwd=settings.root, env=env)  # noqa: S603
 
 
 def _run_alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
-    from local.migrations import alembic
+    from local.migrations import run_alembic
 
-    return alembic(options.arguments, core=options.core)
+    return run_alembic(options.arguments, core=options.core)
 
 
 def _write_migration(settings: LocalSettings, options: argparse.Namespace) -> int:

@@ -139,7 +139,7 @@ def _run(command: Sequence[str], root: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(  # noqa: S603
         command,
         cwd=root,
-        env=node.environment(os.environ),
+        env=node.build_environment(os.environ),
         capture_output=True,
         text=True,
         check=False,

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from forebay.aws.archive import Archive
 from forebay.aws.queue import Queue
 from forebay.errors import TransientError
-from local.credentials import ACCESS_KEY_ID, secret_key
+from local.credentials import ACCESS_KEY_ID, read_secret_key
 from local.errors import ToolFailedError
 from local.settings import REGION, LocalSettings
 
@@ -45,7 +45,7 @@ class Emulated:
         self._session = boto3.Session(
             botocore_session=botocore.session.Session(session_vars=_NOTHING_OF_THE_USERS),
             aws_access_key_id=ACCESS_KEY_ID,
-            aws_secret_access_key=secret_key(settings),
+            aws_secret_access_key=read_secret_key(settings),
             region_name=REGION,
         )
 
@@ -78,8 +78,8 @@ class Emulated:
         """The secret of a program that fetches tokens."""
         with self.translated():
             pools = self._session.client("cognito-idp", endpoint_url=self._url, config=_CONFIG)
-            found = pools.describe_user_pool_client(UserPoolId=user_pool_id, ClientId=client_id)
-        secret: str = found["UserPoolClient"]["ClientSecret"]
+            answer = pools.describe_user_pool_client(UserPoolId=user_pool_id, ClientId=client_id)
+        secret: str = answer["UserPoolClient"]["ClientSecret"]
         return secret
 
     def update_code(self, function: str, package: bytes) -> None:

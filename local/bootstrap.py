@@ -25,12 +25,12 @@ OWN_UV = ROOT / ".build" / "uv"
 
 def main() -> None:
     """Make a .venv that holds exactly the packages of the lock file, and a stamp for `make`."""
-    python = new_enough_python()
+    python = find_python()
     environment = dict(os.environ, UV_PYTHON_DOWNLOADS="never", UV_PROJECT_ENVIRONMENT=str(VENV))
     # It may name another project's environment; uv would warn about it.
     environment.pop("VIRTUAL_ENV", None)
     print("installing the packages of uv.lock into .venv (again when uv.lock changes)", flush=True)  # noqa: T201
-    command = [uv(python), "sync", "--frozen", "--quiet", "--python", python]
+    command = [prepare_uv(python), "sync", "--frozen", "--quiet", "--python", python]
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:  # noqa: S603
         _fail("the packages of uv.lock could not be installed; the lines above contain the reason")
     _install_forebay()
@@ -49,7 +49,7 @@ def _install_forebay() -> None:
     script.chmod(0o755)
 
 
-def new_enough_python() -> str:
+def find_python() -> str:
     """Return this Python, or another on the PATH if this one is too old."""
     if sys.version_info >= MIN_PYTHON:
         return sys.executable
@@ -64,7 +64,7 @@ def new_enough_python() -> str:
     return ""
 
 
-def uv(python: str) -> str:
+def prepare_uv(python: str) -> str:
     """Return the machine's uv if it can read the lock file, else a private uv, from a wheel."""
     installed = shutil.which("uv")
     if installed and _read_version(installed) >= _parse_numbers(UV_VERSION):

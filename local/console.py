@@ -7,8 +7,8 @@ from rich.status import Status
 from rich.text import Text
 
 import resources
-from local.events import Begun, Done, Event, Remark, Stopped
-from local.hints import commands
+from local.events import Event, Remark, ServerStopped, StepBegun, StepDone
+from local.hints import build_commands
 from local.postgres.config import OWNER, READER
 from local.settings import DEFAULT_BASE_PORT
 from local.stack import LocalStack
@@ -30,12 +30,12 @@ class Display:
         """Show one event; may be called from any thread."""
         with self._lock:
             match event:
-                case Begun(step):
+                case StepBegun(step):
                     self._running.append(step)
-                case Done(step, seconds, note):
+                case StepDone(step, seconds, note):
                     self._running.remove(step)
                     self._print_line("green", "✓", f"{step:<18}{seconds:5.1f} s", note)
-                case Stopped(name, seconds, forced):
+                case ServerStopped(name, seconds, forced):
                     self._print_line("dim", "■", f"{name:<18}{seconds:5.1f} s", "killed" * forced)
                 case Remark(text):
                     self._print_line("cyan", "·", text)
@@ -60,7 +60,7 @@ class Display:
 def welcome(stack: LocalStack, seconds: float) -> str:
     """Return instructions for the started stack; every command in them works when pasted."""
     url = stack.base_url
-    hints = _CREDENTIALS if stack.wants_credentials else commands(resources.load(), url)
+    hints = _CREDENTIALS if stack.requires_credentials else build_commands(resources.load(), url)
     primary, replica = stack.primary.address(OWNER), stack.replica.address(READER)
     port = stack.settings.ports.base
     option = "" if port == DEFAULT_BASE_PORT else f" PORT={port}"

@@ -12,13 +12,13 @@ from local.settings import ACCOUNT, LocalSettings
 #: Emulators read an access key id of twelve digits as an account id.
 ACCESS_KEY_ID = ACCOUNT
 
-#: Carries `own_key` in requests that can't be signed, as `Authorization` is the client's.
+#: Carries the own key in requests that can't be signed, as `Authorization` is the client's.
 OWN_KEY_HEADER = "x-forebay-own-key"
 
 _VARIABLE = "AWS_SECRET_ACCESS_KEY"
 
 
-def secret_key(settings: LocalSettings) -> str:
+def read_secret_key(settings: LocalSettings) -> str:
     """Return the secret access key of the stack's emulator.
 
     Raises:
@@ -27,7 +27,7 @@ def secret_key(settings: LocalSettings) -> str:
     return derive(read_secret(settings.secret), "aws")
 
 
-def given_secret_key(env: Mapping[str, str] = os.environ) -> str:
+def get_secret_key(env: Mapping[str, str] = os.environ) -> str:
     """Return the secret access key that a server of the stack was started with.
 
     Raises:
@@ -41,6 +41,6 @@ def given_secret_key(env: Mapping[str, str] = os.environ) -> str:
     return key
 
 
-def own_key(key: str) -> str:
+def derive_own_key(key: str) -> str:
     """Derive the key that the stack's own servers send the emulator."""
     return hmac.new(key.encode(), b"own servers", hashlib.sha256).hexdigest()

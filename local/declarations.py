@@ -10,7 +10,7 @@ from forebay.resource import shape
 from forebay.resource.shape import Recorded
 from forebay.resource.spec import ResourceSpec
 from local.errors import DeclarationsError
-from local.migrations import alembic
+from local.migrations import run_alembic
 from local.settings import ROOT
 
 #: The number of bodies of each earlier version that an upcaster is tested with.
@@ -31,7 +31,7 @@ def read_shapes(root: Path = ROOT) -> dict[str, Recorded]:
 def check(root: Path = ROOT) -> int:
     """Run `make check`; return 1, with every problem on standard error, or 0."""
     specs, shapes = resources.load(), read_shapes(root)
-    problems = [*shape.problems(shapes, specs), *upcaster_problems(shapes, specs)]
+    problems = [*shape.find_problems(shapes, specs), *find_upcaster_problems(shapes, specs)]
     if not problems and _update_shapes(shapes, specs) != shapes:
         problems.append(f"{shape.FILE} is not up to date: run make migration, and commit the file")
     for problem in problems:
@@ -47,10 +47,10 @@ def write_migration(message: str, root: Path = ROOT) -> int:
         LocalStackError: there is no database to compare with.
     """
     specs, shapes = resources.load(), read_shapes(root)
-    problems = [*shape.problems(shapes, specs), *upcaster_problems(shapes, specs)]
+    problems = [*shape.find_problems(shapes, specs), *find_upcaster_problems(shapes, specs)]
     if problems:
         raise DeclarationsError("\n".join(problems))
-    code = alembic(["revision", "--autogenerate", "-m", message])
+    code = run_alembic(["revision", "--autogenerate", "-m", message])
     if code == 0:
         # Not earlier: the migration may drop what the record contains.
         (root / shape.FILE).write_bytes(shape.dump(_update_shapes(shapes, specs)))
@@ -65,7 +65,7 @@ def check_before_start(root: Path) -> None:
     """
     try:
         problems = list(
-            upcaster_problems(read_shapes(root), resources.load(), examples=_EXAMPLES_AT_START)
+            find_upcaster_problems(read_shapes(root), resources.load(), examples=_EXAMPLES_AT_START)
         )
     except DeclarationError as exc:
         raise DeclarationsError(str(exc)) from exc
@@ -73,7 +73,7 @@ def check_before_start(root: Path) -> None:
         raise DeclarationsError("\n".join(problems))
 
 
-def upcaster_problems(
+def find_upcaster_problems(
     recorded: Mapping[str, Recorded],
     declared: Mapping[str, ResourceSpec],
     *,
@@ -101,4 +101,4 @@ def _update_shapes(
 ) -> dict[str, Recorded]:
     from forebay.db.schema import index_names  # noqa: PLC0415 - SQLAlchemy
 
-    return shape.updated(shapes, specs, index_names(specs))
+    return shape.update_record(shapes, specs, index_names(specs))

@@ -19,7 +19,7 @@ from local import emulator, node
 from local.aws import Emulated
 from local.child import Spec
 from local.emulator import Folders
-from local.outputs import ENVIRONMENT, Outputs, kept_deployment, outputs_of, stack_name
+from local.outputs import ENVIRONMENT, Outputs, kept_deployment, read_outputs, stack_name
 from local.postgres.config import READER, Cluster
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
@@ -78,7 +78,7 @@ class Deployment:
     primary: Cluster
     replica: Cluster
 
-    def wants_credentials(self) -> bool:
+    def requires_credentials(self) -> bool:
         """Whether callers of the API have to show who they are, or a key.
 
         Raises:
@@ -88,14 +88,14 @@ class Deployment:
         api = Settings.load(ENVIRONMENT, self._build_context(), folder=folder).api
         return api.require_api_key or not isinstance(api.authorization, OpenSettings)
 
-    def kept(self) -> Deployed | None:
+    def find_kept(self) -> Deployed | None:
         """Return the last start's deployment, or None if a new deployment would differ."""
         try:
             is_current = (self._kept / "fingerprint").read_text() == self.fingerprint()
             is_complete = (self._kept / "seal").read_text() == _hash_files(self._kept / "state")
             if not (is_current and is_complete):
                 return None
-            return Deployed.from_outputs(outputs_of(self.settings))
+            return Deployed.from_outputs(read_outputs(self.settings))
         except (FileNotFoundError, ValueError, KeyError):
             # Left by an interrupted start, or damaged: deploy again.
             return None
@@ -128,7 +128,7 @@ class Deployment:
         self.seal(folder, fingerprint)
         shutil.rmtree(self._kept, ignore_errors=True)
         folder.rename(self._kept)
-        return Deployed.from_outputs(outputs_of(self.settings))
+        return Deployed.from_outputs(read_outputs(self.settings))
 
     def seal(self, folder: Path, fingerprint: str | None = None) -> None:
         """Record the sources of the state in the folder, and the digest of the intact state."""
@@ -158,7 +158,7 @@ class Deployment:
         command += ["--method", "direct", "--require-approval", "never"]
         command += ["--progress", "events", "--output", str(folder / "assembly")]
         command += ["--outputs-file", str(folder / "outputs.json")]
-        env = node.environment(emulator.client_environment(settings))
+        env = node.build_environment(emulator.build_client_environment(settings))
         supervisor.run(
             Spec(
                 name="cdk deploy",

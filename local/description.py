@@ -12,7 +12,7 @@ from forebay.openapi import describe
 _FILE: Final = "docs/openapi.json"
 
 
-def written() -> bytes:
+def render_file() -> bytes:
     """Return the file's content; the one-machine stack requires no API key."""
     document = describe(resources.load(), require_api_key=False)
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -20,7 +20,7 @@ def written() -> bytes:
 
 def write(root: Path) -> int:
     """Run `make openapi`: write the file of a checkout, and name it on standard error; return 0."""
-    (root / _FILE).write_bytes(written())
+    (root / _FILE).write_bytes(render_file())
     sys.stderr.write(f"wrote {_FILE}\n")
     return 0
 
@@ -28,7 +28,7 @@ def write(root: Path) -> int:
 def check(root: Path) -> int:
     """Return 1, with a message on standard error, if a checkout's file is out of date, or 0."""
     file = root / _FILE
-    if file.is_file() and file.read_bytes() == written():
+    if file.is_file() and file.read_bytes() == render_file():
         return 0
     sys.stderr.write(f"{_FILE} is not up to date: run make openapi, and commit it\n")
     return 1

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local import node
 from local.child import Child, Spec
-from local.credentials import ACCESS_KEY_ID, OWN_KEY_HEADER, own_key, secret_key
+from local.credentials import ACCESS_KEY_ID, OWN_KEY_HEADER, derive_own_key, read_secret_key
 from local.settings import ACCOUNT, REGION, LocalSettings
 from local.supervisor import Supervisor
 
@@ -62,7 +62,7 @@ def start(
             rank=rank,
             # The CDK's own functions need Node.js.
             env={
-                **node.environment(client_environment(settings)),
+                **node.build_environment(build_client_environment(settings)),
                 **_build_variables(settings, folders),
             },
             cwd=folders.temporary,
@@ -73,7 +73,7 @@ def start(
     return child
 
 
-def client_environment(settings: LocalSettings) -> dict[str, str]:
+def build_client_environment(settings: LocalSettings) -> dict[str, str]:
     """Return the process's environment, with every AWS variable pointing at the emulator.
 
     Raises:
@@ -91,7 +91,7 @@ def client_environment(settings: LocalSettings) -> dict[str, str]:
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": secret_key(settings),
+        "AWS_SECRET_ACCESS_KEY": read_secret_key(settings),
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -121,7 +121,7 @@ def _build_variables(settings: LocalSettings, folders: Folders) -> Mapping[str, 
 
 def _is_ready(settings: LocalSettings) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", settings.ports.emulator, timeout=2)
-    headers = {OWN_KEY_HEADER: own_key(secret_key(settings))}
+    headers = {OWN_KEY_HEADER: derive_own_key(read_secret_key(settings))}
     try:
         connection.request("GET", "/_ministack/ready", headers=headers)
         return connection.getresponse().status == http.client.OK

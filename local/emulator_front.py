@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from local.credentials import OWN_KEY_HEADER, given_secret_key, own_key
+from local.credentials import OWN_KEY_HEADER, derive_own_key, get_secret_key
 from local.errors import CredentialsMissingError
 from local.origins import Policy
 from local.signatures import Request, SignatureError, check, needs_body, parse
@@ -47,7 +47,7 @@ class Front:
         """Pass requests signed with the secret access key to `app`."""
         self._app = app
         self._key = key
-        self._own_key = own_key(key).encode()
+        self._own_key = derive_own_key(key).encode()
         self._clock = clock
         self._policy = Policy()
 
@@ -73,7 +73,7 @@ class Front:
     def _check_caller(self, protocol: str, request: Request) -> None:
         if protocol != "http":
             raise SignatureError("only HTTP requests are supported")
-        refusal = self._policy.refusal(
+        refusal = self._policy.find_refusal(
             hosts=[value for name, value in request.headers if name == "host"],
             origins=[value for name, value in request.headers if name == "origin"],
             sites=[value for name, value in request.headers if name == "sec-fetch-site"],
@@ -95,7 +95,7 @@ class Front:
 def main() -> int:
     """Run the emulator until it is stopped; return the exit code."""
     try:
-        key = given_secret_key()
+        key = get_secret_key()
     except CredentialsMissingError as exc:
         sys.stderr.write(f"emulator: {exc}\n")
         return 2

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StepBegun:
     """A step has begun."""
 
     step: str
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class StepDone:
     """A step is done."""
 
     step: str
@@ -24,7 +24,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class ServerStopped:
     """A server has ended on request."""
 
     name: str
@@ -40,7 +40,7 @@ class Remark:
     text: str
 
 
-Event = Begun | Done | Stopped | Remark
+Event = StepBegun | StepDone | ServerStopped | Remark
 #: Receives every event; called from several threads.
 Listener = Callable[[Event], None]
 
@@ -64,10 +64,10 @@ class Notes:
 
 
 @contextmanager
-def step(name: str, listener: Listener) -> Iterator[Notes]:
+def report_step(name: str, listener: Listener) -> Iterator[Notes]:
     """Report the beginning and the successful end of the block to the listener."""
     start = time.monotonic()
     notes = Notes()
-    listener(Begun(name))
+    listener(StepBegun(name))
     yield notes
-    listener(Done(name, time.monotonic() - start, str(notes)))
+    listener(StepDone(name, time.monotonic() - start, str(notes)))

@@ -9,11 +9,11 @@ import orjson
 
 from forebay.openapi.examples import item_of
 from forebay.openapi.schemas import request_properties
-from forebay.resource.reading import BodyInvalidError
+from forebay.resource.body import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 
 
-def commands(resources: Mapping[str, ResourceSpec], url: str) -> str:
+def build_commands(resources: Mapping[str, ResourceSpec], url: str) -> str:
     """Lines for a shell, each of which works when it is pasted after those before.
 
     The write is a create: pasted a second time, or where the item is there, it changes nothing.
@@ -50,7 +50,7 @@ def _is_taken(spec: ResourceSpec, key: str, item: Mapping[str, Any]) -> bool:
     """Whether the API takes it: a pattern, or a function of the declaration, may refuse it."""
     try:
         spec.body.read_key(key)
-        spec.body.read(orjson.dumps(item))
+        spec.body.validate(orjson.dumps(item))
     except (BodyInvalidError, ValueError):
         return False
     return True

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from local.postgres.throwaway import throwaway_servers
+from local.postgres.throwaway import make_throwaway_servers
 from local.settings import ROOT
 from migrations.chains import CHAINS, CORE, RESOURCES
 
 
-def alembic(arguments: Sequence[str], *, core: bool = False) -> int:
+def run_alembic(arguments: Sequence[str], *, core: bool = False) -> int:
     """Run an alembic command against a migrated throw-away database; return its exit code.
 
     `check` and `revision --autogenerate` compare the declarations with the database.
@@ -23,7 +23,7 @@ def alembic(arguments: Sequence[str], *, core: bool = False) -> int:
         LocalStackError: the throw-away database can't be started.
     """
     upgrades = [(chain, ["upgrade", "head"]) for chain in CHAINS]
-    with throwaway_servers() as servers:
+    with make_throwaway_servers() as servers:
         servers.start_primary()
         env = {**os.environ, "FOREBAY_DATABASE_URL": servers.primary.url()}
         for chain, command in (*upgrades, (CORE if core else RESOURCES, arguments)):

@@ -17,7 +17,7 @@ from local.deployment import Deployed
 _STATEMENT_TIMEOUT_MS = 60_000
 
 
-def requeue(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
+def enqueue_missed(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
     """Enqueue an event for every object that the ledger lacks or that is not completely applied.
 
     The import queue gets an event for every file without a report.

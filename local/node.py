@@ -14,7 +14,7 @@ from local.supervisor import Supervisor
 _CDK = Path("node_modules") / "aws-cdk"
 
 
-def folder() -> Path:
+def find_folder() -> Path:
     """Return the folder of the wheel's `node` (its `npm` is not usable, see `npm_command`).
 
     Raises:
@@ -26,18 +26,18 @@ def folder() -> Path:
     return Path(spec.origin).parent / "bin"
 
 
-def environment(env: Mapping[str, str]) -> dict[str, str]:
+def build_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Put the pinned Node.js and the running Python first on the PATH.
 
     The CDK CLI runs the app with the `python` from the PATH, and jsii runs its `node`.
     """
-    folders = [str(folder()), str(Path(sys.executable).parent)]
+    folders = [str(find_folder()), str(Path(sys.executable).parent)]
     return {**env, "PATH": os.pathsep.join([*folders, env.get("PATH", os.defpath)])}
 
 
 def cdk_command(root: Path) -> list[str]:
     """Return the command that starts the CDK CLI."""
-    return [str(folder() / "node"), str(root / _CDK / "bin" / "cdk")]
+    return [str(find_folder() / "node"), str(root / _CDK / "bin" / "cdk")]
 
 
 def needs_install(root: Path) -> bool:
@@ -77,7 +77,7 @@ def install(supervisor: Supervisor, root: Path, logs: Path) -> None:
             command=[*npm_command(), "ci", "--no-progress"],
             log=logs / "npm.log",
             rank=0,
-            env=environment(os.environ),
+            env=build_environment(os.environ),
             cwd=root,
         )
     )
@@ -85,5 +85,5 @@ def install(supervisor: Supervisor, root: Path, logs: Path) -> None:
 
 def npm_command() -> list[str]:
     """Return the command that starts npm; the wheel's `bin/npm` does not find its library."""
-    npm = folder().parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    return [str(folder() / "node"), str(npm)]
+    npm = find_folder().parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [str(find_folder() / "node"), str(npm)]

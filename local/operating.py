@@ -6,8 +6,8 @@ one-machine stack.
 
 import json
 
-from local.credentials import ACCESS_KEY_ID, secret_key
-from local.outputs import outputs_of
+from local.credentials import ACCESS_KEY_ID, read_secret_key
+from local.outputs import read_outputs
 from local.postgres.config import READER, primary_of, replica_of
 from local.settings import REGION, LocalSettings
 
@@ -19,7 +19,7 @@ def write_addresses(settings: LocalSettings) -> None:
         OSError: the state's folder can't be written to.
     """
     outputs: dict[str, str] = {}
-    for stack in outputs_of(settings).values():
+    for stack in read_outputs(settings).values():
         outputs |= stack
     outputs["DatabaseUrl"] = primary_of(settings).url()
     outputs["ReplicaUrl"] = replica_of(settings).url(READER)
@@ -29,7 +29,7 @@ def write_addresses(settings: LocalSettings) -> None:
             "endpoint_url": settings.emulator_url,
             "region_name": REGION,
             "aws_access_key_id": ACCESS_KEY_ID,
-            "aws_secret_access_key": secret_key(settings),
+            "aws_secret_access_key": read_secret_key(settings),
         },
         "firehose_url": settings.firehose_url,
     }

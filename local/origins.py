@@ -30,7 +30,7 @@ class Policy:
     #: machine, and never pages of the internet, which must not reach a developer's machine.
     declared_origin: str | None = None
 
-    def refusal(
+    def find_refusal(
         self, *, hosts: Sequence[str], origins: Sequence[str], sites: Sequence[str]
     ) -> str | None:
         """Return the reason to refuse a request as a sentence, or None if it is allowed.

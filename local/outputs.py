@@ -21,7 +21,7 @@ def kept_deployment(settings: LocalSettings) -> Path:
     return settings.emulator / "deployed"
 
 
-def outputs_of(settings: LocalSettings) -> Outputs:
+def read_outputs(settings: LocalSettings) -> Outputs:
     """The outputs of every stack that the last start deployed, by stack and name.
 
     Raises:

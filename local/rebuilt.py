@@ -79,7 +79,7 @@ class _Tool:
         self._supervisor = supervisor
         self._settings = settings
         self._env = {
-            **emulator.client_environment(settings),
+            **emulator.build_client_environment(settings),
             "FOREBAY_DATABASE_URL": database_url,
             "FOREBAY_ARCHIVE_BUCKET": deployed.archive_bucket,
         }

@@ -14,7 +14,7 @@ import psycopg
 from watchfiles import PythonFilter, watch
 
 from forebay.errors import SettingsError
-from infra.bundling import PACKAGES, sources, zip_asset
+from infra.bundling import PACKAGES, list_sources, zip_asset
 from infra.settings import FunctionName
 from local import servers
 from local.aws import Emulated
@@ -106,7 +106,7 @@ class Reloader:
         files = {
             name: path
             for function in PACKAGES
-            for name, path in sources(function, self._settings.root).items()
+            for name, path in list_sources(function, self._settings.root).items()
             if name.endswith(".py")
         }
         for name, path in files.items():
@@ -120,7 +120,9 @@ class Reloader:
 
 
 @contextmanager
-def reloading(reloader: Reloader, root: Path, is_current: Callable[[], bool]) -> Iterator[None]:
+def reload_in_background(
+    reloader: Reloader, root: Path, is_current: Callable[[], bool]
+) -> Iterator[None]:
     """Reload changed sources of the checkout in the background while the block runs."""
     stop = threading.Event()
     thread = threading.Thread(target=_watch, args=(reloader, root, is_current, stop), daemon=True)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from local.settings import LocalSettings
-from local.state import LOCK_NAME, locked
+from local.state import LOCK_NAME, lock_state
 from local.supervisor import stop_leftovers
 
 
@@ -26,7 +26,7 @@ def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
     if not any(path.exists() for path in _list_files(settings)):
         sys.stdout.write(f"no state exists at {settings.state}\n")
         return 0
-    with locked(settings.state):
+    with lock_state(settings.state):
         stop_leftovers(settings.processes)
         if not assume_yes and not _ask_user(settings):
             sys.stdout.write("nothing was deleted\n")

@@ -9,7 +9,7 @@ from types import FrameType
 
 from local.console import Display, welcome
 from local.errors import LocalStackError
-from local.reload import Reloader, reloading
+from local.reload import Reloader, reload_in_background
 from local.settings import LocalSettings
 from local.stack import LocalStack
 
@@ -43,7 +43,7 @@ def run(
             sys.stdout.write(welcome(stack, time.monotonic() - start))
             sys.stdout.flush()
             reloader = Reloader(settings, stack.deployed, display)
-            with reloading(reloader, settings.root, stack.is_current):
+            with reload_in_background(reloader, settings.root, stack.is_current):
                 _wait(stack)
     except StopRequested:
         return 0
@@ -62,14 +62,14 @@ def _wait(stack: LocalStack) -> None:
 
 def _obey_signals(stack: LocalStack) -> None:
     """Stop the stack at the first signal; later signals, or those during a stop, hurry it."""
-    asked = False
+    was_signalled = False
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked or stack.is_stopping():
+        nonlocal was_signalled
+        if was_signalled or stack.is_stopping():
             stack.hurry()
             return
-        asked = True
+        was_signalled = True
         raise StopRequested
 
     for number in _SIGNALS:

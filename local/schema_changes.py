@@ -58,7 +58,7 @@ class SchemaChanges:
         """The newest waiting revision; accepting it accepts all of them."""
         return self.waiting[-1].revision
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """List the waiting migrations, their statements that may hurt, and the affected rows.
 
         Raises:
@@ -95,7 +95,7 @@ def take_over(url: str, run: Callable[[Sequence[str]], None], *, port: int) -> s
     if not changes.waiting:
         return None
     return (
-        f"{_explain(changes)}; read them, then run: {_make('migrate', port)}\n{changes.described()}"
+        f"{_explain(changes)}; read them, then run: {_make('migrate', port)}\n{changes.describe()}"
     )
 
 
@@ -117,7 +117,7 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> str | No
     changes = SchemaChanges.of(url)
     if changes.waiting and changes.last != accepted:
         raise MigrationsWaitError(
-            f"not started: {_explain(changes)}.\n{changes.described()}\n"
+            f"not started: {_explain(changes)}.\n{changes.describe()}\n"
             "Delete the migration, or start with: "
             f"{_make('run', port)} ACCEPT={changes.last}"
         )
@@ -147,7 +147,7 @@ def migrate_running(
             sys.stdout.write(f"{_ELSEWHERE}\n")
             return 1
         if changes.waiting and changes.last != accepted:
-            sys.stdout.write(f"{_explain(changes)}:\n{changes.described()}\nRun them? [y/N] ")
+            sys.stdout.write(f"{_explain(changes)}:\n{changes.describe()}\nRun them? [y/N] ")
             sys.stdout.flush()
             if answer().strip().lower() not in {"y", "yes"}:
                 sys.stdout.write("nothing was changed\n")

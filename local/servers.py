@@ -9,7 +9,7 @@ import resources
 from forebay.routes import API_PREFIX, routes
 from local.child import Child, Spec
 from local.deployment import Deployed
-from local.emulator import client_environment
+from local.emulator import build_client_environment
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
@@ -80,7 +80,7 @@ def start_gateway(
     return child
 
 
-def first_answers(settings: LocalSettings, *, wants_credentials: bool = False) -> list[str]:
+def start_functions(settings: LocalSettings, *, requires_credentials: bool = False) -> list[str]:
     """Start the read and the write function with one request each; return the problems.
 
     So clients don't wait for the functions' start, or exceed a time limit during a slow first
@@ -88,12 +88,12 @@ def first_answers(settings: LocalSettings, *, wants_credentials: bool = False) -
     declared resource without its table is reported, but does not prevent the start. An API that
     requires credentials gets no request: it would refuse it before the functions.
     """
-    if wants_credentials:
+    if requires_credentials:
         return []
     path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
     if path is None:
         return ["no resource is declared in resources/"]
-    send = partial(_ask, settings.ports.gateway)
+    send = partial(_send_and_check, settings.ports.gateway)
     with ThreadPoolExecutor() as pool:
         read_answer = pool.submit(
             send, "GET", f"{API_PREFIX}{path}?limit=1", expected=http.client.OK
@@ -104,8 +104,10 @@ def first_answers(settings: LocalSettings, *, wants_credentials: bool = False) -
         return [problem for problem in (read_answer.result(), write_answer.result()) if problem]
 
 
-def _ask(port: int, method: str, path: str, *, expected: int, body: str | None = None) -> str:
-    """Return a description of an unexpected answer, or an empty text."""
+def _send_and_check(
+    port: int, method: str, path: str, *, expected: int, body: str | None = None
+) -> str:
+    """Send a request; return a description of an unexpected answer, or an empty text."""
     status, answer = _send(port, method, path, body)
     return "" if status == expected else f"{method} {path} is answered {status}: {answer[:300]}"
 
@@ -122,7 +124,7 @@ def flush_cache(settings: LocalSettings) -> None:
 
 def _build_environment(settings: LocalSettings) -> dict[str, str]:
     return {
-        **client_environment(settings),
+        **build_client_environment(settings),
         "PYTHONPATH": str(settings.root),
         "PYTHONUNBUFFERED": "1",
     }

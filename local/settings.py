@@ -56,7 +56,7 @@ class Ports:
         """The Postgres replica."""
         return self.base + 4
 
-    def named(self) -> Mapping[str, int]:
+    def list_by_name(self) -> Mapping[str, int]:
         """Return every port by its server's name."""
         return {
             "gateway": self.gateway,

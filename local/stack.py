@@ -18,13 +18,13 @@ from local.aws import Emulated
 from local.child import Child
 from local.deployment import Deployed, Deployment
 from local.errors import ToolFailedError
-from local.events import Listener, Remark, Stopped, ignore, step
+from local.events import Listener, Remark, ServerStopped, ignore, report_step
 from local.operating import write_addresses
 from local.ports import check_free
 from local.postgres.config import primary_of, replica_of
 from local.postgres.server import Servers
 from local.settings import MIN_FREE_BYTES, MIN_FREE_BYTES_RUNNING, LocalSettings
-from local.state import check_free_space, keep_private, locked
+from local.state import check_free_space, keep_private, lock_state
 from local.supervisor import Supervisor, stop_leftovers
 
 
@@ -73,7 +73,7 @@ class LocalStack:
             LocalStackError: a part can't be started, with the reason. All processes are stopped.
         """
         with ExitStack() as resources:
-            lock = resources.enter_context(locked(self.settings.state, on_wait=self._remark))
+            lock = resources.enter_context(lock_state(self.settings.state, on_wait=self._remark))
             keep_private(self.settings)
             self._check_surroundings()
             declarations.check_before_start(self.settings.root)
@@ -102,13 +102,13 @@ class LocalStack:
         return self._deployed
 
     @property
-    def wants_credentials(self) -> bool:
-        """Whether callers of the API have to show who they are, or a key."""
-        return self._deployment.wants_credentials()
+    def requires_credentials(self) -> bool:
+        """True if the API requires credentials or an API key of its callers."""
+        return self._deployment.requires_credentials()
 
     def is_current(self) -> bool:
         """Return whether the deployment was made from the current sources."""
-        return self._deployment.kept() is not None
+        return self._deployment.find_kept() is not None
 
     def check(self) -> None:
         """Check that the stack can go on.
@@ -140,7 +140,7 @@ class LocalStack:
         replica = pool.submit(self._start_replica, primary)
         check = pool.submit(self._check_migrations, primary)
         self._install_packages()
-        kept_deployment = self._deployment.kept()
+        kept_deployment = self._deployment.find_kept()
         deployed = kept_deployment or self._deploy(check)
         self._start_emulator()
         primary.result()
@@ -153,9 +153,9 @@ class LocalStack:
         firehose = pool.submit(self._start_firehose)
         replica.result()
         firehose.result()
-        self._requeue_missed(deployed)
+        self._enqueue_missed(deployed)
         self._start_gateway(deployed)
-        self._ask_once()
+        self._start_functions()
         return deployed
 
     def _check_surroundings(self) -> None:
@@ -167,12 +167,12 @@ class LocalStack:
         check_free(settings.ports)
 
     def _start_primary(self) -> Child:
-        with step("Postgres primary", self._listener) as notes:
+        with report_step("Postgres primary", self._listener) as notes:
             return self._postgres(notes.add).start_primary()
 
     def _start_replica(self, primary: Future[Child]) -> Child:
         primary.result()
-        with step("Postgres replica", self._listener) as notes:
+        with report_step("Postgres replica", self._listener) as notes:
             return self._postgres(notes.add).start_replica()
 
     def _postgres(self, note: Callable[[str], None]) -> Servers:
@@ -188,18 +188,18 @@ class LocalStack:
     def _deploy(self, check: Future[None]) -> Deployed:
         # The deployment migrates the database.
         check.result()
-        with step("cdk deploy", self._listener):
+        with report_step("cdk deploy", self._listener):
             return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
 
     def _install_packages(self) -> None:
         """Install the CDK CLI, and Swagger UI, which is part of a function's package."""
         settings = self.settings
         if node.needs_install(settings.root):
-            with step("npm packages", self._listener):
+            with report_step("npm packages", self._listener):
                 node.install(self._supervisor, settings.root, settings.logs)
 
     def _start_emulator(self) -> Child:
-        with step("emulator", self._listener):
+        with report_step("emulator", self._listener):
             return emulator.start(
                 self._supervisor,
                 self.settings,
@@ -220,7 +220,7 @@ class LocalStack:
 
     def _migrate(self, deployed: Deployed) -> None:
         """Migrate the database, which may have been replaced since the kept deployment."""
-        with step("migrations", self._listener):
+        with report_step("migrations", self._listener):
             Emulated(self.settings).invoke(deployed.functions["migrate"])
 
     def _rebuild_lost(self, deployed: Deployed) -> None:
@@ -228,29 +228,29 @@ class LocalStack:
         url = self.primary.url()
         if not rebuilt.is_needed(Emulated(self.settings), deployed, url):
             return
-        with step("rebuild from the archive", self._listener):
+        with report_step("rebuild from the archive", self._listener):
             result = rebuilt.rebuild(self._supervisor, self.settings, deployed, url)
         self._remark(result.value)
 
-    def _requeue_missed(self, deployed: Deployed) -> None:
-        count = missed.requeue(Emulated(self.settings), deployed, self.primary.url())
+    def _enqueue_missed(self, deployed: Deployed) -> None:
+        count = missed.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
         if count:
             self._remark(f"{count} archived objects were not applied yet and have been enqueued")
 
     def _start_firehose(self) -> Child:
-        with step("Firehose server", self._listener):
+        with report_step("Firehose server", self._listener):
             return servers.start_firehose(self._supervisor, self.settings, rank=StopOrder.FIREHOSE)
 
     def _start_gateway(self, deployed: Deployed) -> Child:
-        with step("gateway", self._listener):
+        with report_step("gateway", self._listener):
             return servers.start_gateway(
                 self._supervisor, self.settings, deployed, rank=StopOrder.GATEWAY
             )
 
-    def _ask_once(self) -> None:
-        with step("first answers", self._listener):
-            problems = servers.first_answers(
-                self.settings, wants_credentials=self.wants_credentials
+    def _start_functions(self) -> None:
+        with report_step("functions", self._listener):
+            problems = servers.start_functions(
+                self.settings, requires_credentials=self.requires_credentials
             )
         for problem in problems:
             self._remark(problem)
@@ -260,7 +260,7 @@ class LocalStack:
         self._supervisor.stop(hurry=self._hurry.is_set, report=self._report)
 
     def _report(self, name: str, seconds: float, *, forced: bool) -> None:
-        self._listener(Stopped(name, seconds, forced))
+        self._listener(ServerStopped(name, seconds, forced))
 
     def _remark(self, text: str) -> None:
         self._listener(Remark(text))

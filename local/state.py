@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def locked(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[int]:
+def lock_state(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[int]:
     """Lock the state folder for one start; yields the descriptor of the lock.
 
     The kernel releases the lock when the last process with the descriptor ends, however it ends.

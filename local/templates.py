@@ -31,7 +31,7 @@ def check_templates(root: Path) -> int:
     Returns:
         0 on success; else the exit code of the failed program.
     """
-    env = node.environment(os.environ)
+    env = node.build_environment(os.environ)
     names = sorted(file.stem for file in (root / _ENVIRONMENTS).glob("*.toml"))
     for name in names:
         sys.stderr.write(f"synthesising {name}\n")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from local.aws import Emulated
-from local.credentials import OWN_KEY_HEADER, own_key, secret_key
+from local.credentials import OWN_KEY_HEADER, derive_own_key, read_secret_key
 from local.errors import ToolFailedError
-from local.outputs import outputs_of, stack_name
+from local.outputs import read_outputs, stack_name
 from local.settings import LocalSettings
 
 _OUTPUT = "ClientId"
@@ -17,7 +17,7 @@ _NO_PROGRAM = {"People"}  # has no secret
 _SECONDS = 30
 
 
-def access_token(settings: LocalSettings, client: str) -> str:
+def fetch_access_token(settings: LocalSettings, client: str) -> str:
     """An access token with every scope of a program, as programs fetch it (RFC 6749 §4.4).
 
     Args:
@@ -28,7 +28,7 @@ def access_token(settings: LocalSettings, client: str) -> str:
         ToolFailedError: the stack asks for no tokens, does not run, or has no such program.
     """
     try:
-        identity = outputs_of(settings).get(stack_name("identity"))
+        identity = read_outputs(settings).get(stack_name("identity"))
     except FileNotFoundError:
         raise ToolFailedError("no stack was deployed yet: start it with `make run`") from None
     if identity is None:
@@ -43,9 +43,9 @@ def access_token(settings: LocalSettings, client: str) -> str:
 
 def _client_id(identity: Mapping[str, str], client: str) -> str:
     name = client.title().replace("-", "")
-    known = {key.removeprefix(_OUTPUT) for key in identity if key.startswith(_OUTPUT)} - _NO_PROGRAM
-    if name not in known:
-        programs = ", ".join(sorted(known)) or "none"
+    names = {key.removeprefix(_OUTPUT) for key in identity if key.startswith(_OUTPUT)} - _NO_PROGRAM
+    if name not in names:
+        programs = ", ".join(sorted(names)) or "none"
         raise ToolFailedError(
             f"{client!r} is not in api.authorization.machine_clients of the running stack; "
             f"it contains: {programs}"
@@ -60,7 +60,7 @@ def _fetch(settings: LocalSettings, client_id: str, secret: str) -> str:
         "Authorization": f"Basic {basic}",
         "Content-Type": "application/x-www-form-urlencoded",
         # The emulator answers only what is signed, and this request has the program's own proof.
-        OWN_KEY_HEADER: own_key(secret_key(settings)),
+        OWN_KEY_HEADER: derive_own_key(read_secret_key(settings)),
     }
     try:
         form = urlencode({"grant_type": "client_credentials"})

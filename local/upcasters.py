@@ -47,8 +47,8 @@ def try_upcasters(spec: ResourceSpec, version: int, old: Shape, examples: int) -
     def try_one(body: dict[str, Any]) -> None:
         reason = _upcast_reason(spec, version, body, validator)
         if reason is not None:
-            shown = orjson.dumps(body).decode()
-            raise _WrongUpcasterError(f"{reason}; the input was {shown[:300]}")
+            body_text = orjson.dumps(body).decode()
+            raise _WrongUpcasterError(f"{reason}; the input was {body_text[:300]}")
 
     try:
         try_one()

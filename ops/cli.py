@@ -37,7 +37,7 @@ from ops.commands import (
     sweep,
     verify,
 )
-from ops.console import visible
+from ops.console import escape
 from ops.errors import OpsError
 from ops.exit_codes import ExitCode
 
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("FOREBAY_DEBUG"):
             raise
         message, exit_code = _describe_error(exc)
-        sys.stderr.write(f"forebay: {visible(message)}\n")
+        sys.stderr.write(f"forebay: {escape(message)}\n")
         return exit_code
     return code if isinstance(code, int) else ExitCode.OK
 

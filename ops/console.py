@@ -92,7 +92,7 @@ class Meter:
         self._done += done
         rate = f"{self.rate:,.0f}/s"
         if self._bar is not None:
-            self._bar.update(self._task, advance=done, rate=rate, note=visible(note))
+            self._bar.update(self._task, advance=done, rate=rate, note=escape(note))
             return
         now = time.monotonic()
         if now - self._last_line >= _PLAIN_LINE_SECONDS:
@@ -102,7 +102,7 @@ class Meter:
                 f"{self._label}: {self._done:,}/{_format_number(self._total)} {self._unit}, {rate}"
             )
             line += (f", ETA {eta}" if eta else "") + (f", {note}" * bool(note))
-            self._console.print(visible(line))
+            self._console.print(escape(line))
 
     @property
     def rate(self) -> float:
@@ -112,7 +112,7 @@ class Meter:
     def _format_eta(self) -> str:
         if not self._total or not self._done:
             return ""
-        return duration(max(self._total - self._done, 0) / self.rate)
+        return format_duration(max(self._total - self._done, 0) / self.rate)
 
 
 class Console:
@@ -144,7 +144,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """Print a message on standard error."""
-        self._err.print(visible(text))
+        self._err.print(escape(text))
 
     @contextmanager
     def live(self) -> Iterator[Callable[[Mapping[str, Any], RenderableType], None]]:
@@ -166,7 +166,7 @@ class Console:
     def show(self, text: RenderableType) -> None:
         """Print an addition to the result on standard output; not with `--json`."""
         if not self.as_json:
-            self._out.print(visible(text) if isinstance(text, str) else text)
+            self._out.print(escape(text) if isinstance(text, str) else text)
 
     def result(self, value: Mapping[str, Any], text: str | Table | None = None) -> None:
         """Print the command's result: one JSON object with `--json`, else the text or table."""
@@ -186,24 +186,24 @@ class Console:
         if isinstance(text, Table):
             self._out.print(text)
         elif text:
-            self._out.print(visible(text))
+            self._out.print(escape(text))
 
     def _show_databases(self) -> None:
         """Print the databases of a result, each once per command."""
         for name in map(str, self._databases):
             if name not in self._databases_shown:
                 self._databases_shown.append(name)
-                self._out.print(visible(name))
+                self._out.print(escape(name))
 
     def _show_strays(self) -> None:
         """Print the strays, again only if there are more than at the previous result."""
         if len(self._strays) > self._strays_shown:
             self._strays_shown = len(self._strays)
-            self._out.print(visible(f"{self._strays_shown:,} files {self._strays}"))
+            self._out.print(escape(f"{self._strays_shown:,} files {self._strays}"))
 
     def facts(self, value: Mapping[str, Any]) -> None:
         """Print the command's result as a list of names and values, or as JSON."""
-        self.result(value, pairs(value))
+        self.result(value, build_pairs_table(value))
 
     @contextmanager
     def progress(self, what: str, *, unit: str, total: int | None = None) -> Iterator[Meter]:
@@ -230,33 +230,33 @@ class Console:
             return
         if not sys.stdin.isatty():
             raise UsageError(f"{question} Standard input is not a terminal; confirm with --yes")
-        self._err.print(f"{visible(question)} [y/N] ", end="")
+        self._err.print(f"{escape(question)} [y/N] ", end="")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise DeclinedError("not confirmed; nothing was changed")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+def build_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Return a table of plain values; columns of numbers are aligned to the right."""
     result = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        result.add_column(visible(column), justify="right" if numeric else "left", overflow="fold")
+        result.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         result.add_row(*(_format_value(value) for value in row))
     return result
 
 
-def pairs(value: Mapping[str, Any]) -> Table:
+def build_pairs_table(value: Mapping[str, Any]) -> Table:
     """Return a table with a row per name and value."""
     result = Table(box=None, pad_edge=False, show_header=False)
     result.add_column(style="dim")
     result.add_column(overflow="fold")
     for name, item in value.items():
-        result.add_row(visible(name.replace("_", " ")), _format_value(item))
+        result.add_row(escape(name.replace("_", " ")), _format_value(item))
     return result
 
 
-def visible(text: str) -> str:
+def escape(text: str) -> str:
     """Escape the characters of a text that a terminal would interpret.
 
     The text may contain a client's input, which must neither move the cursor nor change the
@@ -265,20 +265,20 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
-def short(text: str, length: int = 60) -> str:
+def shorten(text: str, length: int = 60) -> str:
     """Return the beginning of a text, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format seconds for people: `48 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
+    total = round(seconds)
+    if total < 60:  # noqa: PLR2004
+        return f"{total} s"
+    minutes, remainder = divmod(total, 60)
     if minutes < 60:  # noqa: PLR2004
-        return f"{minutes} min {rest:02d} s"
+        return f"{minutes} min {remainder:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
@@ -297,13 +297,11 @@ def _format_value(value: object) -> str:
         case float():
             text = f"{value:,.3f}"
         case Mapping():
-            members = (
-                f"{visible(str(name))} {_format_value(item)}" for name, item in value.items()
-            )
+            members = (f"{escape(str(name))} {_format_value(item)}" for name, item in value.items())
             text = ", ".join(members) or "-"
         case list() | tuple() | set():
             text = ", ".join(map(_format_value, value)) or "-"
         case _:
             # A line feed in a value would look like the next value.
-            text = visible(str(value)).translate(_CELL_ESCAPES)
+            text = escape(str(value)).translate(_CELL_ESCAPES)
     return text

@@ -9,7 +9,7 @@ from forebay.archive.layout import StoredObject
 from forebay.ids import accepted_ms, greatest_id, is_command_id
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore
-from ops.options import moment
+from ops.options import parse_moment
 
 #: Greater than every command id.
 EVERYTHING = "ffffffff-ffff-7fff-bfff-ffffffffffff"
@@ -27,17 +27,17 @@ def cut_of(text: str, option: str) -> str:
     """
     if is_command_id(text):
         return text
-    return greatest_id(moment(text, option))
+    return greatest_id(parse_moment(text, option))
 
 
-def accepted(cut: str) -> dt.datetime | None:
+def get_cut_time(cut: str) -> dt.datetime | None:
     """Return the time of a cut; None if it includes all commands."""
     if cut == EVERYTHING:
         return None
     return dt.datetime.fromtimestamp(accepted_ms(cut) / 1000, dt.UTC)
 
 
-def commands_until(store: ObjectStore, cut: str) -> Iterator[StoredObject]:
+def list_commands_until(store: ObjectStore, cut: str) -> Iterator[StoredObject]:
     """Yield the objects that may contain commands up to a cut, ordered by key."""
-    time = accepted(cut)
+    time = get_cut_time(cut)
     return list_commands(store, until=time + dt.timedelta(milliseconds=1) if time else None)

@@ -17,7 +17,7 @@ from forebay.command import Command, KeyValue
 from forebay.db.connect import Connection
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms
-from forebay.resource.reading import BodyInvalidError
+from forebay.resource.body import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from forebay.status import Traces, find_status
 from ops.archive.invalid import OF_OBJECTS, LineFault
@@ -47,7 +47,7 @@ class Entry:
     @property
     def accepted_at(self) -> dt.datetime:
         """The time of acceptance, from its id."""
-        return moment_of(self.command)
+        return get_acceptance_time(self.command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class AsOf:
     left_out: Sequence[str] = ()
 
 
-def moment_of(command: Command) -> dt.datetime:
+def get_acceptance_time(command: Command) -> dt.datetime:
     """Return the command's time of acceptance, from its id."""
     return dt.datetime.fromtimestamp(accepted_ms(command.id) / 1000, dt.UTC)
 
@@ -184,7 +184,7 @@ def _is_valid(command: Command, spec: ResourceSpec) -> bool:
     try:
         body = upcast(command, spec).body
         if body is not None:
-            spec.body.read(orjson.dumps(body))
+            spec.body.validate(orjson.dumps(body))
     except (BodyError, BodyInvalidError):
         return False
     return True

@@ -42,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 Yes = Annotated[bool, typer.Option("--yes", help="Confirm in advance.")]
 
 
-def uuid(text: str, option: str) -> str:
+def parse_uuid(text: str, option: str) -> str:
     """Return a UUID in its canonical form.
 
     Args:
@@ -58,7 +58,7 @@ def uuid(text: str, option: str) -> str:
         raise UsageError(f"{option} {text!r} is not a UUID") from None
 
 
-def moment(text: str, option: str) -> dt.datetime:
+def parse_moment(text: str, option: str) -> dt.datetime:
     """Parse a time in ISO 8601, or `now`; a time without a zone is UTC.
 
     Args:

@@ -21,7 +21,7 @@ from forebay.command import Body, Command, KeyValue
 from forebay.errors import BodyError
 from forebay.ids import IdSource
 from forebay.replay.selection import Selection
-from forebay.resource.reading import BodyInvalidError
+from forebay.resource.body import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from ops.archive.invalid import OF_OBJECTS, LineFault
 from ops.archive.store import ObjectStore
@@ -249,7 +249,7 @@ def _read_body(command: Command | None, spec: ResourceSpec) -> Body | None:
     if command is None or command.body is None:
         return None
     body = upcast(command, spec).body
-    spec.body.read(orjson.dumps(body))
+    spec.body.validate(orjson.dumps(body))
     return body
 
 

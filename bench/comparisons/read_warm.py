@@ -48,7 +48,7 @@ def compare(stage: Stage) -> Findings:
         key = int(database.rows("SELECT geonameid FROM cities ORDER BY name LIMIT 1")[0][0])
         item = proxy_event("GET", "/cities/{key}", path={"key": str(key)})
         page = proxy_event("GET", "/cities", query={"limit": str(ROWS)})
-        item_sql, list_sql = item_query(load()["cities"], key).spelt_out(), _list_query()
+        item_sql, list_sql = item_query(load()["cities"], key).compose(), _list_query()
         # One cursor for all requests, as in the function: a new one each time takes longer.
         cursor = resources.enter_context(_connect(database)).cursor()
         _check(app.handle(page).to_proxy("*")["body"], cursor, list_sql, orm)
@@ -123,7 +123,7 @@ def _list_query() -> Query:
         table(spec),
         sql.Identifier(spec.key.name),
     )
-    return Query(text, {"rows": ROWS}).spelt_out()
+    return Query(text, {"rows": ROWS}).compose()
 
 
 def _check(text: str, cursor: Cursor, query: Query, orm: OrmApi) -> None:

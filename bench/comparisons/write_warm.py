@@ -229,20 +229,20 @@ def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
     sink = FirehoseSink(cast("Any", Acknowledging()), [_STREAM])
     request_of = partial(WriteRequest.of_event, prefix="/v1", max_body_bytes=DEFAULT_MAX_BODY_BYTES)
     requests = [request_of(event) for event in events]
-    callers = [request.caller(ids.now_ms()) for request in requests]
+    origins = [request.origin(ids.now_ms()) for request in requests]
     raw = [request.body().data for request in requests]
     items = [parse_text(text) for text in raw]
     lines = [
-        maker.post(orders.SPEC, item, caller) for item, caller in zip(items, callers, strict=True)
+        maker.create(orders.SPEC, item, origin) for item, origin in zip(items, origins, strict=True)
     ]
-    responses = [answers.accepted(line.command) for line in lines]
+    responses = [answers.answer_one(line.command) for line in lines]
     steps: dict[str, Callable[[int], object]] = {
-        "event to request and caller": lambda i: request_of(events[i]).caller(ids.now_ms()),
+        "event to request and caller": lambda i: request_of(events[i]).origin(ids.now_ms()),
         "body, strict JSON": lambda i: parse_text(requests[i].body().data),
-        "exact decimals, validation": lambda i: orders.SPEC.body.read(raw[i]),
-        "validation to archive line": lambda i: maker.post(orders.SPEC, items[i], callers[i]),
+        "exact decimals, validation": lambda i: orders.SPEC.body.validate(raw[i]),
+        "validation to archive line": lambda i: maker.create(orders.SPEC, items[i], origins[i]),
         "stream": lambda i: sink.put([lines[i].data]),
-        "answer": lambda i: answers.accepted(lines[i].command),
+        "answer": lambda i: answers.answer_one(lines[i].command),
         "log": lambda _: log.event("write_answered", status=202, path="/v1/orders"),
         "to proxy": lambda i: responses[i].to_proxy("*"),
     }

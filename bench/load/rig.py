@@ -22,10 +22,10 @@ import psycopg
 
 from bench.load.front import HOST
 from infra.settings import FunctionName
-from local.credentials import ACCESS_KEY_ID, secret_key
-from local.emulator import client_environment
+from local.credentials import ACCESS_KEY_ID, read_secret_key
+from local.emulator import build_client_environment
 from local.postgres.config import READER, SUPERUSER
-from local.postgres.throwaway import free_port, open_folder
+from local.postgres.throwaway import find_free_port, open_folder
 from local.settings import REGION, ROOT, LocalSettings, Ports
 from local.stack import LocalStack
 
@@ -121,13 +121,13 @@ class Rig:
     @contextmanager
     def front(self, mode: str, function: FunctionName) -> Iterator[str]:
         """A server around a function as deployed; yields its address with the stage."""
-        port = free_port()
+        port = find_free_port()
         variables = self._read_variables(function)
         database = {"FOREBAY_DATABASE_URL": self.stack.primary.url()}
         process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "bench.load.front", mode, str(port)],
             cwd=ROOT,
-            env={**client_environment(self.settings), **database, **variables},
+            env={**build_client_environment(self.settings), **database, **variables},
             stdout=subprocess.DEVNULL,
         )
         try:
@@ -144,7 +144,7 @@ class Rig:
             endpoint_url=self.settings.emulator_url,
             region_name=REGION,
             aws_access_key_id=ACCESS_KEY_ID,
-            aws_secret_access_key=secret_key(self.settings),
+            aws_secret_access_key=read_secret_key(self.settings),
         )
         name = self.stack.deployed.functions[function]
         variables: dict[str, str] = client.get_function_configuration(FunctionName=name)[

@@ -63,7 +63,7 @@ class ChunkApplier:
         """Apply the commands that need no decision.
 
         Raises:
-            UnsettledError: roll back, settle the decision log, and try again.
+            PendingEntryError: roll back, let the decision log catch up, and try again.
             psycopg.Error: not the data's fault; the transaction must be rolled back.
         """
         self.connection.execute(_BEGIN)

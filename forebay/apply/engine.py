@@ -17,7 +17,7 @@ from forebay.archive.ahead import ReadAhead
 from forebay.archive.lines import Entry
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
-from forebay.decisions.log import DecisionLog, LogMovedError, UnsettledError
+from forebay.decisions.log import DecisionLog, LogMovedError, PendingEntryError
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
 from forebay.retry import backoff_seconds
@@ -146,8 +146,8 @@ class _Run:
                 is_taken = self._apply_chunk(chunk, is_last)
             except OvertakenError:  # another consumer has this object too, and is further
                 self.lines_done = None
-            except UnsettledError:
-                self.applier.log.settle()
+            except PendingEntryError:
+                self.applier.log.catch_up()
             except psycopg.Error as exc:
                 attempt = _pause(attempt, exc)
             else:

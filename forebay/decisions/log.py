@@ -6,7 +6,8 @@ the commit. So a writer first commits a note that it is about to write (`pending
 finds the note of a dead writer reads the archive and takes over the entry. If there is no entry, it
 fills the number with a void entry, so that a late write of the dead process can't appear there.
 
-Only the database that owns the archive extends the log. Any other database keeps its own decisions.
+Only the database that owns the archive extends the log. Any other database keeps private
+decisions, which only its table of rejections contains.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _LOG_LOCK = 0  # the second key; other numbers are writers' tokens
 _BATCH = 1_000  # rejections taken over in one transaction
 
 
-class UnsettledError(Exception):
+class PendingEntryError(Exception):
     """A writer of the log died before its commit: its entry must be taken over first."""
 
 
@@ -125,24 +126,24 @@ class DecisionLog:
         self._ownership = ownership
         #: Rows and tombstones removed because the archive rejects their commands.
         self.undone = 0
-        #: True in a rehearsal: it makes no change, so it need not settle the note of a dead writer.
+        #: True in a rehearsal: it makes no change, so it ignores the note of a dead writer.
         self.is_rehearsal = False
 
     def follow(self) -> None:
-        """Take over entries that the database lacks, and settle the archive's ownership.
+        """Take over entries that the database lacks; become the archive's owner where permitted.
 
         Raises:
             DecisionLogError: an entry of the log is missing or damaged.
             TransientError: the archive did not answer.
         """
-        state = self._read_state()
+        state = self.read_state()
         adopts = self._ownership == "adopt" and not state.was_owner and not state.is_owner
         if state.pending is None and not adopts and state.position >= 0:
             new = read_log(self._store, after=state.position)
             if next(new, None) is None:
                 return
-        with self._hold():
-            self._settle()
+        with self._lock_log():
+            self._catch_up()
             if adopts:
                 self._become_owner()
 
@@ -152,52 +153,53 @@ class DecisionLog:
         Raises:
             DecisionLogError, TransientError: as `follow`.
         """
-        with self._hold():
-            self._settle()
+        with self._lock_log():
+            self._catch_up()
             self._become_owner()
 
-    def ownership(self) -> LogState:
-        """How far the database has followed the log, and the archive's owner at that position."""
-        return self._read_state()
+    def read_state(self) -> LogState:
+        """Return the position in the log, and the archive's owner at that position."""
+        row = self._connection.execute(_GET_STATE).fetchone()
+        return LogState() if row is None else LogState(*row)
 
     def may_extend(self) -> bool:
         """Return whether this database's decisions go to the archive, not only to the database."""
-        state = self._read_state()
+        state = self.read_state()
         return state.is_owner or (state.owner is None and self._ownership != "follow")
 
-    def forget_own(self) -> None:
-        """Delete decisions that this database made for itself alone, so that they are made again.
+    def forget_private(self) -> None:
+        """Delete the decisions that only this database has, so that they are made again.
 
         Such a database can't know the owner's decisions: the archive contains rejections only.
         """
         if not self.may_extend():
             self._connection.execute("DELETE FROM forebay.rejections WHERE slot IS NULL")
 
-    def settle(self) -> None:
-        """Take over the entry of a dead writer, or prevent that it appears later."""
-        with self._hold():
-            self._settle()
+    def catch_up(self) -> None:
+        """Take over new entries, and prevent that an entry of a dead writer appears later."""
+        with self._lock_log():
+            self._catch_up()
 
-    def begin_at(self, position: int, owner: str | None) -> None:
-        """Note that the table of rejections holds all entries up to a position.
+    def set_position(self, position: int, owner: str | None) -> None:
+        """Record that the table of rejections contains all entries up to a position.
 
         Args:
             position: the number of the last entry.
             owner: the archive's owner, according to those entries.
         """
-        self._connection.execute(_MOVE, [position, owner])
+        self._connection.execute(_SET_POSITION, [position, owner])
 
     def check(self, first_id: str | None, last_id: str | None) -> bool:
         """Return whether any command between two ids was rejected; one query, in the transaction.
 
         Raises:
-            UnsettledError: roll back and `settle` first.
+            PendingEntryError: roll back and `catch_up` first.
         """
-        row = self._connection.execute(_CHECK, [first_id, last_id]).fetchone()
+        row = self._connection.execute(_FIND_REJECTED, [first_id, last_id]).fetchone()
         assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
         any_rejected, pending = row
         if pending is not None and not self.is_rehearsal and not self._is_alive(pending):
-            raise UnsettledError
+            raise PendingEntryError
         return bool(any_rejected)
 
     @contextmanager
@@ -208,16 +210,16 @@ class DecisionLog:
             NotOwnerError: the database has owned the archive, and another database does now.
             LogMovedError: another database has just become the owner; enter it again.
         """
-        state = self._read_state()
-        if self._is_another_owner(state):
-            yield _OwnSlot(self._connection)
+        state = self.read_state()
+        if self._keeps_decisions_private(state):
+            yield _PrivateSlot(self._connection)
             return
-        with self._hold():
-            self._settle()
-            if self._read_state().owner is None:
+        with self._lock_log():
+            self._catch_up()
+            if self.read_state().owner is None:
                 self._become_owner()
-            state = self._read_state()
-            if self._is_another_owner(state):
+            state = self.read_state()
+            if self._keeps_decisions_private(state):
                 raise LogMovedError
             with self._reserve(state) as slot:
                 yield slot
@@ -237,8 +239,8 @@ class DecisionLog:
                 run("UPDATE forebay.decision_log SET pending = NULL")
 
     @contextmanager
-    def _hold(self) -> Iterator[None]:
-        """Keep other processes from extending the log or taking over from it."""
+    def _lock_log(self) -> Iterator[None]:
+        """Hold the lock that lets one process at a time extend the log or take over from it."""
         # A client that vanishes without closing would keep the lock until TCP's time-out.
         self._connection.execute("SET idle_session_timeout = '60s'")
         self._connection.execute("SELECT pg_advisory_lock(%s, %s)", [_LOCK_CLASS, _LOG_LOCK])
@@ -251,29 +253,29 @@ class DecisionLog:
                 )
                 self._connection.execute("RESET idle_session_timeout")
 
-    def _settle(self) -> None:
-        self._take_over()
-        state = self._read_state()
+    def _catch_up(self) -> None:
+        self._insert_new_entries()
+        state = self.read_state()
         if state.pending is None:
             return
         # The writer is dead and its number is still free, but its write may be under way.
         now = dt.datetime.now(dt.UTC)
         if state.is_owner:
             self._store.create(key_of(state.position + 1), encode_void(str(state.database), now))
-            self._take_over()
+            self._insert_new_entries()
         self._connection.execute("UPDATE forebay.decision_log SET pending = NULL")
 
-    def _take_over(self) -> None:
+    def _insert_new_entries(self) -> None:
         batch: list[LogEntry] = []
-        for entry in read_log(self._store, after=self._read_state().position):
+        for entry in read_log(self._store, after=self.read_state().position):
             batch.append(entry)
             if sum(len(log_entry.rejections) for log_entry in batch) >= _BATCH:
-                self._insert(batch)
+                self._insert_entries(batch)
                 batch = []
         if batch:
-            self._insert(batch)
+            self._insert_entries(batch)
 
-    def _insert(self, entries: Sequence[LogEntry]) -> None:
+    def _insert_entries(self, entries: Sequence[LogEntry]) -> None:
         """Write entries into the database, and undo the commands that they reject."""
         with self._connection.transaction():
             rejected = [
@@ -288,13 +290,13 @@ class DecisionLog:
                 (log_entry.owner for log_entry in reversed(entries) if log_entry.owner is not None),
                 None,
             )
-            self._connection.execute(_MOVE, [entries[-1].slot, owner])
+            self._connection.execute(_SET_POSITION, [entries[-1].slot, owner])
 
-    def _is_another_owner(self, state: LogState) -> bool:
-        """Return whether this database keeps its decisions for itself.
+    def _keeps_decisions_private(self, state: LogState) -> bool:
+        """Return whether only this database, not the archive, gets its decisions.
 
         Raises:
-            NotOwnerError: it has owned the archive, and another database does now.
+            NotOwnerError: the database has owned the archive, and another database does now.
         """
         if self.may_extend():
             return False
@@ -307,21 +309,21 @@ class DecisionLog:
 
     def _become_owner(self) -> None:
         """Make this database the owner; entries that others add until then are taken over."""
-        state = self._read_state()
+        state = self.read_state()
         database = state.database or str(uuid.uuid4())
-        self._connection.execute(_IDENTIFY, [database])
-        while not (state := self._read_state()).is_owner:
+        self._connection.execute(_SET_IDENTITY, [database])
+        while not (state := self.read_state()).is_owner:
             if state.owner is not None and self._ownership == "claim":
                 return
             now = dt.datetime.now(dt.UTC)
             self._store.create(key_of(state.position + 1), encode_owner(database, now))
-            self._take_over()
-        self._publish_own()
+            self._insert_new_entries()
+        self._publish_private()
 
-    def _publish_own(self) -> None:
+    def _publish_private(self) -> None:
         """Add the decisions of this database from before it owned the archive to the log."""
-        while rows := self._connection.execute(_OWN, [_BATCH]).fetchall():
-            state = self._read_state()
+        while rows := self._connection.execute(_PRIVATE, [_BATCH]).fetchall():
+            state = self.read_state()
             if not state.is_owner:  # another database has just become the owner
                 return
             try:
@@ -329,15 +331,11 @@ class DecisionLog:
                     slot.begin()
                     slot.record([Rejection(*row) for row in rows])
             except LogMovedError:
-                self._settle()
-
-    def _read_state(self) -> LogState:
-        row = self._connection.execute(_STATE).fetchone()
-        return LogState() if row is None else LogState(*row)
+                self._catch_up()
 
     def _is_alive(self, token: int) -> bool:
         """Return whether the deciding transaction of the writer with that token still runs."""
-        row = self._connection.execute(_HOLDS, [_LOCK_CLASS, token]).fetchone()
+        row = self._connection.execute(_LOCK_EXISTS, [_LOCK_CLASS, token]).fetchone()
         return row is not None
 
 
@@ -365,7 +363,7 @@ class _ArchiveSlot:
             [rejection.to_archive() for rejection in rejections], self.database
         )
         insert_rejections(self.connection, rejections, self.number)
-        self.connection.execute(_MOVE, [self.number, None])
+        self.connection.execute(_SET_POSITION, [self.number, None])
         self.attempted = True
         key = key_of(self.number)
         # The key may hold our own entry: the SDK repeats a request after a lost answer.
@@ -374,8 +372,8 @@ class _ArchiveSlot:
 
 
 @dataclass(frozen=True, slots=True)
-class _OwnSlot:
-    """Decisions of a database that does not own the archive."""
+class _PrivateSlot:
+    """The table of rejections, for a database that does not own the archive."""
 
     connection: Connection
 
@@ -387,30 +385,30 @@ class _OwnSlot:
         insert_rejections(self.connection, rejections, None)
 
 
-_STATE = """
+_GET_STATE = """
     SELECT database::text, position, owner::text, pending, was_owner FROM forebay.decision_log
 """
-_CHECK = """
+_FIND_REJECTED = """
     SELECT EXISTS (SELECT FROM forebay.rejections WHERE id BETWEEN %s::uuid AND %s::uuid),
            (SELECT pending FROM forebay.decision_log)
 """
-_HOLDS = """
+_LOCK_EXISTS = """
     SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND objsubid = 2
       AND classid::bigint = %s AND objid::bigint = %s
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-_MOVE = """
+_SET_POSITION = """
     INSERT INTO forebay.decision_log AS l (position, owner) VALUES (%s, %s::uuid)
     ON CONFLICT (singleton) DO UPDATE SET
       position = excluded.position, owner = coalesce(excluded.owner, l.owner), pending = NULL,
       was_owner = l.was_owner OR coalesce(excluded.owner = l.database, false)
 """
-_IDENTIFY = """
+_SET_IDENTITY = """
     INSERT INTO forebay.decision_log (database, position) VALUES (%s, -1)
     ON CONFLICT (singleton) DO UPDATE SET database = excluded.database
 """
-_OWN = """
+_PRIVATE = """
     SELECT id::text, resource, key, op, code, sqlstate, detail, line, object, rejected_at
     FROM forebay.rejections WHERE slot IS NULL ORDER BY id LIMIT %s
 """

@@ -56,7 +56,7 @@ class Rejection:
             # No other member of a rejection has the line's position in the object.
             detail = f"line {entry.number + 1}: {detail}"
         else:
-            resource, key = noted(entry.resource), noted(str(entry.key))
+            resource, key = truncate_name(entry.resource), truncate_name(str(entry.key))
             names = (resource, key, entry.op)
             rejection_id, line = entry.id, encode(entry)
         return cls(
@@ -131,17 +131,17 @@ def _split_batches(rejections: Sequence[Rejection]) -> Iterator[list[Rejection]]
         yield batch
 
 
-def noted_keys(keys: Sequence[str]) -> Sequence[str]:
-    """The keys in the form that rejections store."""
+def truncate_keys(keys: Sequence[str]) -> Sequence[str]:
+    """Return the keys in the form that rejections store."""
     if max(map(len, keys), default=0) <= _MAX_NAME:
         joined = "".join(keys)
         if joined.isascii() and "\x00" not in joined:  # the common case
             return keys
-    return list(map(noted, keys))
+    return list(map(truncate_name, keys))
 
 
-def noted(name: str) -> str:
-    """The name of a resource, or a key, in the form that rejections store."""
+def truncate_name(name: str) -> str:
+    """Return the name of a resource, or a key, in the form that rejections store."""
     return _make_storable(name, _MAX_NAME)
 
 

@@ -11,10 +11,9 @@ from typing import Protocol
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
 from forebay.intake.json_text import JsonText, dump
-from forebay.intake.numbers import read_body, read_member_key
+from forebay.intake.validation import validate_item, validate_key
 from forebay.problem import Problem, ProblemError
-from forebay.resource.body import pointer
-from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
+from forebay.resource.body import BodyInvalidError, Fault, ValidItem, format_pointer
 from forebay.resource.spec import ResourceSpec
 
 #: Items in one request.
@@ -26,8 +25,8 @@ _VALIDATION = "validation_failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """The caller of a request, and the request's headers that affect its commands."""
+class Origin:
+    """The origin of commands: the caller, and the headers of the request that affect them."""
 
     #: The caller's name from the authorizer.
     by: str
@@ -49,8 +48,8 @@ class Line:
 
 
 @dataclass(slots=True)
-class BatchItems:
-    """Names for the items of one batch; an item has the same name in every batch.
+class ItemNames:
+    """Generates names for the items of one batch; an item has the same name in every batch.
 
     A name depends on the item's content, not on its position or on the order of its members. Equal
     items are numbered.
@@ -58,8 +57,8 @@ class BatchItems:
 
     _counts: Counter[str] = field(default_factory=Counter)
 
-    def name(self, item: JsonText) -> str:
-        """Return the name of the next item."""
+    def next_for(self, item: JsonText) -> str:
+        """Return the name of the batch's next item."""
         digest = hashlib.sha256(dump(item.value, sort_members=True)).hexdigest()
         self._counts[digest] += 1
         return f"{digest}.{self._counts[digest] - 1}"
@@ -78,78 +77,80 @@ class CommandMaker:
     def __init__(self, ids: MakesIds) -> None:
         self._ids = ids
 
-    def post(self, spec: ResourceSpec, item: JsonText, caller: Caller, *, name: str = "0") -> Line:
+    def create(
+        self, spec: ResourceSpec, item: JsonText, origin: Origin, *, name: str = "0"
+    ) -> Line:
         """Create a `create` command; the key is in the body, or is generated.
 
         Args:
             spec: the resource.
             item: the item as sent.
-            caller: a server-made key derives from its idempotency key, if present.
+            origin: a server-made key derives from its idempotency key, if present.
             name: distinguishes items with the same idempotency key; part of the derived key.
 
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _read(spec, item)
+        valid = _validate(spec, item)
         if not spec.key_is_made:
-            return self._build_line(spec, "create", _require_key(spec, valid), valid.body, caller)
+            return self._build_line(spec, "create", _require_key(spec, valid), valid.body, origin)
         if valid.key is not None:
             fault = {"pointer": f"#/{spec.key.name}", "detail": "Use PUT to choose the key"}
             raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
-        if caller.idempotency_key is None:  # a new random key has no earlier version
-            caller = replace(caller, after=None)
-        return self._build_line(spec, "create", _make_key(spec, caller, name), valid.body, caller)
+        if origin.idempotency_key is None:  # a new random key has no earlier version
+            origin = replace(origin, after=None)
+        return self._build_line(spec, "create", _make_key(spec, origin, name), valid.body, origin)
 
     def put(
-        self, spec: ResourceSpec, key: KeyValue, item: JsonText, caller: Caller, *, create: bool
+        self, spec: ResourceSpec, key: KeyValue, item: JsonText, origin: Origin, *, create: bool
     ) -> Line:
         """Create a `put` command for a key, or a `create` if it must not overwrite.
 
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _read(spec, item)
+        valid = _validate(spec, item)
         if valid.key is not None and valid.key != key:
             fault = {"pointer": f"#/{spec.key.name}", "detail": f"the path says {key}"}
             detail = f"the body's key is {valid.key}, the path's {key}"
             raise ProblemError(Problem("key_mismatch", detail, [fault]))
-        return self._build_line(spec, "create" if create else "put", key, valid.body, caller)
+        return self._build_line(spec, "create" if create else "put", key, valid.body, origin)
 
     def put_item(
-        self, spec: ResourceSpec, item: JsonText, caller: Caller, *, create: bool = False
+        self, spec: ResourceSpec, item: JsonText, origin: Origin, *, create: bool = False
     ) -> Line:
         """Create a `put` command for the key in the item, or a `create`.
 
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _read(spec, item)
+        valid = _validate(spec, item)
         op: Op = "create" if create else "put"
-        return self._build_line(spec, op, _require_key(spec, valid), valid.body, caller)
+        return self._build_line(spec, op, _require_key(spec, valid), valid.body, origin)
 
-    def delete(self, spec: ResourceSpec, key: KeyValue, caller: Caller) -> Line:
+    def delete(self, spec: ResourceSpec, key: KeyValue, origin: Origin) -> Line:
         """Create a `delete` command for a key."""
-        return self._build_line(spec, "delete", key, None, caller)
+        return self._build_line(spec, "delete", key, None, origin)
 
-    def delete_item(self, spec: ResourceSpec, item: JsonText, caller: Caller) -> Line:
+    def delete_item(self, spec: ResourceSpec, item: JsonText, origin: Origin) -> Line:
         """Create a `delete` command for the key in an item; only the names of other fields matter.
 
         Raises:
             ProblemError: the item is refused.
         """
-        return self._build_line(spec, "delete", _read_key(spec, item), None, caller)
+        return self._build_line(spec, "delete", _validate_key(spec, item), None, origin)
 
     def _build_line(
-        self, spec: ResourceSpec, op: Op, key: KeyValue, body: Body | None, caller: Caller
+        self, spec: ResourceSpec, op: Op, key: KeyValue, body: Body | None, origin: Origin
     ) -> Line:
         command = Command(
-            id=self._ids.make(create=op == "create", after=caller.after),
+            id=self._ids.make(create=op == "create", after=origin.after),
             op=op,
             resource=spec.path,
             key=key,
             schema=spec.schema_version,
-            by=caller.by,
-            trace=caller.trace,
+            by=origin.by,
+            trace=origin.trace,
             body=body,
         )
         data = encode(command)
@@ -164,29 +165,31 @@ class CommandMaker:
         return Line(command, data)
 
 
-def _read(spec: ResourceSpec, item: JsonText) -> ReadBody:
+def _validate(spec: ResourceSpec, item: JsonText) -> ValidItem:
     try:
-        return read_body(spec, item)
+        return validate_item(spec, item)
     except BodyInvalidError as exc:
         raise ProblemError(_describe_invalid(spec, exc.faults)) from None
 
 
-def _read_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
+def _validate_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
     if not isinstance(item.value, dict):
         raise ProblemError(_describe_invalid(spec, (Fault("#", "Input should be an object"),)))
     unknown = [name for name in item.value if spec.column(name) is None]
     if unknown:
-        faults = [Fault(pointer([name]), "Extra inputs are not permitted") for name in unknown]
+        faults = [
+            Fault(format_pointer([name]), "Extra inputs are not permitted") for name in unknown
+        ]
         raise ProblemError(_describe_invalid(spec, tuple(faults)))
     if spec.key.name not in item.value:
         raise ProblemError(_describe_missing_key(spec))
     try:
-        return read_member_key(spec, item)
+        return validate_key(spec, item)
     except BodyInvalidError as exc:
         raise ProblemError(_describe_invalid(spec, exc.faults)) from None
 
 
-def _require_key(spec: ResourceSpec, valid: ReadBody) -> KeyValue:
+def _require_key(spec: ResourceSpec, valid: ValidItem) -> KeyValue:
     if valid.key is None:
         raise ProblemError(_describe_missing_key(spec))
     return valid.key
@@ -207,10 +210,10 @@ def _describe_invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
     )
 
 
-def _make_key(spec: ResourceSpec, caller: Caller, name: str) -> str:
+def _make_key(spec: ResourceSpec, origin: Origin, name: str) -> str:
     """Derive a key from the Idempotency-Key, so that a retry gets it again; else a random key."""
-    if caller.idempotency_key is None:
+    if origin.idempotency_key is None:
         return str(uuid.uuid4())
-    owner = caller.by if caller.key_owner is None else caller.key_owner
-    source = f"{spec.path}\x1f{owner}\x1f{caller.idempotency_key}\x1f{name}"
+    owner = origin.by if origin.key_owner is None else origin.key_owner
+    source = f"{spec.path}\x1f{owner}\x1f{origin.idempotency_key}\x1f{name}"
     return str(uuid.uuid5(_KEY_NAMESPACE, source))

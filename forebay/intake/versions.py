@@ -9,16 +9,15 @@ from typing import Any
 import jiter
 
 from forebay.intake.json_text import JsonText, dump, parse_text
-from forebay.intake.numbers import number_faults
+from forebay.intake.validation import find_changed_numbers
 from forebay.problem import Problem, ProblemError
-from forebay.resource.body import pointer
+from forebay.resource.body import Fault, format_pointer
 from forebay.resource.fitting import value_reason
-from forebay.resource.reading import Fault
 from forebay.resource.shape import FieldShape, Shape
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 
-def current_item(spec: ResourceSpec, version: int, old: Shape, item: JsonText) -> JsonText:
+def upgrade_item(spec: ResourceSpec, version: int, old: Shape, item: JsonText) -> JsonText:
     """Convert an item to the current schema version.
 
     Args:
@@ -37,7 +36,7 @@ def current_item(spec: ResourceSpec, version: int, old: Shape, item: JsonText) -
     body = {
         name: _convert_to_archived(old.fields.get(name), value) for name, value in members.items()
     }
-    faults = [*_find_faults(old, body), *number_faults(members, body)]
+    faults = [*_find_faults(old, body), *find_changed_numbers(members, body)]
     if faults:
         raise ProblemError(_describe_problem(spec, version, faults))
     filled = {name: field.default for name, field in old.fields.items() if name not in body}
@@ -62,14 +61,14 @@ def _convert_to_archived(field: FieldShape | None, value: Any) -> Any:  # noqa: 
 def _find_faults(old: Shape, body: Mapping[str, Any]) -> Iterator[Fault]:
     for name in body:
         if name not in old.fields:
-            yield Fault(pointer((name,)), "that version has no such member")
+            yield Fault(format_pointer((name,)), "that version has no such member")
     for name, field in old.fields.items():
         if name in body:
             reason = value_reason(_build_spec(name, field), body[name])
             if reason is not None:
-                yield Fault(pointer((name,)), reason)
+                yield Fault(format_pointer((name,)), reason)
         elif field.required:
-            yield Fault(pointer((name,)), "Field required")
+            yield Fault(format_pointer((name,)), "Field required")
 
 
 def _build_spec(name: str, field: FieldShape) -> FieldSpec:

@@ -9,7 +9,7 @@ from forebay.openapi.answers import RESPONSE_HEADERS
 from forebay.openapi.operations import Operations, general, operation_id
 from forebay.openapi.parameters import filter_schemas
 from forebay.openapi.schemas import Schema, common_schemas, resource_schemas
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 
@@ -35,7 +35,7 @@ def describe(
         resources: the declarations, by path.
         require_api_key: callers need an API key, except on public routes.
     """
-    relations_by_path = relations(resources)
+    relations_by_path = find_relations(resources)
     operations = {
         path: Operations(spec, relations_by_path[path], require_api_key=require_api_key)
         for path, spec in resources.items()

@@ -21,7 +21,7 @@ from forebay.query.operators import (
     TEXT_SEARCH,
     operators_of,
 )
-from forebay.resource.relations import Relation, direct
+from forebay.resource.relations import Relation, select_direct
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from forebay.routes import Parameter, Route
 
@@ -69,7 +69,7 @@ class Parameters:
     def __init__(self, spec: ResourceSpec, relations: Sequence[Relation]) -> None:
         self._spec = spec
         self._relations = {
-            name: relation for relation in direct(relations) for name in relation.names
+            name: relation for relation in select_direct(relations) for name in relation.names
         }
         self._taken = request_properties(spec)
 

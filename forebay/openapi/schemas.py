@@ -19,7 +19,7 @@ OWN_FORMAT: Final = "x-format"
 _LARGEST: Final = sys.float_info.max
 #: Postgres can't store NUL.
 _NO_NUL: Final = r"^[^\u0000]*$"
-#: The text keys that `forebay.resource.body.plain_key` accepts.
+#: The text keys that `forebay.resource.body.check_plain_key` accepts.
 _PLAIN_KEY: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f%/\\?#]+$"
 
 _TIMESTAMP: Final = {"type": "string", "format": "date-time"}

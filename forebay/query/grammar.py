@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from forebay.resource.relations import Relation, direct
+from forebay.resource.relations import Relation, select_direct
 from forebay.resource.spec import ResourceSpec
 
 #: Logical operators. API Gateway caches by whole parameter names, so `not.and` is a parameter
@@ -59,7 +59,11 @@ def list_parameters(spec: ResourceSpec, relations: Sequence[Relation]) -> tuple[
     names = (
         *LIST_PARAMETERS,
         *(column.name for column in spec.columns),
-        *(name for relation in direct(relations) for name in _list_relation_parameters(relation)),
+        *(
+            name
+            for relation in select_direct(relations)
+            for name in _list_relation_parameters(relation)
+        ),
     )
     return tuple(dict.fromkeys(names))
 

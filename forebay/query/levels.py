@@ -46,7 +46,7 @@ class Setting(NamedTuple):
     text: str
 
 
-class Settled(NamedTuple):
+class ResolvedLevel(NamedTuple):
     """A completely parsed level."""
 
     select: tuple[Selected | Embedded, ...]
@@ -106,15 +106,15 @@ class Level:
             )
         self.settings[word] = setting
 
-    def settled(self) -> Settled:
+    def resolve(self) -> ResolvedLevel:
         """Resolve the drafts and settings of the level and of the levels below.
 
         Raises:
             ProblemError: an order, limit or offset is invalid.
         """
-        embedded_by_level = {level: level.embedded() for level in self.inner}
+        embedded_by_level = {level: level.resolve_embedded() for level in self.inner}
         embedded = iter(embedded_by_level.values())
-        return Settled(
+        return ResolvedLevel(
             select=tuple(next(embedded) if isinstance(m, Join) else m for m in self.members),
             where=Group(
                 members=tuple(
@@ -124,15 +124,15 @@ class Level:
             order=self._resolve_order(embedded_by_level),
         )
 
-    def embedded(self) -> Embedded:
+    def resolve_embedded(self) -> Embedded:
         """Resolve the level as a member of the level above.
 
         Raises:
-            ProblemError: as `settled`.
+            ProblemError: as `resolve`.
         """
         join = self.join
         assert join is not None  # noqa: S101 - only embedded levels call this
-        select, where, order = self.settled()
+        select, where, order = self.resolve()
         limit, offset = 1, 0
         if join.relation.many:
             limit, offset = self._resolve_window(join.name)

@@ -62,7 +62,7 @@ def parse_list(
         read_parameter(root, name, Setting(name, parameters[name]))
     if "order" in parameters:
         root.set("order", Setting("order", parameters["order"]))
-    select, where, order = root.settled()
+    select, where, order = root.resolve()
     limit, offset = read_window("", parameters.get("limit"), parameters.get("offset"), rows)
     digest = fingerprint(spec, where, order, select)
     list_query = ListQuery(

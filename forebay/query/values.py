@@ -78,24 +78,24 @@ def pattern(text: str) -> str:
 
 
 def _read_integer(text: str) -> str:
-    return str(spellings.integer(text))
+    return str(spellings.parse_integer(text))
 
 
 def _read_float(text: str) -> str:
-    spellings.double(text)
+    spellings.parse_double(text)
     return text
 
 
 def _read_decimal(text: str) -> str:
-    return str(spellings.decimal(text))
+    return str(spellings.parse_decimal(text))
 
 
 def _read_boolean(text: str) -> str:
-    return "true" if spellings.boolean(text) else "false"
+    return "true" if spellings.parse_boolean(text) else "false"
 
 
 def _read_date(text: str) -> str:
-    return spellings.date(text).isoformat()
+    return spellings.parse_date(text).isoformat()
 
 
 def _read_timestamp(text: str) -> str:
@@ -106,11 +106,11 @@ def _read_timestamp(text: str) -> str:
 def _parse_moment(text: str) -> dt.datetime:
     """Parse a timestamp; a blank before the offset is a `+` that the client did not encode."""
     head, tail = text[:_WITH_TIME], text[_WITH_TIME:]
-    return spellings.moment(head + _BLANK_ZONE.sub(r"+\1", tail))
+    return spellings.parse_moment(head + _BLANK_ZONE.sub(r"+\1", tail))
 
 
 def _read_uuid(text: str) -> str:
-    return str(spellings.uuid(text))
+    return str(spellings.parse_uuid(text))
 
 
 def _read_json(text: str) -> str:
@@ -186,9 +186,9 @@ _ELEMENTS: Mapping[Kind, Callable[[str], object]] = {
 _BRACED: Mapping[Kind, Callable[[str], object]] = {
     **_ELEMENTS,
     Kind.TEXT: str,
-    Kind.INTEGER: spellings.integer,
-    Kind.FLOAT: spellings.double,
-    Kind.BOOLEAN: spellings.boolean,
+    Kind.INTEGER: spellings.parse_integer,
+    Kind.FLOAT: spellings.parse_double,
+    Kind.BOOLEAN: spellings.parse_boolean,
 }
 
 _READERS: Mapping[Kind, Callable[[str], str]] = {

@@ -114,7 +114,7 @@ def end_sending(connection: Connection, run_id: str, objects: int) -> None:
     _finish_run(connection, run_id)
 
 
-def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome) -> None:
+def record_object(connection: Connection, run_id: str, key: str, outcome: Outcome) -> None:
     """Record a completed object; a repeated call has no effect.
 
     The last object of a run by the queue marks the run as done, because no process may follow it.
@@ -125,7 +125,7 @@ def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome)
     _finish_run(connection, run_id)
 
 
-def note_failure(connection: Connection, run_id: str, key: str, error: str) -> None:
+def record_failure(connection: Connection, run_id: str, key: str, error: str) -> None:
     """Record the reason why an object could not be applied; a resumed run retries it."""
     connection.execute(_NOTE, [run_id, key, 0, 0, 0, 0, 0, 0, error[:2000].replace("\x00", "")])
 

@@ -26,7 +26,6 @@ from pydantic_core import (
 )
 
 from forebay.command import Body, KeyValue
-from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
 
 _DELETE = 0x7F
 _PREFIXES = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
@@ -34,7 +33,33 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 64  # levels of a JSON value; typical values have a few, attacks thousands
 
 
-class Item:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault in a body: its location (a JSON Pointer in URI form) and a description."""
+
+    pointer: str
+    detail: str
+    #: A stable code: `validation_failed`, unless no resource could store the value.
+    code: str = "validation_failed"
+
+
+class BodyInvalidError(Exception):
+    """The body doesn't match the declaration; `faults` lists all faults."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidItem:
+    """A valid body as JSON values, without the key, and the key if the body contained it."""
+
+    body: Body
+    key: KeyValue | None
+
+
+class ItemModel:
     """The object that pydantic-core validates an item into: a minimal pydantic model."""
 
     __slots__ = (
@@ -49,7 +74,7 @@ class Item:
 class BodySchema:
     """The schemas that validate bodies and keys of one resource."""
 
-    #: Schema of a whole item, validated into an `Item`; the key is optional.
+    #: Schema of a whole item, validated into an `ItemModel`; the key is optional.
     item: CoreSchema
     #: Default configuration of `item`.
     config: CoreConfig
@@ -74,7 +99,7 @@ class BodySource(Protocol):
         """Return the JSON Schema of the bodies; their members include the key."""
 
 
-class BodyReader:
+class BodyValidator:
     """Validator for bodies and keys of one resource.
 
     Validators are built on first use, so a cold start builds only those of the requested resource.
@@ -83,7 +108,7 @@ class BodyReader:
     def __init__(self, source: BodySource) -> None:
         self.source = source
 
-    def read(self, raw: bytes) -> ReadBody:
+    def validate(self, raw: bytes) -> ValidItem:
         """Validate the body of one item.
 
         Args:
@@ -103,7 +128,7 @@ class BodyReader:
         if faults:
             raise BodyInvalidError(faults)
         key = getattr(item, key_name)
-        return ReadBody(body, str(key) if isinstance(key, uuid.UUID) else key)
+        return ValidItem(body, str(key) if isinstance(key, uuid.UUID) else key)
 
     def read_key(self, text: str) -> KeyValue:
         """Parse the key in a path segment (already percent-decoded).
@@ -115,12 +140,12 @@ class BodyReader:
         try:
             value = self._key_validator.validate_strings(text, strict=False)  # type: ignore[arg-type]
         except ValidationError as exc:
-            raise ValueError(message(exc.errors(include_url=False)[0])) from None
+            raise ValueError(get_message(exc.errors(include_url=False)[0])) from None
         if str(value) != text:
             raise ValueError(f"Input should be in canonical form: {value}")
         return value if isinstance(value, int) else str(value)
 
-    def read_member_key(self, raw: bytes) -> KeyValue:
+    def validate_key(self, raw: bytes) -> KeyValue:
         """Parse the key in a member of an item.
 
         Args:
@@ -138,15 +163,15 @@ class BodyReader:
     @staticmethod
     def _list_faults(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[Fault]:
         return [
-            Fault(pointer((*prefix, *detail["loc"])), message(detail))
+            Fault(format_pointer((*prefix, *detail["loc"])), get_message(detail))
             for detail in error.errors(include_url=False, include_input=False)
         ]
 
     def json_schema(self) -> Mapping[str, Any]:
-        """Return the JSON Schema of the bodies that `read` accepts; members include the key."""
+        """Return the JSON Schema of the bodies that `validate` accepts; members include the key."""
         return self.source.json_schema()
 
-    def _normalize(self, item: Item, body: Body) -> Iterator[Fault]:
+    def _normalize(self, item: ItemModel, body: Body) -> Iterator[Fault]:
         """Replace values in the body by the spellings that Postgres accepts and returns."""
         for name in self._schema.timestamps:
             moment: dt.datetime | None = getattr(item, name)
@@ -155,7 +180,7 @@ class BodyReader:
             try:  # Postgres supports offsets up to 15:59 only
                 body[name] = moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
             except OverflowError:  # a validator in the declaration can create such a value
-                yield Fault(pointer((name,)), "Input is outside the years 1 to 9999 in UTC")
+                yield Fault(format_pointer((name,)), "Input is outside the years 1 to 9999 in UTC")
         for name in self._schema.decimals:
             if getattr(item, name) == 0:
                 body[name] = "0"  # the exponent of a zero is unbounded
@@ -182,18 +207,18 @@ class BodyReader:
         return SchemaValidator(self._schema.key)
 
 
-def message(error: ErrorDetails) -> str:
+def get_message(error: ErrorDetails) -> str:
     """Return pydantic's message, without the prefix for a ValueError or an AssertionError."""
     prefix = _PREFIXES.get(error["type"])
     return error["msg"].removeprefix(prefix) if prefix else error["msg"]
 
 
-def integral(value: object) -> object:
+def convert_integral(value: object) -> object:
     """Convert a float without fraction: `5.0` is the integer 5 (JSON Schema 2020-12, §4.2.3)."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def plain_key(key: str) -> str:
+def check_plain_key(key: str) -> str:
     """Refuse a str key that would change in a URL's path if proxies decode it repeatedly."""
     if any(char in "%/\\?#" or ord(char) < ord(" ") or ord(char) == _DELETE for char in key):
         raise ValueError("a key must not contain control characters or any of % / \\ ? #")
@@ -202,7 +227,7 @@ def plain_key(key: str) -> str:
     return key
 
 
-def pointer(location: Sequence[str | int]) -> str:
+def format_pointer(location: Sequence[str | int]) -> str:
     """Return the location as a JSON Pointer in URI fragment form (RFC 6901 §6): `#/tags/0`."""
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
     return "#" + "".join("/" + quote(part, safe="~!$&'()*+,;=:@") for part in parts)
@@ -216,11 +241,17 @@ def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
         if isinstance(member, str):
             yield from _check_text(member, path)
         elif isinstance(member, float) and not math.isfinite(member):
-            yield Fault(pointer(path), "the number is too large for a double", "number_too_large")
+            yield Fault(
+                format_pointer(path), "the number is too large for a double", "number_too_large"
+            )
         elif isinstance(member, int) and not INT64_MIN <= member <= INT64_MAX:
-            yield Fault(pointer(path), "the integer does not fit into 64 bits", "number_too_large")
+            yield Fault(
+                format_pointer(path), "the integer does not fit into 64 bits", "number_too_large"
+            )
         elif isinstance(member, dict | list) and len(path) > MAX_DEPTH:
-            yield Fault(pointer(path[:1]), f"nested deeper than {MAX_DEPTH} levels", "too_deep")
+            yield Fault(
+                format_pointer(path[:1]), f"nested deeper than {MAX_DEPTH} levels", "too_deep"
+            )
         elif isinstance(member, dict):
             for name, child in member.items():
                 yield from _check_text(name, (*path, name))
@@ -231,4 +262,4 @@ def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
 
 def _check_text(text: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
     if "\x00" in text:
-        yield Fault(pointer(path), "NUL can't be stored in Postgres", "unstorable_text")
+        yield Fault(format_pointer(path), "NUL can't be stored in Postgres", "unstorable_text")

@@ -22,7 +22,7 @@ from typing import Any
 import pydantic_core
 
 from forebay.errors import DeclarationError
-from forebay.resource.body import BodyReader, BodySchema
+from forebay.resource.body import BodySchema, BodyValidator
 from forebay.resource.spec import Resources, ResourceSpec, retired_among
 
 _PROTOCOL = 5
@@ -123,8 +123,8 @@ def _compile(spec: ResourceSpec) -> ResourceSpec:
         pickle.loads(pickle.dumps(schema, protocol=_PROTOCOL))  # noqa: S301 - created here
     except (pickle.PicklingError, AttributeError, ImportError, TypeError):
         # The schema calls a lambda or a nested function, which pickle can't import by name.
-        body = BodyReader(declaration)
+        body = BodyValidator(declaration)
     else:
-        body = BodyReader(CompiledBody(schema, declaration))
+        body = BodyValidator(CompiledBody(schema, declaration))
     upcasters = {version: partial(declaration.upcast, version) for version in spec.upcasters}
     return replace(spec, body=body, upcasters=upcasters)

@@ -11,17 +11,17 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, PydanticUserError
 
 from forebay.errors import DeclarationError
-from forebay.resource.body import BodyReader
+from forebay.resource.body import BodyValidator
 from forebay.resource.declared import DeclaredBody
 from forebay.resource.fields import (
     RESERVED_NAMES,
     KeyDeclared,
+    build_made_key,
     check_entry,
-    made_key,
     read_field,
 )
 from forebay.resource.marks import Index, Retired
-from forebay.resource.relations import Relation, direct, relations
+from forebay.resource.relations import Relation, find_relations, select_direct
 from forebay.resource.spec import FieldSpec, Kind, Resources, ResourceSpec, Upcaster
 
 _PATH = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
@@ -77,13 +77,13 @@ class Resource(BaseModel):
             description=(cls.__doc__ or "").strip(),
             path=path,
             table=path.replace("-", "_"),
-            key=key or made_key(),
+            key=key or build_made_key(),
             key_is_made=key is None,
             fields=fields,
             indexes=_check_indexes(cls, indexes, fields),
             schema_version=schema_version,
             upcasters=_check_upcasters(cls, schema_version, upcasters or {}),
-            body=BodyReader(DeclaredBody(cls, key or made_key(), fields)),
+            body=BodyValidator(DeclaredBody(cls, key or build_made_key(), fields)),
         )
 
 
@@ -184,8 +184,8 @@ def discover(package: str, search_path: Iterable[str]) -> Resources:
                 f"{spec.name}: {spec.path!r} is declared and retired; remove Retired({spec.path!r})"
             )
         _check_references(spec, specs, retired_paths)
-    for path, starting in relations(specs).items():
-        _check_names(specs[path], direct(starting))
+    for path, starting in find_relations(specs).items():
+        _check_names(specs[path], select_direct(starting))
     return Resources(dict(sorted(specs.items())), retired_paths)
 
 

@@ -23,12 +23,12 @@ from forebay.resource.body import (
     INT64_MAX,
     INT64_MIN,
     BodySchema,
-    Item,
-    integral,
-    plain_key,
+    ItemModel,
+    check_plain_key,
+    convert_integral,
 )
-from forebay.resource.fields import annotated, pydantic_type
-from forebay.resource.nested import described, forbid_unknown
+from forebay.resource.fields import annotate, build_pydantic_type
+from forebay.resource.nested import forbid_unknown, forbid_unknown_in_definitions
 from forebay.resource.spec import FieldSpec, Kind
 from forebay.resource.strict import with_strict_text
 
@@ -65,7 +65,7 @@ class DeclaredBody:
 
     def json_schema(self) -> Mapping[str, Any]:
         """Return the JSON Schema of the bodies; their members include the key."""
-        schema = described(self._model.model_json_schema(mode="validation"))
+        schema = forbid_unknown_in_definitions(self._model.model_json_schema(mode="validation"))
         key = self._declared.model_fields.get(self._key.name)
         additions = {
             "description": self._key.description,
@@ -81,7 +81,7 @@ class DeclaredBody:
         declared = self._declared.model_fields
         definitions: dict[str, Any] = {
             field.name: (
-                annotated(pydantic_type(declared[field.name]), _list_additions(field)),
+                annotate(build_pydantic_type(declared[field.name]), _list_additions(field)),
                 declared[field.name],
             )
             for field in self._fields
@@ -106,12 +106,12 @@ class DeclaredBody:
             return uuid.UUID
         metadata = (*info.metadata, *_list_additions(self._key))
         if self._key.kind is Kind.TEXT:
-            metadata = (*metadata, MinLen(1), AfterValidator(plain_key))
-        return annotated(info.annotation, metadata)
+            metadata = (*metadata, MinLen(1), AfterValidator(check_plain_key))
+        return annotate(info.annotation, metadata)
 
 
 def _build_item_schema(schema: CoreSchema) -> CoreSchema:
-    """Return a model's schema that creates an `Item` instead of the model.
+    """Return a model's schema that creates an `ItemModel` instead of the model.
 
     If the model contains other models or recursive types, its schema is inside `definitions`.
     """
@@ -119,7 +119,7 @@ def _build_item_schema(schema: CoreSchema) -> CoreSchema:
     if item_schema["type"] == "definitions":
         item_schema["schema"] = _build_item_schema(item_schema["schema"])
     else:
-        item_schema["cls"] = Item
+        item_schema["cls"] = ItemModel
         for name in ("ref", "metadata"):  # they name the model, and validation doesn't need them
             item_schema.pop(name, None)
     return item_schema
@@ -143,4 +143,4 @@ def _list_additions(field: FieldSpec) -> list[Ge | Le | BeforeValidator]:
         return []
     low = [Ge(INT64_MIN)] if field.minimum is None else []
     high = [Le(INT64_MAX)] if field.maximum is None else []
-    return [*low, *high, BeforeValidator(integral)]
+    return [*low, *high, BeforeValidator(convert_integral)]

@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from forebay.errors import DeclarationError
-from forebay.resource.body import INT64_MAX, INT64_MIN, message
+from forebay.resource.body import INT64_MAX, INT64_MIN, get_message
 from forebay.resource.marks import Indexed, Key, References, Unique
 from forebay.resource.spec import FieldSpec, Kind
 
@@ -76,7 +76,7 @@ class KeyDeclared:
     spec: FieldSpec
 
 
-def made_key() -> FieldSpec:
+def build_made_key() -> FieldSpec:
     """Return the spec of a key that the server generates: a UUID named `id`."""
     return FieldSpec(name="id", kind=Kind.UUID, description="Made by the server.")
 
@@ -112,12 +112,12 @@ def read_field(owner: str, name: str, info: FieldInfo) -> FieldSpec | KeyDeclare
     return spec if spec.required else replace(spec, default=_read_default(label, info))
 
 
-def pydantic_type(info: FieldInfo) -> Any:  # noqa: ANN401 - a type form has no static type
+def build_pydantic_type(info: FieldInfo) -> Any:  # noqa: ANN401 - a type form has no static type
     """Return the annotation for validation: as declared, but a datetime must have a time zone."""
     return _require_aware(info.annotation)
 
 
-def annotated(annotation: Any, metadata: Iterable[Any]) -> Any:  # noqa: ANN401
+def annotate(annotation: Any, metadata: Iterable[Any]) -> Any:  # noqa: ANN401
     """Return `Annotated[annotation, *metadata]`, or the annotation if there is no metadata."""
     parts = (annotation, *metadata)
     return typing.Annotated[parts] if len(parts) > 1 else annotation
@@ -323,11 +323,11 @@ def _read_default(label: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSO
             "value in each replay; write the value itself"
         )
     default = info.get_default(call_default_factory=True)
-    adapter: TypeAdapter[Any] = TypeAdapter(annotated(pydantic_type(info), info.metadata))
+    adapter: TypeAdapter[Any] = TypeAdapter(annotate(build_pydantic_type(info), info.metadata))
     try:
         return adapter.dump_python(adapter.validate_python(default, strict=True), mode="json")
     except ValidationError as exc:
-        problem = message(exc.errors(include_url=False)[0])
+        problem = get_message(exc.errors(include_url=False)[0])
         raise DeclarationError(
             f"{label}: the default {default!r} is not valid: {problem}"
         ) from None

@@ -22,7 +22,7 @@ def forbid_unknown(schema: CoreSchema) -> CoreSchema:
     return cast("CoreSchema", _walk(schema))
 
 
-def described(schema: Mapping[str, Any]) -> dict[str, Any]:
+def forbid_unknown_in_definitions(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON Schema with the same rule in its definitions."""
     definitions = {
         name: {"additionalProperties": False, **definition}

@@ -70,7 +70,7 @@ class Relation:
         return self.column if self.column.references is not None else self.target_column
 
 
-def relations(resources: Mapping[str, ResourceSpec]) -> dict[str, tuple[Relation, ...]]:
+def find_relations(resources: Mapping[str, ResourceSpec]) -> dict[str, tuple[Relation, ...]]:
     """Return the relations from each resource, by its path.
 
     Direct relations come first, then many-to-many relations.
@@ -90,7 +90,7 @@ def relations(resources: Mapping[str, ResourceSpec]) -> dict[str, tuple[Relation
     return relations_by_path
 
 
-def direct(relations: Sequence[Relation]) -> tuple[Relation, ...]:
+def select_direct(relations: Sequence[Relation]) -> tuple[Relation, ...]:
     """Return the relations without a join resource; only their names are query parameters."""
     return tuple(relation for relation in relations if relation.through is None)
 

@@ -95,12 +95,12 @@ def shape_of(spec: ResourceSpec) -> Shape:
     return Shape(field(spec.key), {column.name: field(column) for column in spec.fields})
 
 
-def updated(
+def update_record(
     recorded: Mapping[str, Recorded],
     resources: Mapping[str, ResourceSpec],
     indexes: Mapping[str, Sequence[str]],
 ) -> dict[str, Recorded]:
-    """Return the new record after a change for which `problems` reports no problem.
+    """Return the new record after a change for which `find_problems` reports no problem.
 
     Args:
         recorded: the current record, by path.
@@ -118,7 +118,7 @@ def updated(
     return dict(sorted(record.items()))
 
 
-def problems(
+def find_problems(
     recorded: Mapping[str, Recorded], resources: Mapping[str, ResourceSpec]
 ) -> Iterator[str]:
     """Yield a message for each change that archived bodies don't fit, with a remedy.

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, cast
 
 from forebay.ids import are_uuids, is_uuid
-from forebay.resource.body import BodyReader
+from forebay.resource.body import BodyValidator
 from forebay.resource.marks import Index, Indexed, References
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -110,7 +110,7 @@ class ResourceSpec:
     indexes: tuple[Index, ...]
     schema_version: int
     upcasters: Mapping[int, Upcaster]
-    body: BodyReader
+    body: BodyValidator
 
     def __hash__(self) -> int:
         """Hash the path: upcasters are a dictionary, which has no hash."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-import uuid as uuids
+import uuid
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 
 # RFC 8259 §6, without an exponent and without a fraction other than zeros.
@@ -38,7 +38,7 @@ _MAX_EXPONENT = 1000  # numeric(p, s) has no more digits
 _EXACT = Context(prec=2 * _DOUBLE_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 
-def integer(text: str) -> int:
+def parse_integer(text: str) -> int:
     """Parse a 64-bit integer: `5`, `-5`, `5.0`.
 
     An exponent is refused: spreadsheets lose digits when they write one.
@@ -49,7 +49,7 @@ def integer(text: str) -> int:
     return int(match[1])
 
 
-def double(text: str) -> float:
+def parse_double(text: str) -> float:
     """Parse a double; refuse digits that it can't represent, as in `9007199254740993.0`."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("is not a number, such as 1.5 or 2e-3")
@@ -63,7 +63,7 @@ def double(text: str) -> float:
     return value
 
 
-def decimal(text: str) -> Decimal:
+def parse_decimal(text: str) -> Decimal:
     """Parse a decimal number without loss of digits."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("is not a decimal number, such as 1.50")
@@ -78,7 +78,7 @@ def decimal(text: str) -> Decimal:
     return value
 
 
-def boolean(text: str) -> bool:
+def parse_boolean(text: str) -> bool:
     """Parse Postgres's spellings of a boolean (`true`, `yes`, `on`, `1`), but no abbreviations.
 
     JSON booleans are not text and don't need this function.
@@ -89,7 +89,7 @@ def boolean(text: str) -> bool:
     return word in _TRUE
 
 
-def date(text: str) -> dt.date:
+def parse_date(text: str) -> dt.date:
     """Parse an ISO 8601 calendar date with hyphens, in the years 1 to 9999."""
     try:
         return dt.date.fromisoformat(_require_match(_DATE, text))
@@ -97,7 +97,7 @@ def date(text: str) -> dt.date:
         raise ValueError("is not a date, such as 2026-02-28") from None
 
 
-def moment(text: str) -> dt.datetime:
+def parse_moment(text: str) -> dt.datetime:
     """Parse an RFC 3339 timestamp with its zone; digits beyond microseconds are dropped."""
     try:
         value = dt.datetime.fromisoformat(_require_match(_MOMENT, text).upper())
@@ -112,7 +112,7 @@ def moment(text: str) -> dt.datetime:
     return value
 
 
-def time(text: str) -> dt.time:
+def parse_time(text: str) -> dt.time:
     """Parse a time of day, with or without a zone."""
     try:
         return dt.time.fromisoformat(_require_match(_TIME, text).upper())
@@ -120,7 +120,7 @@ def time(text: str) -> dt.time:
         raise ValueError("is not a time, such as 10:00:00") from None
 
 
-def duration(text: str) -> dt.timedelta:
+def parse_duration(text: str) -> dt.timedelta:
     """Parse an ISO 8601 duration of weeks, days, hours, minutes and seconds."""
     fault = ValueError(
         "is not a duration in weeks, days, hours, minutes and seconds, such as P1DT12H"
@@ -138,10 +138,10 @@ def duration(text: str) -> dt.timedelta:
         raise fault from None
 
 
-def uuid(text: str) -> uuids.UUID:
+def parse_uuid(text: str) -> uuid.UUID:
     """Parse a UUID, with hyphens or as 32 hexadecimal digits."""
     try:
-        return uuids.UUID(_require_match(_UUID, text))
+        return uuid.UUID(_require_match(_UUID, text))
     except ValueError:
         raise ValueError("is not a UUID") from None
 

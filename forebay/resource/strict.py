@@ -28,22 +28,22 @@ def with_strict_text(schema: _Schema) -> _Schema:
 
 def as_date(value: object) -> object:
     """Convert text to a date; return other values unchanged."""
-    return _read(value, spellings.date)
+    return _read(value, spellings.parse_date)
 
 
 def as_moment(value: object) -> object:
     """Convert text to a timestamp; return other values unchanged."""
-    return _read(value, spellings.moment)
+    return _read(value, spellings.parse_moment)
 
 
 def as_time(value: object) -> object:
     """Convert text to a time of day; return other values unchanged."""
-    return _read(value, spellings.time)
+    return _read(value, spellings.parse_time)
 
 
 def as_duration(value: object) -> object:
     """Convert text to a duration; return other values unchanged."""
-    return _read(value, spellings.duration)
+    return _read(value, spellings.parse_duration)
 
 
 def as_decimal(value: object) -> object:
@@ -52,19 +52,19 @@ def as_decimal(value: object) -> object:
         return Decimal(str(value))
     if not isinstance(value, (str, Decimal)):
         raise _describe_misspelt("is not a decimal number, such as 1.50")
-    return _read(value, spellings.decimal)
+    return _read(value, spellings.parse_decimal)
 
 
 def as_uuid(value: object) -> object:
     """Convert text to a UUID."""
     if not isinstance(value, (str, UUID)):
         raise _describe_misspelt("is not a UUID")
-    return _read(value, spellings.uuid)
+    return _read(value, spellings.parse_uuid)
 
 
 def as_integer_name(value: object) -> object:
     """Convert a member's name to an integer; only the canonical spelling is accepted."""
-    number = _read(value, spellings.integer)
+    number = _read(value, spellings.parse_integer)
     if isinstance(value, str) and str(number) != value:
         raise _describe_misspelt(f"must be written as {number}")
     return number
@@ -72,7 +72,7 @@ def as_integer_name(value: object) -> object:
 
 def as_number_name(value: object) -> object:
     """Convert a member's name to a double."""
-    return _read(value, spellings.double)
+    return _read(value, spellings.parse_double)
 
 
 def as_boolean_name(value: object) -> object:

@@ -163,19 +163,19 @@ class Alarms(Construct):
         """The highest utilisation of processor, connections and storage, as a share."""
         watched, database = self._watched, self._watched.database
         assert database is not None  # noqa: S101 - checked by the caller
-        metrics = {
+        terms = {
             "cpu": watched.primary_metric("CPUUtilization", "Average"),
             "connections": watched.primary_metric("DatabaseConnections", "Maximum"),
         }
         shares = ["cpu / 100", f"connections / {database.max_connections}"]
         if database.storage_gibibytes is not None:
-            metrics["free"] = watched.primary_metric("FreeStorageSpace", "Minimum")
+            terms["free"] = watched.primary_metric("FreeStorageSpace", "Minimum")
             # RDS grows the storage when a tenth is free: less means that it can't grow any more.
             least_bytes = round(database.storage_gibibytes * 2**30 * _LAST_STORAGE)
             shares.append(f"IF(free < {least_bytes}, 1, 0)")
         return cloudwatch.MathExpression(
             expression=f"MAX([{', '.join(shares)}])",
-            using_metrics=dict(metrics),
+            using_metrics=dict(terms),
             label="greatest use of processor, connections or storage",
             period=cdk.Duration.minutes(1),
         )

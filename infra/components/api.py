@@ -18,7 +18,7 @@ from infra.components.authorization import Authorization
 from infra.components.domain import add_domain
 from infra.components.findings import accept
 from infra.components.gateway_responses import add_gateway_responses
-from infra.components.reach import access_policy
+from infra.components.reach import build_access_policy
 from infra.front import ApiSettings, OpenSettings
 
 STAGE_NAME: Final = API_PREFIX.removeprefix("/")
@@ -109,7 +109,7 @@ class RoutesApi(Construct):
             "Api",
             rest_api_name=name,
             endpoint_configuration=self._configure_endpoint(),
-            policy=access_policy(settings, known_by=known_by),
+            policy=build_access_policy(settings, known_by=known_by),
             cloud_watch_role=True,
             min_compression_size=cdk.Size.bytes(settings.compress_from_bytes),
             deploy_options=self._configure_stage(name, routes, log_retention),

@@ -15,11 +15,11 @@ from constructs import Construct
 from infra.components.database_parts import (
     MONITORING_SECONDS,
     accept_findings,
+    build_monitoring_role,
+    build_parameters,
+    build_subnet_group,
     forget_logs,
-    major,
-    monitoring_role,
-    parameters,
-    subnet_group,
+    parse_major,
     survives,
 )
 from infra.components.database_servers import DATABASE, OWNER, Servers
@@ -44,8 +44,8 @@ class AuroraCluster(Construct):
         super().__init__(scope, construct_id)
         self._name = name
         self._settings = settings
-        self._family = f"aurora-postgresql{major(settings.version)}"
-        self._monitoring = monitoring_role(self)
+        self._family = f"aurora-postgresql{parse_major(settings.version)}"
+        self._monitoring = build_monitoring_role(self)
         self.cluster = self._add_cluster(network)
         forget_logs(self.cluster, f"cluster/{name}", log_retention)
         if settings.in_global is not None and settings.in_global.began_as == "primary":
@@ -76,7 +76,7 @@ class AuroraCluster(Construct):
             "Parameters",
             family=self._family,
             description=f"Forebay: {self._name}",
-            parameters=parameters(settings),
+            parameters=build_parameters(settings),
         )
         cluster = rds.CfnDBCluster(
             self,
@@ -85,7 +85,7 @@ class AuroraCluster(Construct):
             engine="aurora-postgresql",
             engine_version=settings.version,
             db_cluster_parameter_group_name=parameter_group.ref,
-            db_subnet_group_name=subnet_group(self, network).ref,
+            db_subnet_group_name=build_subnet_group(self, network).ref,
             vpc_security_group_ids=[network.servers.security_group_id],
             enable_iam_database_authentication=True,
             storage_encrypted=True,

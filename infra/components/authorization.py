@@ -44,7 +44,7 @@ def scopes_of(route: Route) -> tuple[str, ...]:
     return (read,) if route.action in _READING else (write,)
 
 
-def all_scopes(routes: Sequence[Route]) -> tuple[str, ...]:
+def list_scopes(routes: Sequence[Route]) -> tuple[str, ...]:
     """Every scope that a route requires, each once, in a stable order."""
     required = (scope for route in routes if not route.public for scope in scopes_of(route))
     return tuple(dict.fromkeys(required))
@@ -96,7 +96,7 @@ class Authorization(Construct):
             authorizer=self._authorizer,
             # Without scopes API Gateway would require an ID token, which identifies a person and
             # does not state the permissions of a program.
-            authorization_scopes=[f"{RESOURCE_SERVER}/{scope}" for scope in all_scopes(routes)]
+            authorization_scopes=[f"{RESOURCE_SERVER}/{scope}" for scope in list_scopes(routes)]
             if isinstance(authorization, CognitoSettings)
             else None,
         )

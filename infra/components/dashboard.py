@@ -131,5 +131,5 @@ class Dashboard(Construct):
 
 
 def _graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
-    left: Sequence[cloudwatch.IMetric] = metrics
-    return cloudwatch.GraphWidget(title=title, left=list(left), width=8, height=6)
+    lines: Sequence[cloudwatch.IMetric] = metrics
+    return cloudwatch.GraphWidget(title=title, left=list(lines), width=8, height=6)

@@ -18,7 +18,7 @@ from infra.database import ManagedDatabase, RdsDatabase
 MONITORING_SECONDS: Final = 60
 
 
-def parameters(settings: ManagedDatabase) -> Mapping[str, str]:
+def build_parameters(settings: ManagedDatabase) -> Mapping[str, str]:
     """The server's parameters that differ from RDS's own defaults.
 
     Each connection sets its statement and lock time-outs (forebay/db/connect.py), because they
@@ -40,12 +40,12 @@ def parameters(settings: ManagedDatabase) -> Mapping[str, str]:
     return values
 
 
-def major(version: str) -> str:
+def parse_major(version: str) -> str:
     """The version in the family name of parameter groups: `18` of `18.1`."""
     return version.partition(".")[0]
 
 
-def subnet_group(scope: Construct, network: Network) -> rds.CfnDBSubnetGroup:
+def build_subnet_group(scope: Construct, network: Network) -> rds.CfnDBSubnetGroup:
     """The network's subnets as RDS's subnet group."""
     return rds.CfnDBSubnetGroup(
         scope,
@@ -55,7 +55,7 @@ def subnet_group(scope: Construct, network: Network) -> rds.CfnDBSubnetGroup:
     )
 
 
-def monitoring_role(scope: Construct) -> iam.Role:
+def build_monitoring_role(scope: Construct) -> iam.Role:
     """The role with which RDS writes the figures of enhanced monitoring to CloudWatch."""
     role = iam.Role(
         scope,

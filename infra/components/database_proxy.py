@@ -12,7 +12,7 @@ from constructs import Construct
 
 from infra.components.aurora_cluster import AuroraCluster
 from infra.components.database_parts import may_go
-from infra.components.database_servers import OWNER, READER, WRITER, Servers, login_arn
+from infra.components.database_servers import OWNER, READER, WRITER, Servers, build_login_arn
 from infra.components.network import POSTGRES_PORT, Network
 from infra.components.rds_instances import RdsInstances
 
@@ -44,7 +44,7 @@ class Proxy(Construct):
                         iam.PolicyStatement(
                             actions=["rds-db:connect"],
                             resources=[
-                                login_arn(self, resource_id, user)
+                                build_login_arn(self, resource_id, user)
                                 for resource_id in direct.primary_ids
                                 for user in (OWNER, WRITER, READER)
                             ],

@@ -40,7 +40,7 @@ class Servers:
         return _format_url(user, self.replicas)
 
 
-def login_arn(scope: Construct, resource_id: str, user: str) -> str:
+def build_login_arn(scope: Construct, resource_id: str, user: str) -> str:
     """The resource that a role needs for `rds-db:connect` as a user."""
     return cdk.Stack.of(scope).format_arn(
         service="rds-db",

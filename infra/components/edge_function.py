@@ -18,7 +18,9 @@ _MAX_BYTES: Final = 10 * 1024  # CloudFront's quota for the code of a function
 _CODES: Final = ("unknown_parameter", "repeated_parameter", "payload_too_large", "PGRST205")
 
 
-def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_origin: str) -> str:
+def build_edge_function(
+    routes: Sequence[Route], *, max_body_bytes: int, cors_allow_origin: str
+) -> str:
     """The function's code for these routes.
 
     Raises:

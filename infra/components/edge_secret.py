@@ -29,7 +29,7 @@ def make_edge_secrets(scope: Construct, settings: Settings) -> Sequence[str]:
     return [_add_secret(scope, settings, version) for version in settings.edge.origin_secrets]
 
 
-def edge_secret(settings: Settings, version: str) -> str:
+def refer_to_edge_secret(settings: Settings, version: str) -> str:
     """The value in the edge's region, as a reference that CloudFormation resolves."""
     value = cdk.SecretValue.secrets_manager(secret_name(settings, version))
     # The value is meant for a header; the template contains a reference only.

@@ -90,8 +90,8 @@ class ProductFunction(Construct):
                 **environment,
             },
         )
-        #: The callers' target: the function, or the alias of the version with snapshots or
-        #: instances.
+        #: The target of the API and the queues: the function, or with snapshots or provisioned
+        #: instances the alias of the version that has them. Everything else takes `function`.
         self.entry: lambda_.IFunction = self.function
         if snap_start or provisioned_concurrency is not None:
             # Both need a published version, and CDK warns of its absence although the alias

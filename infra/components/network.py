@@ -78,7 +78,7 @@ class Network(Construct):
         """The subnets, one in each zone."""
         return self.vpc.select_subnets(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED).subnet_ids
 
-    def interface(
+    def add_interface(
         self,
         construct_id: str,
         service: ec2.InterfaceVpcEndpointAwsService,

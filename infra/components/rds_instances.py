@@ -15,12 +15,12 @@ from constructs import Construct
 from infra.components.database_parts import (
     MONITORING_SECONDS,
     accept_findings,
+    build_monitoring_role,
+    build_parameters,
+    build_subnet_group,
     forget_logs,
-    major,
     may_go,
-    monitoring_role,
-    parameters,
-    subnet_group,
+    parse_major,
     survives,
 )
 from infra.components.database_servers import DATABASE, OWNER, Servers
@@ -46,15 +46,15 @@ class RdsInstances(Construct):
         self._name = name
         self._settings = settings
         self._network = network
-        self._monitoring = monitoring_role(self)
+        self._monitoring = build_monitoring_role(self)
         self._parameters = rds.CfnDBParameterGroup(
             self,
             "Parameters",
-            family=f"postgres{major(settings.version)}",
+            family=f"postgres{parse_major(settings.version)}",
             description=f"Forebay: {name}",
-            parameters=parameters(settings),
+            parameters=build_parameters(settings),
         )
-        self._subnets = subnet_group(self, network)
+        self._subnets = build_subnet_group(self, network)
         self._log_retention = log_retention
         self.primary = self._add_primary()
         replicas = [self._add_replica(number) for number in range(1, settings.replicas + 1)]

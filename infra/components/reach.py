@@ -12,7 +12,9 @@ from infra.front import ApiSettings, IamSettings
 _ALL: Final = "execute-api:/*"
 
 
-def access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> iam.PolicyDocument | None:
+def build_access_policy(
+    settings: ApiSettings, *, known_by: Sequence[str]
+) -> iam.PolicyDocument | None:
     """The policy of an API with restricted access; None without restrictions.
 
     Args:

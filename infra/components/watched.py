@@ -14,7 +14,7 @@ from typing import Final, Literal, Self
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 
-from forebay.metrics import NAMESPACE, Metric, dimensions
+from forebay.metrics import NAMESPACE, Metric, build_dimensions
 from forebay.routes import API_PREFIX
 from infra.database import AuroraDatabase, ExternalDatabase
 from infra.settings import Settings
@@ -88,11 +88,11 @@ class Watched:
         self, metric: Metric, statistic: Statistic, *, value: str | None = None
     ) -> cloudwatch.Metric:
         """A metric that a function itself emits; with the value of the field that splits it."""
-        dimensions_map = {**dimensions(metric.service, self.environment)}
+        own_dimensions = {**build_dimensions(metric.service, self.environment)}
         if metric.split_by is not None:
             assert value is not None  # noqa: S101 - without it, no such metric exists
-            dimensions_map[metric.split_by] = value
-        return _build_metric(NAMESPACE, metric.name, dimensions_map, statistic)
+            own_dimensions[metric.split_by] = value
+        return _build_metric(NAMESPACE, metric.name, own_dimensions, statistic)
 
     def api_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric of the API's one stage."""

@@ -35,7 +35,7 @@ class EnvironmentStack(cdk.Stack):
         )
         self.settings = settings
 
-    def output(self, name: str, value: str) -> None:
+    def add_output(self, name: str, value: str) -> None:
         """Export a value for operators and tools after the deployment."""
         cdk.CfnOutput(self, name, value=value)
 

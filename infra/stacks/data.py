@@ -50,14 +50,14 @@ class DataStack(EnvironmentStack):
             ],
         )
 
-        self.output("ArchiveBucketName", self.archive.bucket.bucket_name)
-        self.output("DeliveryStreamNames", ",".join(self.delivery.names))
-        self.output("QueueUrl", self.events.queue.queue_url)
-        self.output("ImportQueueUrl", self.imports.queue.queue_url)
-        self.output("ImportDeadLetterQueueUrl", self.imports.dead_letters.queue_url)
-        self.output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)
-        self.output("ReplayQueueUrl", self.replay.queue.queue_url)
-        self.output("ReplayDeadLetterQueueUrl", self.replay.dead_letters.queue_url)
+        self.add_output("ArchiveBucketName", self.archive.bucket.bucket_name)
+        self.add_output("DeliveryStreamNames", ",".join(self.delivery.names))
+        self.add_output("QueueUrl", self.events.queue.queue_url)
+        self.add_output("ImportQueueUrl", self.imports.queue.queue_url)
+        self.add_output("ImportDeadLetterQueueUrl", self.imports.dead_letters.queue_url)
+        self.add_output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)
+        self.add_output("ReplayQueueUrl", self.replay.queue.queue_url)
+        self.add_output("ReplayDeadLetterQueueUrl", self.replay.dead_letters.queue_url)
 
     def _add_events(
         self, construct_id: str, purpose: str, *, visibility_seconds: int

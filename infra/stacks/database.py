@@ -11,7 +11,7 @@ from constructs import Construct
 
 from infra.components.aurora_cluster import AuroraCluster
 from infra.components.database_proxy import Proxy
-from infra.components.database_servers import OWNER, READER, WRITER, login_arn
+from infra.components.database_servers import OWNER, READER, WRITER, build_login_arn
 from infra.components.network import Network
 from infra.components.rds_instances import RdsInstances
 from infra.components.retention import log_retention
@@ -70,7 +70,7 @@ class DatabaseStack(EnvironmentStack):
             log_retention=retention,
         )
         # The sweep is in the network to read the ledger, and needs access to the queues from there.
-        self.network.interface(
+        self.network.add_interface(
             "Sqs",
             ec2.InterfaceVpcEndpointAwsService.SQS,
             actions=[
@@ -99,8 +99,8 @@ class DatabaseStack(EnvironmentStack):
             self._direct, self.servers = self.servers, proxy.servers
         else:
             self._direct = self.servers
-        self.output("DatabaseUrl", self.reach.writer.url)
-        self.output("ReplicaUrl", self.reach.replicas.url)
+        self.add_output("DatabaseUrl", self.reach.writer.url)
+        self.add_output("ReplicaUrl", self.reach.replicas.url)
 
     @property
     def availability_zones(self) -> list[str]:
@@ -130,10 +130,10 @@ class DatabaseStack(EnvironmentStack):
         )
 
     def _build_arns(self, resource_ids: tuple[str, ...], user: str) -> tuple[str, ...]:
-        return tuple(login_arn(self, resource_id, user) for resource_id in resource_ids)
+        return tuple(build_login_arn(self, resource_id, user) for resource_id in resource_ids)
 
 
-def external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach:
+def build_external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach:
     """An existing database, from the point of view of the stack's functions."""
 
     def login(url: str) -> Login:
@@ -141,7 +141,7 @@ def external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach
         return Login(
             url=url,
             arns=tuple(
-                login_arn(scope, resource_id, user) for resource_id in database.resource_ids
+                build_login_arn(scope, resource_id, user) for resource_id in database.resource_ids
             ),
         )
 

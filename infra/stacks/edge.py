@@ -14,8 +14,8 @@ from aws_cdk import aws_route53_targets as targets
 from constructs import Construct
 
 from forebay.routes import Route
-from infra.components.edge_function import edge_function
-from infra.components.edge_secret import edge_secret
+from infra.components.edge_function import build_edge_function
+from infra.components.edge_secret import refer_to_edge_secret
 from infra.components.findings import accept
 from infra.components.web_acl import WebAcl
 from infra.front import EDGE_REGION, DomainSettings, EdgeSettings
@@ -82,7 +82,7 @@ class EdgeStack(EnvironmentStack):
         )
         self._add_record(edge.domain)
         self._accept_findings()
-        self.output("DistributionDomainName", self._distribution.distribution_domain_name)
+        self.add_output("DistributionDomainName", self._distribution.distribution_domain_name)
 
     def _build_behavior(
         self, api_domain: str, routes: Sequence[Route]
@@ -95,7 +95,7 @@ class EdgeStack(EnvironmentStack):
                 # Above API Gateway's 29 s, so that its time-out comes first.
                 read_timeout=cdk.Duration.seconds(30),
                 custom_headers={
-                    "Referer": edge_secret(self.settings, self._edge.origin_secrets[-1])
+                    "Referer": refer_to_edge_secret(self.settings, self._edge.origin_secrets[-1])
                 },
             ),
             allowed_methods=cloudfront.AllowedMethods.ALLOW_ALL,
@@ -156,7 +156,7 @@ class EdgeStack(EnvironmentStack):
         )
 
     def _add_function(self, routes: Sequence[Route]) -> cloudfront.Function:
-        code = edge_function(
+        code = build_edge_function(
             routes,
             max_body_bytes=self._edge.max_body_bytes,
             cors_allow_origin=self.settings.api.cors_allow_origin,

@@ -41,7 +41,7 @@ class IdentityStack(EnvironmentStack):
             people_scopes = cognito_settings.people_scopes
             names = read_scopes(scopes) if people_scopes is None else people_scopes
             self._add_people([by_name[scope] for scope in names], server)
-        self.output("UserPoolId", self._pool.user_pool_id)
+        self.add_output("UserPoolId", self._pool.user_pool_id)
 
     def _add_user_pool(self) -> cognito.IUserPool:
         if self._cognito.user_pool_arn is not None:
@@ -128,7 +128,7 @@ class IdentityStack(EnvironmentStack):
             prevent_user_existence_errors=True,
         )
         client.node.add_dependency(server)
-        self.output(f"ClientId{name.title().replace('-', '')}", client.user_pool_client_id)
+        self.add_output(f"ClientId{name.title().replace('-', '')}", client.user_pool_client_id)
 
     def _add_people(self, scopes: Sequence[cognito.OAuthScope], server: Construct) -> None:
         """Create the client for browsers: without a secret, protected by PKCE (RFC 7636)."""
@@ -151,7 +151,7 @@ class IdentityStack(EnvironmentStack):
             prevent_user_existence_errors=True,
         )
         client.node.add_dependency(server)
-        self.output("ClientIdPeople", client.user_pool_client_id)
+        self.add_output("ClientIdPeople", client.user_pool_client_id)
 
 
 def _describe(scope: str) -> str:

@@ -27,7 +27,7 @@ class OperationsStack(EnvironmentStack):
         Dashboard(self, "Dashboard", watched=watched)
         if settings.operations.monthly_budget_dollars is not None:
             self._add_budget(settings.operations.monthly_budget_dollars)
-        self.output("AlarmTopicArn", topic.topic_arn)
+        self.add_output("AlarmTopicArn", topic.topic_arn)
 
     def _add_topic(self) -> sns.Topic:
         topic = sns.Topic(

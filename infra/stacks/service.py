@@ -30,7 +30,7 @@ from infra.front import ApiSettings, IamSettings
 from infra.settings import FunctionName, PackageName, Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
-from infra.stacks.database import DatabaseStack, Login, Reach, external_reach
+from infra.stacks.database import DatabaseStack, Login, Reach, build_external_reach
 
 #: How much later than the gateway Postgres cancels a statement. A function that fails first would
 #: be answered 503, but a slow statement must be answered 504.
@@ -60,7 +60,7 @@ class ServiceStack(EnvironmentStack):
         super().__init__(scope, "service", settings=settings)
         self._packages = packages
         self._reach = self._find_reach(database)
-        self._variables = variables(settings, data, self._reach)
+        self._variables = build_variables(settings, data, self._reach)
 
         self.write = self._add_function("Write", "write")
         self.read = self._add_function("Read", "read")
@@ -107,6 +107,7 @@ class ServiceStack(EnvironmentStack):
             "RestApi",
             name=settings.prefix,
             routes=routes,
+            # `entry` may be an alias, with snapshots or instances; see `ProductFunction.entry`.
             functions={
                 "read": self.read.entry,
                 "status": self.status.entry,
@@ -153,7 +154,7 @@ class ServiceStack(EnvironmentStack):
         if database is not None:
             return database.reach
         assert isinstance(self.settings.database, ExternalDatabase)  # noqa: S101 - the only other
-        return external_reach(self, self.settings.database)
+        return build_external_reach(self, self.settings.database)
 
     @property
     def _network(self) -> FunctionNetwork | None:
@@ -251,22 +252,22 @@ class ServiceStack(EnvironmentStack):
     def _add_outputs(self) -> None:
         if isinstance(self.settings.database, ExternalDatabase):
             # There is no database stack with these outputs.
-            self.output("DatabaseUrl", self._reach.writer.url)
-            self.output("ReplicaUrl", self._reach.replicas.url)
-        self.output("ApiId", self.api.api.rest_api_id)
-        self.output("StageName", STAGE_NAME)
-        self.output("ApiKeyId", self.api.api_key.key_id)
-        self.output("WriteFunctionName", self.write.function.function_name)
-        self.output("ReadFunctionName", self.read.function.function_name)
-        self.output("StatusFunctionName", self.status.function.function_name)
-        self.output("AboutFunctionName", self.about.function.function_name)
-        self.output("ImportsFunctionName", self.imports.function.function_name)
-        self.output("ConsumerFunctionName", self.consumer.function.function_name)
-        self.output("MigrateFunctionName", self.migrate.function.function_name)
-        self.output("SweepFunctionName", self.sweep.function.function_name)
+            self.add_output("DatabaseUrl", self._reach.writer.url)
+            self.add_output("ReplicaUrl", self._reach.replicas.url)
+        self.add_output("ApiId", self.api.api.rest_api_id)
+        self.add_output("StageName", STAGE_NAME)
+        self.add_output("ApiKeyId", self.api.api_key.key_id)
+        self.add_output("WriteFunctionName", self.write.function.function_name)
+        self.add_output("ReadFunctionName", self.read.function.function_name)
+        self.add_output("StatusFunctionName", self.status.function.function_name)
+        self.add_output("AboutFunctionName", self.about.function.function_name)
+        self.add_output("ImportsFunctionName", self.imports.function.function_name)
+        self.add_output("ConsumerFunctionName", self.consumer.function.function_name)
+        self.add_output("MigrateFunctionName", self.migrate.function.function_name)
+        self.add_output("SweepFunctionName", self.sweep.function.function_name)
 
 
-def variables(
+def build_variables(
     settings: Settings, data: DataStack, reach: Reach
 ) -> Mapping[FunctionName, Mapping[str, str]]:
     """The environment variables of each function: exactly those that its settings read."""

@@ -52,7 +52,7 @@ class HealthDatabase:
         self._replica = replica
         self._silence_seconds = silence_seconds
 
-    def replication(self) -> Replication:
+    def read_replication(self) -> Replication:
         """How far the database is behind its primary."""
         *values, received = self._query_rows(REPLICATION)[0]
         state = Replication(*values)
@@ -60,20 +60,20 @@ class HealthDatabase:
             return replace(state, lag_seconds=0.0)
         return state
 
-    def lags(self, window_seconds: float) -> list[int]:
+    def read_lags(self, window_seconds: float) -> list[int]:
         """The histogram (`forebay.lag`) of all commands in objects completed in the window."""
         counts = dict(self._query_rows(LAGS, [window_seconds]))
         return [int(counts.get(bucket + 1, 0)) for bucket in range(max(counts, default=0))]
 
-    def estimated_rows(self, tables: Sequence[str]) -> Mapping[str, int | None]:
+    def estimate_rows(self, tables: Sequence[str]) -> Mapping[str, int | None]:
         """The tables' approximate numbers of rows; None for a table that was never analyzed."""
         return dict(self._query_rows(ROWS, [list(tables)]))
 
-    def open_rejections(self) -> int:
+    def count_open_rejections(self) -> int:
         """The number of rejections that no operator has resolved."""
         return int(self._query_rows(OPEN_REJECTIONS)[0][0])
 
-    def unapplied(self, objects: Sequence[str]) -> set[str]:
+    def find_unapplied(self, objects: Sequence[str]) -> set[str]:
         """The objects that the ledger does not show as applied."""
         return {key for (key,) in self._query_rows(UNAPPLIED, [list(objects)])}
 

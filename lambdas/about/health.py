@@ -65,7 +65,7 @@ class Health:
             clock: seconds of a monotonic clock.
             now: the time of day.
         """
-        self._describe_database = database
+        self._database = database
         self._progress = progress
         self._dead_letters = dead_letters
         self._thresholds = thresholds
@@ -74,7 +74,7 @@ class Health:
         self._clock = clock
         self._now = now
         self._answer: _Kept | None = None
-        self._describe_archive: _Kept | None = None
+        self._archive: _Kept | None = None
         self._letters: _Kept | None = None
 
     def read(self) -> Response:
@@ -98,10 +98,10 @@ class Health:
 
     def _report_database(self) -> dict[str, Any]:
         try:
-            replication = self._describe_database.replication()
-            lags = self._describe_database.lags(WINDOW_SECONDS)
-            estimates = self._describe_database.estimated_rows([table for _, table in self._tables])
-            open_rejections = self._describe_database.open_rejections()
+            replication = self._database.read_replication()
+            lags = self._database.read_lags(WINDOW_SECONDS)
+            estimates = self._database.estimate_rows([table for _, table in self._tables])
+            open_rejections = self._database.count_open_rejections()
         except DatabaseAwayError as exc:
             self._log.event("health_database_away", error=str(exc))
             return {
@@ -128,14 +128,14 @@ class Health:
         """The archive's state; unknown without the database, because the ledger is there."""
         if database == "unreachable":
             return _describe_archive("unknown", None, self._now())
-        if self._describe_archive is None or self._clock() >= self._describe_archive.until:
+        if self._archive is None or self._clock() >= self._archive.until:
             try:
                 document = _describe_archive("reachable", self._progress.look(), self._now())
             except TransientError as exc:
                 self._log.event("health_archive_away", error=str(exc))
                 return _describe_archive("unreachable", None, self._now())
-            self._describe_archive = _Kept(document, self._clock() + PROGRESS_KEPT_SECONDS)
-        return self._describe_archive.document
+            self._archive = _Kept(document, self._clock() + PROGRESS_KEPT_SECONDS)
+        return self._archive.document
 
     def _report_dead_letters(self) -> dict[str, Any] | None:
         if self._letters is None or self._clock() >= self._letters.until:

@@ -75,9 +75,9 @@ class ArchiveProgress:
         start = max(self._after, window)
         stored = list(islice(self._archive.list(COMMANDS_PREFIX, after=start), self._max_objects))
         complete = len(stored) < self._max_objects
-        keys = self._database.unapplied([listed.key for listed in stored])
+        keys = self._database.find_unapplied([listed.key for listed in stored])
         unapplied = [listed for listed in stored if listed.key in keys]
-        self._after = max(start, self._find_settled_key(stored, keys, complete=complete))
+        self._after = max(start, self._find_last_compared_key(stored, keys, complete=complete))
         if complete and self._whole_due is None:
             self._whole_due = self._clock() + WHOLE_SECONDS
         return Progress(
@@ -87,13 +87,13 @@ class ArchiveProgress:
             complete=complete,
         )
 
-    def _find_settled_key(
+    def _find_last_compared_key(
         self, stored: Sequence[StoredObject], unapplied: set[str], *, complete: bool
     ) -> str:
         """The key up to which no object has to be compared again."""
         applied_items = takewhile(lambda listed: listed.key not in unapplied, stored)
         last_applied = max((listed.key for listed in applied_items), default="")
-        settled = format_hour(self._now() - _STRAGGLERS)
+        newest = format_hour(self._now() - _STRAGGLERS)
         if not complete:
             return last_applied
-        return settled if not unapplied else min(last_applied, settled)
+        return newest if not unapplied else min(last_applied, newest)

@@ -23,12 +23,11 @@ from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
 from forebay.decisions.log import DecisionLog
 from forebay.errors import ForebayError, TransientError
-from forebay.failures import note_failure
+from forebay.failures import record_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.log import Log
+from forebay.replay import runs
 from forebay.replay.messages import Replaying
-from forebay.replay.runs import note_failure as note_failed_replay
-from forebay.replay.runs import note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
 from forebay.retry import backoff_seconds
@@ -108,24 +107,24 @@ class Consumer:
         """
         errors: dict[str, Exception] = {}
         objects = list(self._read_objects(event["Records"], errors))
-        given_up: set[str] = set()
+        failed_ids: set[str] = set()
         with closing(one_ahead(objects, self._begin)) as reading:
             for place, (archive_object, ahead) in enumerate(reading):
-                if archive_object.message_id in given_up:
+                if archive_object.message_id in failed_ids:
                     continue
                 error = self._try(archive_object, ahead)
                 if error is None:
                     continue
                 errors[archive_object.message_id] = error
-                given_up.add(archive_object.message_id)
-                self._note_failure(archive_object, error)
+                failed_ids.add(archive_object.message_id)
+                self._record_failure(archive_object, error)
                 if _is_away(error):
                     # The primary is away for the remaining objects too; don't wait for it per
                     # object.
                     errors |= {other.message_id: error for other in objects[place + 1 :]}
                     break
         for message_id, error in errors.items():
-            self._failed(message_id, error)
+            self._report_failure(message_id, error)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in errors]}
 
     def _read_objects(
@@ -202,17 +201,17 @@ class Consumer:
                 ahead,
                 Source(key, replay=replaying is not None, partial=partly),
                 resources=self._resources,
-                log=self._follow_log(connection),
+                log=self._follow_decision_log(connection),
                 decides=replaying is None,
                 habits=self._habits,
             )
             if outcome.undecided:
                 raise _describe_undecided(key, outcome)
             if replaying is not None:
-                note_object(connection, replaying.run, key, outcome)
-        self._report(key, outcome, time.monotonic() - started, replaying)
+                runs.record_object(connection, replaying.run, key, outcome)
+        self._report_object(key, outcome, time.monotonic() - started, replaying)
 
-    def _follow_log(self, connection: Connection) -> DecisionLog:
+    def _follow_decision_log(self, connection: Connection) -> DecisionLog:
         """The decision log; decisions that only the archive has are first applied.
 
         This is done once per connection: a database that was restored, or that has lost commits in
@@ -221,17 +220,17 @@ class Consumer:
         if self._followed is not None and self._followed[0] is connection:
             return self._followed[1]
         # The deployed consumer's database is the owner of the archive.
-        log = DecisionLog(connection, self._archive, self._resources, ownership="adopt")
-        log.follow()
-        if log.undone:
-            self._log.event("rows_undone", level="WARNING", rows=log.undone)
-        self._followed = (connection, log)
-        return log
+        decision_log = DecisionLog(connection, self._archive, self._resources, ownership="adopt")
+        decision_log.follow()
+        if decision_log.undone:
+            self._log.event("rows_undone", level="WARNING", rows=decision_log.undone)
+        self._followed = (connection, decision_log)
+        return decision_log
 
-    def _report(
+    def _report_object(
         self, key: str, outcome: Outcome, seconds: float, replaying: Replaying | None
     ) -> None:
-        self._warn_of_the_future(key, outcome)
+        self._warn_of_future_ids(key, outcome)
         fields: dict[str, Any] = {
             "object": key,
             "lines": outcome.lines,
@@ -249,7 +248,7 @@ class Consumer:
             return
         self._log.event("object_applied", metrics=_measure(key, outcome), **fields)
 
-    def _warn_of_the_future(self, key: str, outcome: Outcome) -> None:
+    def _warn_of_future_ids(self, key: str, outcome: Outcome) -> None:
         """Warn of an object with ids from the future: its commands beat all others until then.
 
         The write function never creates such ids. The commands are applied nevertheless: the
@@ -260,22 +259,21 @@ class Consumer:
                 "ids_from_the_future", level="WARNING", object=key, last_id=outcome.last_id
             )
 
-    def _note_failure(self, archive_object: _Object, error: Exception) -> None:
+    def _record_failure(self, archive_object: _Object, error: Exception) -> None:
         """Store an object's failure in the database if it is reachable; the log has it anyway."""
         if _is_away(error):
             return
         reason = f"{type(error).__name__}: {str(error).strip()}"
         try:
             with self._session.connection() as connection:
-                note_failure(connection, archive_object.key, reason)
+                record_failure(connection, archive_object.key, reason)
                 if archive_object.replaying is not None:
-                    note_failed_replay(
-                        connection, archive_object.replaying.run, archive_object.key, reason
-                    )
+                    run = archive_object.replaying.run
+                    runs.record_failure(connection, run, archive_object.key, reason)
         except psycopg.Error as exc:
             self._log.event("failure_not_noted", level="WARNING", reason=str(exc))
 
-    def _failed(self, message_id: str, error: Exception) -> None:
+    def _report_failure(self, message_id: str, error: Exception) -> None:
         self._log.event(
             "message_failed",
             level="WARNING",

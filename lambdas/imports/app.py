@@ -12,16 +12,16 @@ from forebay.archive.layout import IMPORTS_PREFIX, REPORT_SUFFIX
 from forebay.aws.archive import Archive, ObjectGoneError, OpenObject
 from forebay.aws.events import object_records, principal_of
 from forebay.errors import ForebayError
-from forebay.intake.commands import Caller, CommandMaker, Line
+from forebay.intake.commands import CommandMaker, Line, Origin
 from forebay.intake.json_text import parse_text
 from forebay.log import Log
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from lambdas.imports import report as reports
 from lambdas.imports.csv_rows import UnreadableFileError
-from lambdas.imports.formats import has_known_ending, source_file
+from lambdas.imports.formats import has_known_ending, open_source
 from lambdas.imports.ids import ObjectIds
-from lambdas.imports.items import Item, items
+from lambdas.imports.items import Item, read_items
 from lambdas.imports.lines import ForeignObjectError, Lines
 from lambdas.imports.report import Report
 
@@ -29,7 +29,7 @@ from lambdas.imports.report import Report
 UNKNOWN_UPLOADER: Final = "unknown"
 
 _NAME: Final = re.compile(r"imports/(?P<resource>[^/]+)/(?P<op>[^/]+)/(?P<file>.+)", re.DOTALL)
-_WANTED_NAME: Final = (
+_NAME_RULE: Final = (
     "the name must be imports/<resource>/<create, put or delete>/"
     "<any>.<csv, tsv, ndjson or jsonl>[.gz]"
 )
@@ -113,9 +113,9 @@ class Importer:
         lines = Lines(self._archive, ids, report)
         try:
             spec = self._find_spec(name)
-            make = _Maker(spec, op, ids, _build_caller(report, uploader))
-            for item in items(source_file(key, opened), spec):
-                lines.add(item.line, make(item))
+            make_line = _LineMaker(spec, op, ids, _build_origin(report, uploader))
+            for item in read_items(open_source(key, opened), spec):
+                lines.add(item.line, make_line(item))
         except UnreadableFileError as exc:
             lines.end(str(exc))
         else:
@@ -125,9 +125,7 @@ class Importer:
         spec = self._resources.get(name)
         if spec is None:
             names = ", ".join(sorted(self._resources))
-            raise UnreadableFileError(
-                f"{_WANTED_NAME}; there is no resource {name!r}, only {names}"
-            )
+            raise UnreadableFileError(f"{_NAME_RULE}; there is no resource {name!r}, only {names}")
         return spec
 
 
@@ -146,25 +144,25 @@ def _read_name(key: str) -> tuple[str, str]:
     """
     match = _NAME.fullmatch(key)
     if match is None:
-        raise UnreadableFileError(f"{_WANTED_NAME}; it lacks a part")
+        raise UnreadableFileError(f"{_NAME_RULE}; it lacks a part")
     if match["op"] not in _OPS:
-        raise UnreadableFileError(f"{_WANTED_NAME}; {match['op']!r} is no operation")
+        raise UnreadableFileError(f"{_NAME_RULE}; {match['op']!r} is no operation")
     if not has_known_ending(match["file"]):
         ending = "".join(PurePosixPath(match["file"]).suffixes[-2:])
         description = repr(ending) if ending else "no ending"
-        raise UnreadableFileError(f"{_WANTED_NAME}; files with {description} are not read")
+        raise UnreadableFileError(f"{_NAME_RULE}; files with {description} are not read")
     return match["resource"], match["op"]
 
 
-class _Maker:
+class _LineMaker:
     """Makes the commands of a file's items."""
 
-    def __init__(self, spec: ResourceSpec, op: str, ids: ObjectIds, caller: Caller) -> None:
+    def __init__(self, spec: ResourceSpec, op: str, ids: ObjectIds, origin: Origin) -> None:
         self._spec = spec
         self._op = op
         self._ids = ids
-        self._maker = CommandMaker(ids)
-        self._caller = caller
+        self._commands = CommandMaker(ids)
+        self._origin = origin
 
     def __call__(self, item: Item) -> Line | Problem:
         """Make an item's command, or return the problem with the item."""
@@ -172,19 +170,19 @@ class _Maker:
         try:
             if item.fault is not None:
                 return Problem("validation_failed", item.fault)
-            sent = parse_text(item.text)
+            json_item = parse_text(item.text)
             if self._op == "delete":
-                return self._maker.delete_item(self._spec, sent, self._caller)
+                return self._commands.delete_item(self._spec, json_item, self._origin)
             if self._op == "put":
-                return self._maker.put_item(self._spec, sent, self._caller)
-            return self._maker.post(self._spec, sent, self._caller, name=str(item.line))
+                return self._commands.put_item(self._spec, json_item, self._origin)
+            return self._commands.create(self._spec, json_item, self._origin, name=str(item.line))
         except ProblemError as exc:
             return exc.problem
 
 
-def _build_caller(report: Report, uploader: str | None) -> Caller:
-    """The caller of an import; server-made keys depend on the file, not on the uploader."""
-    return Caller(
+def _build_origin(report: Report, uploader: str | None) -> Origin:
+    """The origin of a file's commands; server-made keys depend on the file, not on the uploader."""
+    return Origin(
         by=f"import:{uploader or UNKNOWN_UPLOADER}:{report.object}",
         idempotency_key=f"{report.object}@{report.version}",
         key_owner=f"import:{report.object}",

@@ -78,7 +78,7 @@ def has_known_ending(name: str) -> bool:
     return _match_ending(name) is not None
 
 
-def source_file(name: str, opened: OpenObject) -> SourceFile:
+def open_source(name: str, opened: OpenObject) -> SourceFile:
     """Open the file of an object.
 
     Args:

@@ -32,7 +32,7 @@ class Item:
     fault: str | None = None
 
 
-def items(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
+def read_items(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
     """Read a file's items as a stream; the file is never in memory as a whole.
 
     Args:
@@ -142,11 +142,11 @@ def _encode_unquoted(kind: Kind, cell: str, dialect: Dialect) -> bytes | None:
         if kind is Kind.BOOLEAN:
             return b"true" if _read_boolean(cell, dialect) else b"false"
         if kind is Kind.INTEGER:
-            return str(spellings.integer(cell)).encode()
+            return str(spellings.parse_integer(cell)).encode()
         if kind is Kind.FLOAT:
-            spellings.double(cell)
+            spellings.parse_double(cell)
         elif kind is Kind.DECIMAL:
-            spellings.decimal(cell)
+            spellings.parse_decimal(cell)
         else:
             orjson.loads(cell)
     except ValueError:
@@ -157,4 +157,4 @@ def _encode_unquoted(kind: Kind, cell: str, dialect: Dialect) -> bytes | None:
 def _read_boolean(cell: str, dialect: Dialect) -> bool:
     if cell in {dialect.true, dialect.false}:
         return cell == dialect.true
-    return spellings.boolean(cell)
+    return spellings.parse_boolean(cell)

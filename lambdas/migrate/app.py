@@ -13,10 +13,10 @@ from forebay.db.connect import login_attempts
 from lambdas.migrate.users import make_users
 from migrations.chains import CHAINS, Chain, upgrade
 
-Done = Literal["migrated", "newer"]
+MigrateResult = Literal["migrated", "newer"]
 
 
-def migrate(url: str, revisions: Sequence[str] | None = None) -> Done:
+def migrate(url: str, revisions: Sequence[str] | None = None) -> MigrateResult:
     """Upgrade a database along both chains of migrations, to the newest or to given revisions.
 
     Does nothing if the database is at a revision that this code does not contain. That happens

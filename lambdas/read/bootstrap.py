@@ -10,7 +10,7 @@ from forebay.access import Access
 from forebay.db.connect import Connection, connect
 from forebay.db.session import Session
 from forebay.log import Log
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase
 from lambdas.read.items import ItemReader
@@ -58,7 +58,7 @@ def build(
         items=ItemReader(database, read_after),
         lists=ListReader(
             database,
-            relations(specs),
+            find_relations(specs),
             access,
             read_after,
         ),

@@ -61,7 +61,7 @@ class ItemReader:
 
     def _build_query(self, spec: ResourceSpec, key: KeyValue) -> Query:
         if spec.path not in self._statements:
-            self._statements[spec.path] = item_query(spec, key).spelt_out()
+            self._statements[spec.path] = item_query(spec, key).compose()
         return Query(self._statements[spec.path].text, {"key": key})
 
 

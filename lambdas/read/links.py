@@ -17,7 +17,7 @@ _SAFE = "().,:*!"
 _PLAIN = re.compile(rf"[a-zA-Z0-9_.~\-{re.escape(_SAFE)}]*")
 
 
-def links(
+def build_links(
     spec: ResourceSpec, view: RequestView, query: ListQuery, page: Page, *, states_limit: bool
 ) -> str:
     """The header's value (RFC 8288); empty if there is no other page.
@@ -41,11 +41,11 @@ def links(
     )
 
 
-def form_links(spec: ResourceSpec, query: ListQuery, page: Page) -> str:
-    """Like `links`, for a query sent as a form: the addresses for sending its body again.
+def build_form_links(spec: ResourceSpec, query: ListQuery, page: Page) -> str:
+    """Like `build_links`, for a query sent as a form: the addresses for sending its body again.
 
     Raises:
-        ProblemError: as `links`.
+        ProblemError: as `build_links`.
     """
     return ", ".join(
         f'<{_build_address(f"{QUERY_PATH}/{spec.path}", position)}>; rel="{relation}"'

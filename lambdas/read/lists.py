@@ -28,8 +28,8 @@ from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
 from lambdas.read.database import ReadDatabase
-from lambdas.read.links import form_links, links
-from lambdas.read.pages import Asked, Page, asked_for, read_page
+from lambdas.read.links import build_form_links, build_links
+from lambdas.read.pages import Page, PagePlan, plan_page, read_page
 from lambdas.read.read_after import ReadAfter
 
 #: The parts of a list request that determine its statement, for one resource.
@@ -57,7 +57,7 @@ class ListReader:
         self._relations = relations
         self._access = access
         self._read_after = read_after
-        self._kept: OrderedDict[_Request, Asked] = OrderedDict()
+        self._kept: OrderedDict[_Request, PagePlan] = OrderedDict()
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
         """Answer 200 or 206 with the page, or 304 if the client has it.
@@ -76,7 +76,7 @@ class ListReader:
         page, query = self._read_page(
             spec, representation, self._parse_request(spec, view, representation), view
         )
-        link = links(spec, view, query, page, states_limit=representation.range is not None)
+        link = build_links(spec, view, query, page, states_limit=representation.range is not None)
         response = _build_answer(representation, query, page, link)
         headers = {**response.headers, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
         texts = [text.encode() for text in (representation.media, *headers.values())]
@@ -97,16 +97,16 @@ class ListReader:
         relations = self._relations[spec.path]
         query = parse_list(spec, relations, view.query, representation.range, is_form=True)
         # Not kept for later requests: such texts are long and rarely repeated.
-        page_request = asked_for(spec, query, representation.media, representation.count)
+        page_request = plan_page(spec, query, representation.media, representation.count)
         page, query = self._read_page(spec, representation, page_request, view)
-        response = _build_answer(representation, query, page, form_links(spec, query, page))
+        response = _build_answer(representation, query, page, build_form_links(spec, query, page))
         return replace(response, headers={**response.headers, "Cache-Control": "no-store"})
 
     def _read_page(
         self,
         spec: ResourceSpec,
         representation: Representation,
-        page_request: Asked,
+        page_request: PagePlan,
         view: RequestView,
     ) -> tuple[Page, ListQuery]:
         self._access.require(view.caller, map(read_scope, page_request.others))
@@ -118,7 +118,9 @@ class ListReader:
             raise ProblemError(_describe_past_end(page_request.query.offset, page.total))
         return page, page_request.query
 
-    def _wait_for_command(self, spec: ResourceSpec, page_request: Asked, view: RequestView) -> None:
+    def _wait_for_command(
+        self, spec: ResourceSpec, page_request: PagePlan, view: RequestView
+    ) -> None:
         """Wait for the command that `Read-After` names, on the replica that is read.
 
         Unlike an item, a page is not read from the primary, where it could be expensive.
@@ -129,7 +131,7 @@ class ListReader:
 
     def _parse_request(
         self, spec: ResourceSpec, view: RequestView, representation: Representation
-    ) -> Asked:
+    ) -> PagePlan:
         """Parse the query and build its statement; both depend on the request only.
 
         The results are kept for a while: clients repeat queries, and parsing takes as long as
@@ -146,7 +148,7 @@ class ListReader:
         page_request = self._kept.get(request)
         if page_request is None:
             query = parse_list(spec, self._relations[spec.path], view.query, representation.range)
-            page_request = self._kept[request] = asked_for(
+            page_request = self._kept[request] = plan_page(
                 spec, query, representation.media, representation.count
             )
             if len(self._kept) > _KEPT:

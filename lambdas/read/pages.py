@@ -25,7 +25,7 @@ from forebay.query.named import named_resources
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import ResourceSpec
 from lambdas.read.database import ReadDatabase, Texts
-from lambdas.read.sql.limits import RowTooLargeError, limit_problem
+from lambdas.read.sql.limits import RowTooLargeError, find_limit_problem
 from lambdas.read.sql.page import (
     PAGE_MAX_BYTES,
     estimate_query,
@@ -50,7 +50,7 @@ Place = Sequence[str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PagePlan:
     """The plan of a page; it depends on the request only."""
 
     spec: ResourceSpec
@@ -95,22 +95,22 @@ class _PageRows(NamedTuple):
     total: int | None
 
 
-def asked_for(spec: ResourceSpec, query: ListQuery, media: Media, count: Count | None) -> Asked:
+def plan_page(spec: ResourceSpec, query: ListQuery, media: Media, count: Count | None) -> PagePlan:
     """Plan a page with the cheapest statement that can read it."""
     rows = rows_query(spec, query, media) if count in {None, "planned"} else None
-    return Asked(
+    return PagePlan(
         spec=spec,
         query=query,
         media=media,
         count=count,
-        statement=(rows or page_query(spec, query, media, count)).spelt_out(),
+        statement=(rows or page_query(spec, query, media, count)).compose(),
         is_row_by_row=rows is not None,
         place=place_members(query, media),
         others=named_resources(query) - {spec.path},
     )
 
 
-def read_page(database: ReadDatabase, asked: Asked) -> Page:
+def read_page(database: ReadDatabase, plan: PagePlan) -> Page:
     """Read the page; it ends before the answer becomes too large.
 
     Raises:
@@ -118,11 +118,11 @@ def read_page(database: ReadDatabase, asked: Asked) -> Page:
         psycopg.Error: the database could not answer.
     """
     try:
-        rows = _read_rows(database, asked)
+        rows = _read_rows(database, plan)
     except RowTooLargeError:
-        measured = page_query(asked.spec, asked.query, asked.media, asked.count, measured=True)
-        rows = _read_as_one(database, measured, asked.query)
-    query = asked.query
+        measured = page_query(plan.spec, plan.query, plan.media, plan.count, measured=True)
+        rows = _read_as_one(database, measured, plan.query)
+    query = plan.query
     return Page(
         body=rows.body,
         rows=rows.rows,
@@ -130,11 +130,11 @@ def read_page(database: ReadDatabase, asked: Asked) -> Page:
         last=rows.nearest if query.backward else rows.farthest,
         rows_before=rows.more if query.backward else _skips_rows(query),
         rows_behind=query.backward or rows.more,
-        total=_count_total(database, asked, rows),
+        total=_count_total(database, plan, rows),
     )
 
 
-def _read_rows(database: ReadDatabase, request: Asked) -> _PageRows:
+def _read_rows(database: ReadDatabase, request: PagePlan) -> _PageRows:
     if not request.is_row_by_row:
         return _read_as_one(database, request.statement, request.query)
     rows = _read_row_by_row(database, request)
@@ -164,7 +164,7 @@ def _fetch(fetch: Callable[[Query], _Fetched], statement: Query) -> _Fetched:
 
     Raises:
         ProblemError: Postgres can't evaluate the query, or a limit is exceeded.
-        RowTooLargeError: as `limit_problem`.
+        RowTooLargeError: as `find_limit_problem`.
         psycopg.Error: the database could not answer.
     """
     try:
@@ -172,10 +172,10 @@ def _fetch(fetch: Callable[[Query], _Fetched], statement: Query) -> _Fetched:
     except psycopg.Error as exc:
         if not is_query_fault(exc):
             raise
-        raise (limit_problem(exc) or _describe_refusal(exc)) from exc
+        raise (find_limit_problem(exc) or _describe_refusal(exc)) from exc
 
 
-def _read_row_by_row(database: ReadDatabase, request: Asked) -> _PageRows | None:
+def _read_row_by_row(database: ReadDatabase, request: PagePlan) -> _PageRows | None:
     """Read row by row; None if a row has no text or the rows exceed a page's size."""
     query = request.query
     texts = _fetch(database.fetch_texts, request.statement)
@@ -218,7 +218,7 @@ def _measure_size(body: bytes, rows: int) -> int:
     return len(orjson.dumps(body.decode())) + rows * len('""')
 
 
-def _count_total(database: ReadDatabase, request: Asked, rows: _PageRows) -> int | None:
+def _count_total(database: ReadDatabase, request: PagePlan, rows: _PageRows) -> int | None:
     total = rows.total
     if request.count == "planned" or (request.count == "estimated" and (total or 0) > MAX_LIMIT):
         # The rows found may exceed the estimate.

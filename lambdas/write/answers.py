@@ -24,7 +24,7 @@ class Answers:
         #: returns half of it, because its commands have waited already.
         self._retry_after = str(max(1, math.ceil(buffer_seconds)))
 
-    def accepted(self, command: Command, returns: Returns = "outcome") -> Response:
+    def answer_one(self, command: Command, returns: Returns = "outcome") -> Response:
         """Answer 202 for one command; `Location` is its status monitor (RFC 9110 §15.3.3)."""
         document = _describe_accepted(command, status="pending")
         headers = {
@@ -37,7 +37,7 @@ class Answers:
             return Response(202, headers=headers)
         return json_response(202, [document] if returns == "representation" else document, headers)
 
-    def many(self, commands: Sequence[Command], returns: Returns) -> Response:
+    def answer_many(self, commands: Sequence[Command], returns: Returns) -> Response:
         """Answer 202 for commands that were accepted together, with one document for each."""
         headers = {"Retry-After": self._retry_after, "Cache-Control": "no-store"}
         if returns == "minimal":
@@ -45,7 +45,7 @@ class Answers:
         documents = [_describe_accepted(command, status="pending") for command in commands]
         return json_response(202, documents[0] if returns == "object" else documents, headers)
 
-    def batch(self, results: Sequence[Command | Problem], instance: str) -> Response:
+    def answer_batch(self, results: Sequence[Command | Problem], instance: str) -> Response:
         """Answer 207 with one result per item, in the items' order (RFC 4918 §13)."""
         items = [_build_result(index, result, instance) for index, result in enumerate(results)]
         return json_response(
@@ -74,7 +74,7 @@ def _describe_accepted(command: Command, *, status: int | str) -> dict[str, Any]
     }
 
 
-def not_accepted() -> Problem:
+def describe_not_accepted() -> Problem:
     """503: neither store acknowledged the write; it may be stored anyway."""
     return Problem(
         "not_accepted",

@@ -13,7 +13,7 @@ from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
-from forebay.intake.commands import BatchItems, Caller, CommandMaker, Line
+from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin
 from forebay.intake.json_text import JsonText, dump
 from forebay.keys import read_key
 from forebay.log import Log
@@ -28,7 +28,7 @@ from forebay.metrics import (
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
-from lambdas.write.answers import Answers, not_accepted
+from lambdas.write.answers import Answers, describe_not_accepted
 from lambdas.write.items import ParsedItem, parse_item, parse_item_or_array, parse_lines
 from lambdas.write.operations import OperationMaker
 from lambdas.write.parameters import (
@@ -63,15 +63,15 @@ class _Write:
 
     spec: ResourceSpec
     request: WriteRequest
-    caller: Caller
+    origin: Origin
     preferences: Preferences
     #: The members of items that count; None for all.
     columns: frozenset[str] | None = None
 
     def after(self, result: _Result) -> _Write:
         """The write of the next item."""
-        caller = _follow(self.caller, result)
-        return self if caller is self.caller else replace(self, caller=caller)
+        origin = _advance_origin(self.origin, result)
+        return self if origin is self.origin else replace(self, origin=origin)
 
 
 _Writer = Callable[[_Write], _Answer]
@@ -120,8 +120,8 @@ class WriteApp:
         }
         self._acceptor = acceptor
         self._ids = ids
-        self._make = CommandMaker(ids)
-        self._operations = OperationMaker(resources, self._make, access)
+        self._commands = CommandMaker(ids)
+        self._operations = OperationMaker(resources, self._commands, access)
         self._answers = answers
         self._log = log
         self._shapes = shapes
@@ -130,15 +130,15 @@ class WriteApp:
         """Answer a proxy event; a refused request is answered with a problem document."""
         started = time.perf_counter()
         request = WriteRequest.of_event(event, API_PREFIX, max_body_bytes=self._max_body_bytes)
-        route = self._routes.get((request.method, request.resource))
+        route = self._routes.get((request.method, request.route_path))
         refusal: dict[str, Any] = {}
         try:
             response, metrics = self._dispatch(route, request)
         except ProblemError as exc:
             response = problem_response(exc.problem, request.path)
             refusal = {"code": exc.problem.code}
-            is_lost = exc.problem.code == "not_accepted"
-            metrics = {COMMANDS_NOT_ACCEPTED if is_lost else WRITES_REFUSED: 1}
+            is_refused = exc.problem.code != "not_accepted"
+            metrics = {WRITES_REFUSED if is_refused else COMMANDS_NOT_ACCEPTED: 1}
         self._log.event(
             "write_answered",
             metrics=metrics,
@@ -163,14 +163,14 @@ class WriteApp:
         )
         if preferences.returns == "representation" and request.accepts_object():
             preferences = replace(preferences, returns="object")
-        caller = request.caller(self._ids.now_ms())
+        origin = request.origin(self._ids.now_ms())
         if route.action == "commands":
-            answer = self._accept_operations(request, caller, preferences)
+            answer = self._accept_operations(request, origin, preferences)
         else:
             spec = self._resources[route.resource]
             query = request.query
             columns = _read_query(spec, route, query, preferences) if query else None
-            write = _Write(spec, request, caller, preferences, columns)
+            write = _Write(spec, request, origin, preferences, columns)
             answer = self._writers[route.action](write)
         if not preferences.applied:
             return answer
@@ -179,11 +179,11 @@ class WriteApp:
         return answer._replace(response=replace(answer.response, headers=headers))
 
     def _post(self, write: _Write) -> _Answer:
-        sent = _parse_items(write.request)
-        if isinstance(sent, list):
-            return self._accept_batch(write, sent)
-        item = self._choose_upgrade(write)(_keep_columns(sent, write.columns))
-        return self._accept_one(write, self._make_posted(write, item))
+        item_or_array = _parse_items(write.request)
+        if isinstance(item_or_array, list):
+            return self._accept_batch(write, item_or_array)
+        item = self._choose_upgrade(write)(_keep_columns(item_or_array, write.columns))
+        return self._accept_one(write, self._make_line(write, item))
 
     def _put(self, write: _Write) -> _Answer:
         key = _read_path_key(write)
@@ -192,11 +192,11 @@ class WriteApp:
             raise ProblemError(_describe_media(media, JSON_TYPES))
         item = self._choose_upgrade(write)(parse_item(write.request.body()))
         create = write.request.must_not_exist()
-        line = self._make.put(write.spec, key, item, write.caller, create=create)
+        line = self._commands.put(write.spec, key, item, write.origin, create=create)
         return self._accept_one(write, line)
 
     def _delete(self, write: _Write) -> _Answer:
-        line = self._make.delete(write.spec, _read_path_key(write), write.caller)
+        line = self._commands.delete(write.spec, _read_path_key(write), write.origin)
         return self._accept_one(write, line)
 
     def _delete_many(self, write: _Write) -> _Answer:
@@ -205,7 +205,7 @@ class WriteApp:
         targets = read_targets(write.spec, write.request.query)
         lines: list[Line] = []
         for key in targets.keys:
-            lines.append(self._make.delete(write.spec, key, write.caller))
+            lines.append(self._commands.delete(write.spec, key, write.origin))
             write = write.after(lines[-1])
         return (
             self._accept_results(lines, write.request, write.preferences)
@@ -216,21 +216,21 @@ class WriteApp:
     def _accept_one(self, write: _Write, line: Line) -> _Answer:
         acceptance = self._acceptor.accept([line])
         if acceptance.not_accepted:
-            raise ProblemError(not_accepted())
-        response = self._answers.accepted(line.command, write.preferences.returns)
-        return _Answer(response, _count(acceptance))
+            raise ProblemError(describe_not_accepted())
+        response = self._answers.answer_one(line.command, write.preferences.returns)
+        return _Answer(response, _measure(acceptance))
 
     def _accept_batch(self, write: _Write, items: Sequence[ParsedItem]) -> _Answer:
         results: list[_Result] = []
-        names, upgrade = BatchItems(), self._choose_upgrade(write)
+        names, upgrade = ItemNames(), self._choose_upgrade(write)
         for item in items:
-            results.append(self._make_line(write, item, names, upgrade))
+            results.append(self._try_make_line(write, item, names, upgrade))
             write = write.after(results[-1])
         is_whole = write.columns is not None
         return self._accept_results(results, write.request, write.preferences, is_whole=is_whole)
 
     def _accept_operations(
-        self, request: WriteRequest, caller: Caller, preferences: Preferences
+        self, request: WriteRequest, origin: Origin, preferences: Preferences
     ) -> _Answer:
         """Accept operations on any resources."""
         if request.query:
@@ -243,18 +243,18 @@ class WriteApp:
         if not isinstance(operations, list):
             detail = "send an array of operations, or lines with an operation each"
             raise ProblemError(Problem("validation_failed", detail))
-        names, context = BatchItems(), request.event.get("requestContext") or {}
+        names, context = ItemNames(), request.event.get("requestContext") or {}
         results: list[_Result] = []
         for operation in operations:
             if isinstance(operation, Problem):
                 results.append(operation)
                 continue
             try:
-                name = names.name(operation) if caller.idempotency_key is not None else ""
-                results.append(self._operations.make(operation, caller, context, name=name))
+                name = names.next_for(operation) if origin.idempotency_key is not None else ""
+                results.append(self._operations.make(operation, origin, context, name=name))
             except ProblemError as exc:
                 results.append(exc.problem)
-            caller = _follow(caller, results[-1])
+            origin = _advance_origin(origin, results[-1])
         return self._accept_results(results, request, preferences)
 
     def _accept_results(
@@ -284,36 +284,36 @@ class WriteApp:
         lines = [result for result in results if isinstance(result, Line)]
         acceptance = self._acceptor.accept(lines) if lines else Acceptance(())
         if is_whole and acceptance.not_accepted:
-            raise ProblemError(not_accepted())
+            raise ProblemError(describe_not_accepted())
         if preferences.returns == "outcome":
             outcomes = _list_outcomes(results, acceptance)
-            response = self._answers.batch(outcomes, request.path)
+            response = self._answers.answer_batch(outcomes, request.path)
         else:
             commands = [line.command for line in lines]
-            response = self._answers.many(commands, preferences.returns)
-        return _Answer(response, _count(acceptance, refused=len(results) - len(lines)))
+            response = self._answers.answer_many(commands, preferences.returns)
+        return _Answer(response, _measure(acceptance, refused=len(results) - len(lines)))
 
-    def _make_line(
-        self, write: _Write, item: ParsedItem, names: BatchItems, upgrade: _Upgrade
+    def _try_make_line(
+        self, write: _Write, item: ParsedItem, names: ItemNames, upgrade: _Upgrade
     ) -> _Result:
         """Make one item's command, or return the problem; the other items are not affected."""
         if isinstance(item, Problem):
             return item
         try:
             # The name is needed only for a key that the server derives.
-            derives = write.spec.key_is_made and write.caller.idempotency_key is not None
-            name = names.name(item) if derives else ""
+            derives = write.spec.key_is_made and write.origin.idempotency_key is not None
+            name = names.next_for(item) if derives else ""
             item = upgrade(_keep_columns(item, write.columns))
-            return self._make_posted(write, item, name=name)
+            return self._make_line(write, item, name=name)
         except ProblemError as exc:
             return exc.problem
 
-    def _make_posted(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
+    def _make_line(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
         """Make the command of an item of a POST: a `put` if the request upserts items with keys."""
         spec = write.spec
         if write.preferences.upserts and (not spec.key_is_made or _has_member(item, spec.key.name)):
-            return self._make.put_item(spec, item, write.caller)
-        return self._make.post(spec, item, write.caller, name=name)
+            return self._commands.put_item(spec, item, write.origin)
+        return self._commands.create(spec, item, write.origin, name=name)
 
     def _choose_upgrade(self, write: _Write) -> _Upgrade:
         """The function that converts the request's items to the current schema version.
@@ -335,9 +335,9 @@ class WriteApp:
                     f"is {spec.schema_version}; leave the parameter schema out to send that",
                 )
             )
-        from forebay.intake.versions import current_item  # noqa: PLC0415 - few requests need it
+        from forebay.intake.versions import upgrade_item  # noqa: PLC0415 - few requests need it
 
-        return partial(current_item, spec, version, old)
+        return partial(upgrade_item, spec, version, old)
 
 
 def _parse_items(request: WriteRequest) -> JsonText | list[ParsedItem]:
@@ -350,11 +350,11 @@ def _parse_items(request: WriteRequest) -> JsonText | list[ParsedItem]:
     return parse_item_or_array(request.body())
 
 
-def _follow(caller: Caller, result: _Result) -> Caller:
-    """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
-    if caller.after is None or isinstance(result, Problem):
-        return caller
-    return replace(caller, after=max(caller.after, result.command.id))
+def _advance_origin(origin: Origin, result: _Result) -> Origin:
+    """The origin for the next item: its lower bound makes ids rise in the order of the items."""
+    if origin.after is None or isinstance(result, Problem):
+        return origin
+    return replace(origin, after=max(origin.after, result.command.id))
 
 
 def _keep_unchanged(item: JsonText) -> JsonText:
@@ -362,18 +362,18 @@ def _keep_unchanged(item: JsonText) -> JsonText:
 
 
 def _list_outcomes(results: Sequence[_Result], acceptance: Acceptance) -> list[Command | Problem]:
-    lost_ids = {line.command.id for line in acceptance.not_accepted}
+    not_accepted_ids = {line.command.id for line in acceptance.not_accepted}
     return [
         result
         if isinstance(result, Problem)
-        else not_accepted()
-        if result.command.id in lost_ids
+        else describe_not_accepted()
+        if result.command.id in not_accepted_ids
         else result.command
         for result in results
     ]
 
 
-def _count(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
+def _measure(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
     """Return the metrics of an accepted request; `refused` is the number of its refused items."""
     values = {
         COMMANDS_ACCEPTED: len(acceptance.accepted),
@@ -392,14 +392,14 @@ def _read_query(
     spec: ResourceSpec, route: Route, query: Mapping[str, object], preferences: Preferences
 ) -> frozenset[str] | None:
     """Return the members of items that count; refuse parameters that the write does not have."""
-    known: list[str] = []
+    names: list[str] = []
     if route.action == "post":
-        known += [COLUMNS, ON_CONFLICT]
+        names += [COLUMNS, ON_CONFLICT]
     elif route.action == "delete_many":
-        known += [column.name for column in spec.columns]
-    if known and preferences.returns in {"representation", "object"}:
-        known.append(SELECT)
-    refuse_unknown(query, known, spec)
+        names += [column.name for column in spec.columns]
+    if names and preferences.returns in {"representation", "object"}:
+        names.append(SELECT)
+    refuse_unknown(query, names, spec)
     if route.action != "post":  # a field may be called `columns`
         return None
     check_on_conflict(spec, query)

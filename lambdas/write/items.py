@@ -7,13 +7,13 @@ from typing import TypeAlias
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.intake.json_text import FAULTS_OF_ITEMS, JsonText, dump, parse_text, split_array
 from forebay.problem import Problem, ProblemError
-from lambdas.write.requests import Body
+from lambdas.write.requests import RequestBody
 
 #: An item of a batch, or the reason for its refusal.
 ParsedItem: TypeAlias = JsonText | Problem
 
 
-def parse_item(body: Body) -> JsonText:
+def parse_item(body: RequestBody) -> JsonText:
     """Parse a body that is one item.
 
     Raises:
@@ -25,7 +25,7 @@ def parse_item(body: Body) -> JsonText:
     return parse_text(body.data)
 
 
-def parse_item_or_array(body: Body) -> JsonText | list[ParsedItem]:
+def parse_item_or_array(body: RequestBody) -> JsonText | list[ParsedItem]:
     """Parse a body that is one item, or an array of items.
 
     Raises:
@@ -47,7 +47,7 @@ def parse_item_or_array(body: Body) -> JsonText | list[ParsedItem]:
     return [JsonText(dump(value), value) for value in item.value]
 
 
-def parse_lines(body: Body) -> list[ParsedItem]:
+def parse_lines(body: RequestBody) -> list[ParsedItem]:
     """Parse a body with one item per line.
 
     Raises:
@@ -58,7 +58,7 @@ def parse_lines(body: Body) -> list[ParsedItem]:
     return [body.find_damage(line) or _try_parse(line) for line in lines]
 
 
-def _parse_array(body: Body) -> list[ParsedItem] | None:
+def _parse_array(body: RequestBody) -> list[ParsedItem] | None:
     """Parse the items of an array one by one; None if the whole is not a JSON array."""
     texts = split_array(body.data)
     if texts is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from forebay.access import Access, write_scope
-from forebay.intake.commands import Caller, CommandMaker, Line
+from forebay.intake.commands import CommandMaker, Line, Origin
 from forebay.intake.json_text import JsonText, dump
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
@@ -20,20 +20,20 @@ class OperationMaker:
     """Makes the commands of operations, which have the members `op`, `resource`, `key`, `body`."""
 
     def __init__(
-        self, resources: Mapping[str, ResourceSpec], maker: CommandMaker, access: Access
+        self, resources: Mapping[str, ResourceSpec], commands: CommandMaker, access: Access
     ) -> None:
         self._resources = resources
-        self._maker = maker
+        self._commands = commands
         self._access = access
 
     def make(
-        self, operation: JsonText, caller: Caller, context: Mapping[str, Any], *, name: str
+        self, operation: JsonText, origin: Origin, context: Mapping[str, Any], *, name: str
     ) -> Line:
         """Make the command of an operation.
 
         Args:
             operation: the operation as sent.
-            caller: of the request.
+            origin: of the request's commands.
             context: `requestContext` of the proxy event, which has the caller's scopes.
             name: distinguishes operations with the same idempotency key.
 
@@ -48,21 +48,21 @@ class OperationMaker:
             raise _refuse(("#/resource", f"{str(path)[:80]!a} is not one of {known}"))
         self._access.require(context, [write_scope(spec.path)])
         try:
-            return self._make_line(spec, members, caller, name)
+            return self._make_line(spec, members, origin, name)
         except ProblemError as exc:
             raise ProblemError(_move_faults(exc.problem, spec, members)) from None
 
     def _make_line(
-        self, spec: ResourceSpec, members: Mapping[str, Any], caller: Caller, name: str
+        self, spec: ResourceSpec, members: Mapping[str, Any], origin: Origin, name: str
     ) -> Line:
         item = _build_item(spec, members)
         match members["op"]:
             case "delete":
-                return self._maker.delete_item(spec, item, caller)
+                return self._commands.delete_item(spec, item, origin)
             case "create" if "key" not in members:
-                return self._maker.post(spec, item, caller, name=name)
+                return self._commands.create(spec, item, origin, name=name)
             case op:
-                return self._maker.put_item(spec, item, caller, create=op == "create")
+                return self._commands.put_item(spec, item, origin, create=op == "create")
 
 
 def _check_members(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value

@@ -1,4 +1,4 @@
-"""Reads a write request: the caller, the headers, and the form of its items."""
+"""Reads a write request: the caller, the headers and the body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from forebay.conditional import version_of
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
-from forebay.intake.commands import Caller
+from forebay.intake.commands import Origin
 from forebay.problem import Problem, ProblemError
 
 JSON_TYPES = frozenset({"application/json"})
@@ -34,7 +34,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class RequestBody:
     """The body of a request: an item, an array of items, or lines."""
 
     data: bytes
@@ -62,7 +62,7 @@ class WriteRequest:
 
     path: str
     #: The route's declared path below the stage: `/cities/{key}`.
-    resource: str
+    route_path: str
     method: str
     #: Percent-decoded.
     path_parameters: Mapping[str, str]
@@ -82,7 +82,7 @@ class WriteRequest:
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         return cls(
             path=prefix + str(event.get("path") or ""),
-            resource=str(event.get("resource") or ""),
+            route_path=str(event.get("resource") or ""),
             method=str(event.get("httpMethod") or ""),
             path_parameters={
                 name: unquote(value) for name, value in (event.get("pathParameters") or {}).items()
@@ -128,7 +128,7 @@ class WriteRequest:
             )
         return int(versions[0])
 
-    def body(self) -> Body:
+    def body(self) -> RequestBody:
         """The body.
 
         Raises:
@@ -154,7 +154,7 @@ class WriteRequest:
             raise ProblemError(Problem("payload_too_large", detail))
         if not raw.strip():
             raise ProblemError(Problem("empty_body", "send the item as JSON"))
-        return Body(raw, is_text=is_text)
+        return RequestBody(raw, is_text=is_text)
 
     def _is_inflated(self, encoding: str, text: str) -> bool:
         """Return True if API Gateway has inflated the body; it never changes `Content-Encoding`.
@@ -169,15 +169,15 @@ class WriteRequest:
             and text[:1] not in {"\x1f", "x"}
         )
 
-    def caller(self, now_ms: int) -> Caller:
-        """The caller, with the headers that shape the command.
+    def origin(self, now_ms: int) -> Origin:
+        """The origin of the request's commands.
 
         Raises:
             ProblemError: a header is invalid.
         """
         trace = self.headers.get("traceparent", "")
         by = _read_identity(self.event.get("requestContext") or {})
-        return Caller(
+        return Origin(
             by=by,
             trace=trace if _TRACEPARENT.fullmatch(trace) else None,
             idempotency_key=self._read_idempotency_key(),

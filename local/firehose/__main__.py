@@ -18,7 +18,7 @@ import boto3
 from aiohttp import web
 from botocore.config import Config
 
-from local.credentials import ACCESS_KEY_ID, given_secret_key
+from local.credentials import ACCESS_KEY_ID, get_secret_key
 from local.errors import CredentialsMissingError
 from local.firehose.delivery import Equipment, Firehose
 from local.firehose.faults import PROBABILITIES, FaultError, Faults, FaultSettings
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parse_options(arguments)
     try:
-        return asyncio.run(serve(options, given_secret_key()))
+        return asyncio.run(serve(options, get_secret_key()))
     except tuple(_EXIT_CODES) as error:
         print(f"firehose: {error}", file=sys.stderr)  # noqa: T201
         return _EXIT_CODES[type(error)]

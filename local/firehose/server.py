@@ -22,8 +22,8 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from local.callers import refusal
-from local.credentials import OWN_KEY_HEADER, own_key
+from local.callers import find_refusal
+from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.firehose.delivery import Firehose
 from local.firehose.faults import Faults, FaultSettings
 from local.firehose.spool import SpoolWriteError
@@ -140,7 +140,7 @@ class FirehoseServer:
             name: request.headers[name] for name in _RELAYED_HEADERS if name in request.headers
         }
         # The client's signature is for this server's address, and has been checked already.
-        headers[OWN_KEY_HEADER] = own_key(self._key)
+        headers[OWN_KEY_HEADER] = derive_own_key(self._key)
         try:
             async with (
                 aiohttp.ClientSession() as session,
@@ -190,7 +190,7 @@ class FirehoseServer:
 @web.middleware
 async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse requests from pages of other origins; this server has no pages of its own."""
-    reason = refusal(Policy(), request)
+    reason = find_refusal(Policy(), request)
     return await handler(request) if reason is None else _build_json({"error": reason}, 403)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
-from local.credentials import given_secret_key
+from local.credentials import get_secret_key
 from local.errors import CredentialsMissingError
 from local.gateway.errors import EmulatorUnreachableError, NotDeployedError
 from local.gateway.server import (
@@ -23,7 +23,7 @@ from local.gateway.server import (
     PortTakenError,
     Settings,
     access_logger,
-    running,
+    run_gateway,
 )
 
 EXIT_USAGE = 2
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.access_log:
         access_logger.setLevel(logging.WARNING)
     try:
-        key = given_secret_key()
+        key = get_secret_key()
     except CredentialsMissingError as exc:
         return _report_failure(exc, EXIT_USAGE)
     settings = Settings(
@@ -74,7 +74,7 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(settings) as port:
+    async with run_gateway(settings) as port:
         # The process that starts the gateway waits for this line.
         print(  # noqa: T201
             f"gateway ready: http://{HOST}:{port}/{settings.stage} for {settings.api} "

@@ -35,7 +35,7 @@ class Admissions:
             return True
         return self._until.get(_identify_caller(method, request), 0.0) > now
 
-    def note(self, method: Method, request: Incoming, *, now: float) -> None:
+    def record(self, method: Method, request: Incoming, *, now: float) -> None:
         """Record that the emulator has just let this caller through to the method's integration."""
         if method.authorization not in _RECOGNISABLE:
             return

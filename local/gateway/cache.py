@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from local.gateway.deployed import CacheRule, Found, Parameter
+from local.gateway.deployed import CacheRule, Parameter, RouteMatch
 from local.gateway.messages import Answer, Incoming
 
 MAX_ANSWER_BYTES = 1_048_576
@@ -21,7 +21,7 @@ Value = str | None
 Key = tuple[str, str, tuple[tuple[Parameter, Value], ...]]
 
 
-def cache_key(rule: CacheRule, found: Found, request: Incoming) -> Key:
+def cache_key(rule: CacheRule, match: RouteMatch, request: Incoming) -> Key:
     """Return the cache key of the request.
 
     An absent parameter and an empty parameter are two different values. If a query parameter is
@@ -29,7 +29,7 @@ def cache_key(rule: CacheRule, found: Found, request: Incoming) -> Key:
     """
     query = dict(request.query)
     sources: Mapping[str, Mapping[str, str]] = {
-        "path": found.path,
+        "path": match.path,
         "querystring": query,
         "header": request.headers,
     }
@@ -92,7 +92,7 @@ class StageCache:
         self._hits += 1
         return entry.answer
 
-    def miss(self, key: Key, *, now: float) -> Ticket:
+    def count_miss(self, key: Key, *, now: float) -> Ticket:
         """Count a miss; return the ticket to pass to `store` with the function's answer."""
         self._misses += 1
         return Ticket(key, now, self._generation)
@@ -125,7 +125,7 @@ class StageCache:
         self._generation += 1
         return count
 
-    def stats(self) -> Stats:
+    def read_stats(self) -> Stats:
         """Return the counters and the size; expired entries count until they are looked up."""
         return Stats(self._hits, self._misses, len(self._entries), self._bytes, self._evictions)
 

@@ -30,7 +30,7 @@ class UndecodableError(Exception):
     """A body is not in its declared coding, or that coding is unknown."""
 
 
-def inflated(coding: str, body: bytes, *, max_bytes: int) -> bytes:
+def inflate(coding: str, body: bytes, *, max_bytes: int) -> bytes:
     """Decompress the body.
 
     Raises:
@@ -58,7 +58,7 @@ def inflated(coding: str, body: bytes, *, max_bytes: int) -> bytes:
     raise UndecodableError("it ends too early, something follows it, or it has too many members")
 
 
-def compressed(answer: Answer, accepted: str | None, *, min_bytes: int | None) -> Answer:
+def compress(answer: Answer, accepted: str | None, *, min_bytes: int | None) -> Answer:
     """Compress the answer in the client's preferred coding, or return it unchanged.
 
     Args:

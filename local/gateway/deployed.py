@@ -77,7 +77,7 @@ class CustomResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RouteMatch:
     """The method that serves a request, with the values of its path parameters."""
 
     method: Method
@@ -151,7 +151,7 @@ class Deployed:
         """The first segments of all paths."""
         return frozenset(self._root.children)
 
-    def find(self, http_method: str, path: str) -> Found | None:
+    def find(self, http_method: str, path: str) -> RouteMatch | None:
         """Return the method that API Gateway would choose, or None (it then answers 403).
 
         Args:
@@ -164,7 +164,7 @@ class Deployed:
             node, values = resource
             method = node.serving(http_method)
             if method is not None:
-                return Found(method, values)
+                return RouteMatch(method, values)
         # API Gateway routes on path and method together: a method that the resource lacks goes to
         # the greedy resource with the longest path that has it.
         candidates = list(_find_greedy(self._root, segments, http_method, {}))
@@ -204,7 +204,7 @@ def _find_greedy(
     http_method: str,
     values: Mapping[str, str],
     depth: int = 0,
-) -> Iterator[tuple[int, Found]]:
+) -> Iterator[tuple[int, RouteMatch]]:
     """Yield every `{name+}` resource that could serve the request, with its depth."""
     if not segments:
         return
@@ -214,7 +214,7 @@ def _find_greedy(
         if part.endswith("+}"):
             method = child.serving(http_method)
             if method is not None:
-                yield depth, Found(method, {**values, part[1:-2]: "/".join(segments)})
+                yield depth, RouteMatch(method, {**values, part[1:-2]: "/".join(segments)})
         elif part == head:
             yield from _find_greedy(child, remaining, http_method, values, depth + 1)
         elif part.startswith("{"):

@@ -14,10 +14,10 @@ from urllib.parse import unquote
 from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED, LONGEST_NAME, nearest
 from forebay.problem import Problem
 from local.gateway.deployed import Deployed, Method, path_segments
-from local.gateway.messages import Answer, Incoming, problem_answer
+from local.gateway.messages import Answer, Incoming, build_problem_answer
 
 
-def refusal(method: Method, request: Incoming) -> Answer | None:
+def find_refusal(method: Method, request: Incoming) -> Answer | None:
     """Return the 400 for undeclared or repeated query parameters, or None.
 
     Queries are not checked for methods other than GET without declared parameters, nor for a GET
@@ -42,7 +42,7 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
     return None
 
 
-def unheard_of(deployed: Deployed, request: Incoming, below: str) -> Answer | None:
+def find_unknown_resource(deployed: Deployed, request: Incoming, below: str) -> Answer | None:
     """Return the 404 for reading a resource that does not exist, or None.
 
     Args:
@@ -62,7 +62,7 @@ def unheard_of(deployed: Deployed, request: Incoming, below: str) -> Answer | No
         f"The resource `{name[:LONGEST_NAME]}` does not exist; the page docs lists all.",
         hint=suggestion and f"Perhaps you mean `{suggestion}`.",
     )
-    return problem_answer(problem, request.path)
+    return build_problem_answer(problem, request.path)
 
 
 def _choose_hint(unknown: list[str]) -> str | None:
@@ -74,7 +74,7 @@ def _choose_hint(unknown: list[str]) -> str | None:
 def _refuse(
     problem: Problem, request: Incoming, names: Iterable[str], allowed: list[str]
 ) -> Answer:
-    return problem_answer(
+    return build_problem_answer(
         problem,
         request.path,
         parameters=list(dict.fromkeys(names)),

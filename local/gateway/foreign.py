@@ -6,8 +6,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from forebay.problem import Problem
-from local.callers import refusal
-from local.gateway.messages import new_request_id, problem_answer
+from local.callers import find_refusal
+from local.gateway.messages import build_problem_answer, make_request_id
 from local.origins import Policy
 
 
@@ -20,11 +20,11 @@ def refuse_foreign(policy: Callable[[str], Policy]) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        reason = refusal(policy(request.path), request)
+        reason = find_refusal(policy(request.path), request)
         if reason is None:
             return await handler(request)
         # Without CORS headers: the page must not read this answer either.
-        answer = problem_answer(Problem("forbidden", reason), f"urn:uuid:{new_request_id()}")
+        answer = build_problem_answer(Problem("forbidden", reason), f"urn:uuid:{make_request_id()}")
         return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
 
     return middleware

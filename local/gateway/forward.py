@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import aiohttp
 from yarl import URL
 
-from local.credentials import OWN_KEY_HEADER, own_key
+from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.gateway.deployed import path_segments
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.messages import HOP_BY_HOP, Answer, Headers, Incoming
@@ -36,7 +36,7 @@ class Emulator:
             port: the clients' port, for `X-Forwarded-Port`.
         """
         self._url = url.rstrip("/")
-        self._own_key = own_key(key)
+        self._own_key = derive_own_key(key)
         self._region = region
         self._port = port
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from forebay.problem import Problem
-from local.gateway.messages import new_request_id, problem_answer
+from local.gateway.messages import build_problem_answer, make_request_id
 
 _logger = logging.getLogger(__name__)
 
@@ -86,5 +86,5 @@ async def refuse_expectation(request: web.Request) -> web.StreamResponse | None:
 
 
 def _build_response(problem: Problem) -> web.Response:
-    answer = problem_answer(problem, f"urn:uuid:{new_request_id()}")
+    answer = build_problem_answer(problem, f"urn:uuid:{make_request_id()}")
     return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)

@@ -159,7 +159,7 @@ class Answer:
         return len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
 
 
-def problem_answer(problem: Problem, instance: str, **members: object) -> Answer:
+def build_problem_answer(problem: Problem, instance: str, **members: object) -> Answer:
     """Return the problem as an answer that caches don't store; `members` extend its document."""
     return Answer(
         problem.status,
@@ -172,6 +172,6 @@ def problem_answer(problem: Problem, instance: str, **members: object) -> Answer
     )
 
 
-def new_request_id() -> str:
+def make_request_id() -> str:
     """Return a new id, in the format that API Gateway gives every request."""
     return str(uuid.uuid4())

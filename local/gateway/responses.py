@@ -22,7 +22,7 @@ from enum import Enum, auto
 
 import orjson
 
-from local.gateway.deployed import CustomResponse, Found
+from local.gateway.deployed import CustomResponse, RouteMatch
 from local.gateway.messages import Answer, Headers, Incoming
 
 # AWS: "Gateway response types for API Gateway". The two defaults keep the error's own status.
@@ -111,7 +111,7 @@ class Context:
     api_id: str
     stage: str
     #: None for a path that the API does not have.
-    found: Found | None
+    match: RouteMatch | None
 
     def variables(self) -> Mapping[str, str]:
         """Return all known variables of the request, without the error's."""
@@ -129,7 +129,7 @@ class Context:
         """Return the variables that the emulator replaces itself."""
         return {
             "context.requestId": self.request_id,
-            "context.resourcePath": self.found.method.resource_path if self.found else "",
+            "context.resourcePath": self.match.method.resource_path if self.match else "",
             "context.stage": self.stage,
             "context.status": "",
         }
@@ -173,7 +173,7 @@ def render(responses: Responses, fault: Fault, context: Context) -> Answer:
     return Answer(status, tuple(headers.values()), body.encode())
 
 
-def cross_origin_headers(responses: Responses) -> Headers:
+def select_cross_origin_headers(responses: Responses) -> Headers:
     """Return the fixed `Access-Control-` headers of the API's errors.
 
     For answers without a deployed gateway response, so that pages of other origins can read them.
@@ -186,17 +186,17 @@ def cross_origin_headers(responses: Responses) -> Headers:
     )
 
 
-def origin(answer: Answer, responses: Responses, context: Context) -> Origin:
+def find_origin(answer: Answer, responses: Responses, context: Context) -> Origin:
     """Find the origin of an answer from the emulator."""
     if answer.header("x-amzn-errortype"):
         return Origin.GATEWAY
-    if context.found is None:
+    if context.match is None:
         return Origin.UNKNOWN
     if answer.status < _CLIENT_ERROR:
         return Origin.INTEGRATION
     if any(_is_worded(answer, fault, responses, context) for fault in _SILENT):
         return Origin.GATEWAY
-    is_function = context.found.method.is_function
+    is_function = context.match.method.is_function
     if context.request.method == "HEAD" and is_function and answer.status == _BAD_GATEWAY:
         # HEAD has no body to recognise the failure by; functions never answer 502 themselves.
         return Origin.FUNCTION_FAILED
@@ -257,7 +257,7 @@ def _evaluate(source: str, variables: Mapping[str, str], context: Context) -> st
     if location == "querystring":
         return dict(context.request.query).get(name)
     if location == "path":
-        return context.found.path.get(name) if context.found else None
+        return context.match.path.get(name) if context.match else None
     return variables.get(source)
 
 

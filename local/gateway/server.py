@@ -71,7 +71,7 @@ class Gateway:
     """The HTTP application of a stage, with a watch over its deployment."""
 
     def __init__(self, stage: Stage, reader: ApiReader, *, hosts: frozenset[str]) -> None:
-        """Store the parts; `running` starts them."""
+        """Store the parts; `run_gateway` starts them."""
         self._stage = stage
         self._reader = reader
         self._hosts = hosts
@@ -168,14 +168,14 @@ class Gateway:
         )
 
     async def _serve_stats(self, _request: web.Request) -> web.Response:
-        return _build_json(asdict(self._stage.cache.stats()))
+        return _build_json(asdict(self._stage.cache.read_stats()))
 
     async def _serve_flush(self, _request: web.Request) -> web.Response:
         return _build_json({"flushed": self._stage.cache.flush()})
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[int]:
+async def run_gateway(settings: Settings) -> AsyncIterator[int]:
     """Run a gateway; yields its port.
 
     Raises:

@@ -10,12 +10,12 @@ from typing import Literal
 from forebay.problem import Problem
 from local.gateway.admission import Admissions
 from local.gateway.cache import StageCache, Ticket, cache_key
-from local.gateway.compression import BodyTooLargeError, UndecodableError, compressed, inflated
-from local.gateway.deployed import CacheRule, Deployed, Found
-from local.gateway.edge import refusal, unheard_of
+from local.gateway.compression import BodyTooLargeError, UndecodableError, compress, inflate
+from local.gateway.deployed import CacheRule, Deployed, RouteMatch
+from local.gateway.edge import find_refusal, find_unknown_resource
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.forward import Emulator
-from local.gateway.messages import Answer, Incoming, new_request_id, problem_answer
+from local.gateway.messages import Answer, Incoming, build_problem_answer, make_request_id
 from local.gateway.responses import (
     BROKEN_OFF,
     FUNCTION_FAILED,
@@ -30,9 +30,9 @@ from local.gateway.responses import (
     Fault,
     Origin,
     complete,
-    cross_origin_headers,
-    origin,
+    find_origin,
     render,
+    select_cross_origin_headers,
 )
 
 _logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Stage:
     @property
     def declared_origin(self) -> str | None:
         """The origin that may use the API: the errors' `Access-Control-Allow-Origin`."""
-        headers = cross_origin_headers(self.deployed.responses) if self.deployed else ()
+        headers = select_cross_origin_headers(self.deployed.responses) if self.deployed else ()
         return next((value for name, value in headers if name.lower() == _ALLOW_ORIGIN), None)
 
     def replace(self, deployed: Deployed | None) -> None:
@@ -110,7 +110,7 @@ class Stage:
         if deployed is None:
             return _build_unavailable(request, "The API is not deployed at the moment; try again.")
         match = deployed.find(request.method, f"/{tail}")
-        context = Context(request, new_request_id(), deployed.api_id, self._name, match)
+        context = Context(request, make_request_id(), deployed.api_id, self._name, match)
         refusal_answer = _refuse(request, deployed, context, f"/{tail}")
         if refusal_answer is not None:
             return refusal_answer
@@ -120,7 +120,7 @@ class Stage:
         answer = await self._answer_request(request_or_fault, deployed, context)
         # In a thread: compressing megabytes would delay all other clients.
         return await asyncio.to_thread(
-            compressed,
+            compress,
             answer,
             request.headers.get("accept-encoding"),
             min_bytes=deployed.min_compression_bytes,
@@ -129,7 +129,7 @@ class Stage:
     async def _answer_request(
         self, request: Incoming, deployed: Deployed, context: Context
     ) -> Answer:
-        match = context.found
+        match = context.match
         rule = match.method.cache if match else None
         if match is None or rule is None or request.method != "GET":
             answer, _ = await self._ask(request, deployed, context)
@@ -141,7 +141,7 @@ class Stage:
         request: Incoming,
         deployed: Deployed,
         context: Context,
-        match: Found,
+        match: RouteMatch,
         rule: CacheRule,
     ) -> Answer:
         wants_fresh = _is_refresh(request)
@@ -155,7 +155,7 @@ class Stage:
             if entry is not None:
                 fresh_id = entry.adding(("x-amzn-RequestId", context.request_id))
                 return _mark(fresh_id, "Hit", warns=warns)
-        lookup = _Lookup(rule, self.cache.miss(key, now=self._clock()), warns)
+        lookup = _Lookup(rule, self.cache.count_miss(key, now=self._clock()), warns)
         return await self._answer_miss(request, deployed, context, match, lookup)
 
     async def _answer_miss(
@@ -163,7 +163,7 @@ class Stage:
         request: Incoming,
         deployed: Deployed,
         context: Context,
-        match: Found,
+        match: RouteMatch,
         lookup: _Lookup,
     ) -> Answer:
         answer, made_by = await self._ask(request, deployed, context)
@@ -172,7 +172,7 @@ class Stage:
         # An answer from an old deployment must not be cached for the next.
         if deployed is self.deployed:
             now = self._clock()
-            self._admissions.note(match.method, request, now=now)
+            self._admissions.record(match.method, request, now=now)
             self.cache.store(
                 lookup.ticket,
                 answer.without(_OF_ONE_REQUEST),
@@ -185,7 +185,7 @@ class Stage:
         self, request: Incoming, deployed: Deployed, context: Context
     ) -> tuple[Answer, Origin]:
         """Return the answer and its origin; format the errors of failed integrations."""
-        match = context.found
+        match = context.match
         seconds = match.method.timeout_seconds if match else _UNMATCHED_TIMEOUT_SECONDS
         try:
             answer = await self._emulator.send(deployed.api_id, request, timeout_seconds=seconds)
@@ -194,8 +194,8 @@ class Stage:
         except (EmulatorUnreachableError, HungUpError) as exc:
             _logger.warning("%s %s: %s", request.method, request.path, exc)
             answer = _build_unavailable(request, _explain_failure(exc))
-            return answer.adding(*cross_origin_headers(deployed.responses)), Origin.GATEWAY
-        made_by = origin(answer, deployed.responses, context)
+            return answer.adding(*select_cross_origin_headers(deployed.responses)), Origin.GATEWAY
+        made_by = find_origin(answer, deployed.responses, context)
         if made_by is Origin.FUNCTION_FAILED:
             return render(deployed.responses, FUNCTION_FAILED, context), made_by
         if made_by is Origin.FUNCTION_THROTTLED:
@@ -211,11 +211,11 @@ def _refuse(request: Incoming, deployed: Deployed, context: Context, path: str) 
         return render(deployed.responses, HEADERS_TOO_LARGE, context)
     if len(request.path) + len(request.query_string) > MAX_URL_CHARACTERS:
         return render(deployed.responses, URL_TOO_LONG, context)
-    if context.found is None:
-        answer = unheard_of(deployed, request, path)
+    if context.match is None:
+        answer = find_unknown_resource(deployed, request, path)
     else:
-        answer = refusal(context.found.method, request)
-    return answer and answer.adding(*cross_origin_headers(deployed.responses))
+        answer = find_refusal(context.match.method, request)
+    return answer and answer.adding(*select_cross_origin_headers(deployed.responses))
 
 
 async def _read_body(
@@ -245,7 +245,7 @@ async def _inflate(request: Incoming, body: bytes) -> Incoming:
     coding = request.headers.get("content-encoding", "").strip()
     if not body or coding.lower() in {"", "identity"}:
         return request.with_body(body)
-    content = await asyncio.to_thread(inflated, coding, body, max_bytes=MAX_BODY_BYTES)
+    content = await asyncio.to_thread(inflate, coding, body, max_bytes=MAX_BODY_BYTES)
     return request.without_header("content-encoding").with_body(content)
 
 
@@ -266,7 +266,7 @@ def _build_forbidden() -> Answer:
         (
             ("Content-Type", "application/json"),
             ("x-amzn-ErrorType", "ForbiddenException"),
-            ("x-amzn-RequestId", new_request_id()),
+            ("x-amzn-RequestId", make_request_id()),
         ),
         b'{"message":"Forbidden"}',
     )
@@ -281,4 +281,4 @@ def _explain_failure(cause: EmulatorUnreachableError | HungUpError) -> str:
 def _build_unavailable(request: Incoming, detail: str) -> Answer:
     """Return the API's own 503 problem `unavailable`."""
     problem = Problem("unavailable", detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
-    return problem_answer(problem, request.path)
+    return build_problem_answer(problem, request.path)

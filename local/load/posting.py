@@ -98,7 +98,7 @@ async def _post_batch(
         if not pending:
             return
         if accepted:
-            backoff.succeeded()
+            backoff.reset()
         api.repeated += 1
         doubtful = doubtful or attempt.may_have_worked
         await backoff.pause(attempt.reason, at_least_seconds=attempt.retry_after_seconds)

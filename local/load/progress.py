@@ -31,15 +31,15 @@ class Bars:
         self._progress.update(self._visible, total=watched)
         self._progress.update(self._confirmed, total=items)
 
-    def accepted(self, count: int) -> None:
+    def add_accepted(self, count: int) -> None:
         """Add to the accepted commands."""
         self._progress.advance(self._accepted, count)
 
-    def visible(self, count: int) -> None:
+    def add_visible(self, count: int) -> None:
         """Add to the watched commands that are visible."""
         self._progress.advance(self._visible, count)
 
-    def confirmed(self, count: int = 1) -> None:
+    def add_confirmed(self, count: int = 1) -> None:
         """Add to the commands that have a final status."""
         self._progress.advance(self._confirmed, count)
 

@@ -18,7 +18,7 @@ _ACCOUNTS = ("postgres", "nobody")
 
 
 @cache
-def program(name: str) -> Path:
+def find_program(name: str) -> Path:
     """Return the path of a PostgreSQL program (`initdb`, `postgres`, `psql` …).
 
     Raises:
@@ -33,7 +33,7 @@ def program(name: str) -> Path:
     return path
 
 
-def server_user(folder: Path) -> User | None:
+def find_server_user(folder: Path) -> User | None:
     """Return the account for Postgres, which refuses to run as root; None keeps the current user.
 
     If the account can't enter the folder or reach the programs (a checkout below /root), it gets
@@ -55,7 +55,7 @@ def server_user(folder: Path) -> User | None:
         return capable_user
     raise StateUnusableError(
         f"Postgres does not run as root, and the user {user.name} has no access to {folder} or "
-        f"{program('postgres').parent}; clone into a folder that all users can access, or "
+        f"{find_program('postgres').parent}; clone into a folder that all users can access, or "
         "run as another user"
     )
 
@@ -92,7 +92,10 @@ def _with_capability(user: User) -> tuple[str, ...]:
 
 def _can_enter(user: User, folder: Path) -> bool:
     """Return whether the account can run the `postgres` program and list the folder."""
-    commands: list[list[str | Path]] = [[program("postgres"), "--version"], ["/bin/ls", folder]]
+    commands: list[list[str | Path]] = [
+        [find_program("postgres"), "--version"],
+        ["/bin/ls", folder],
+    ]
     for command in commands:
         try:
             process = subprocess.run(  # noqa: S603

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.child import Spec, User
-from local.postgres.binaries import program
+from local.postgres.binaries import find_program
 from local.postgres.config import (
     HBA,
     OWNER,
@@ -114,7 +114,7 @@ class Builder:
         self.supervisor.run(
             Spec(
                 name=name,
-                command=[program(name), *arguments],
+                command=[find_program(name), *arguments],
                 log=self.logs / f"{name}.log",
                 rank=0,
                 env={"LC_ALL": "C", "PGPASSWORD": password},

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 from local.errors import StateUnusableError
-from local.postgres.binaries import MAJOR, program
+from local.postgres.binaries import MAJOR, find_program
 
 ADVICE = "`make reset` deletes the state after a confirmation"
 _IDENTIFIER = "Database system identifier:"
@@ -22,19 +22,19 @@ def check_primary(folder: Path) -> None:
         raise StateUnusableError(
             f"{folder} is of PostgreSQL {version[:20]}, but this stack runs {MAJOR}; {ADVICE}"
         )
-    if system_identifier(folder) is None:
+    if read_system_identifier(folder) is None:
         raise StateUnusableError(f"{folder} is damaged (its control file is unreadable); {ADVICE}")
     _clear_stale_lock(folder)
 
 
-def why_not_to_follow(primary: Path, replica: Path) -> str | None:
+def find_reason_not_to_follow(primary: Path, replica: Path) -> str | None:
     """Return the reason why the replica's folder can't follow the primary, or None if it can."""
     if not replica.exists():
         return "it did not exist"
-    identifier = system_identifier(replica)
+    identifier = read_system_identifier(replica)
     if identifier is None:
         return "its folder was damaged"
-    if identifier != system_identifier(primary):
+    if identifier != read_system_identifier(primary):
         return "it belonged to another primary"
     if not (replica / "standby.signal").exists():
         return "it had been promoted to a primary"
@@ -42,10 +42,10 @@ def why_not_to_follow(primary: Path, replica: Path) -> str | None:
     return None
 
 
-def system_identifier(folder: Path) -> str | None:
+def read_system_identifier(folder: Path) -> str | None:
     """Return the cluster's identifier, shared by primary and replica; None if unreadable."""
     process = subprocess.run(  # noqa: S603
-        [program("pg_controldata"), "-D", folder],
+        [find_program("pg_controldata"), "-D", folder],
         capture_output=True,
         text=True,
         errors="replace",

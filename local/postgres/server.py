@@ -11,10 +11,10 @@ from psycopg import pq
 
 from local.child import Child, Spec
 from local.errors import ChildDiedError, StartTimeoutError, StateUnusableError
-from local.postgres.binaries import program, server_user
+from local.postgres.binaries import find_program, find_server_user
 from local.postgres.build import Builder
 from local.postgres.config import REPLICATION, REPLICATION_SLOT, Cluster
-from local.postgres.inspection import ADVICE, check_primary, why_not_to_follow
+from local.postgres.inspection import ADVICE, check_primary, find_reason_not_to_follow
 from local.supervisor import Supervisor
 
 _START_SECONDS = 60.0
@@ -83,7 +83,7 @@ class Servers:
         """
         builder = self._make_builder(self.replica)
         slot_reason = self._prepare_slot()
-        reason = why_not_to_follow(self.primary.folder, self.replica.folder) or slot_reason
+        reason = find_reason_not_to_follow(self.primary.folder, self.replica.folder) or slot_reason
         if reason is None:
             child = self._start(self.replica, builder)
             try:
@@ -104,7 +104,7 @@ class Servers:
     def _make_builder(self, cluster: Cluster) -> Builder:
         parent = cluster.folder.parent
         parent.mkdir(parents=True, exist_ok=True)
-        user = server_user(parent)
+        user = find_server_user(parent)
         if user is not None:
             os.chown(parent, user.uid, user.gid)
         return Builder(self.supervisor, user, cluster.log.parent)
@@ -135,7 +135,7 @@ class Servers:
         return self.supervisor.start(
             Spec(
                 name=f"Postgres {cluster.role}",
-                command=[program("postgres"), "-D", cluster.folder, *options],
+                command=[find_program("postgres"), "-D", cluster.folder, *options],
                 log=cluster.log,
                 rank=self.replica_rank if source else self.primary_rank,
                 env={"LC_ALL": "C", "PGPASSWORD": source.password(REPLICATION) if source else ""},

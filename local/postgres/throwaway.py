@@ -13,25 +13,25 @@ from local.supervisor import Supervisor
 
 
 @contextmanager
-def throwaway_servers() -> Iterator[Servers]:
+def make_throwaway_servers() -> Iterator[Servers]:
     """Make a primary and a replica in a temporary folder, without starting them.
 
     They are fast because they are not durable. Started servers are stopped at the end of the
     block.
     """
     with open_folder() as folder:
-        primary = throwaway_cluster(folder, "primary")
-        replica = throwaway_cluster(folder, "replica")
+        primary = make_throwaway_cluster(folder, "primary")
+        replica = make_throwaway_cluster(folder, "replica")
         with Supervisor(folder / "processes.json") as supervisor:
             yield Servers(supervisor, primary, replica)
 
 
-def throwaway_cluster(folder: Path, role: Role, *, durable: bool = False) -> Cluster:
+def make_throwaway_cluster(folder: Path, role: Role, *, durable: bool = False) -> Cluster:
     """Make a server in the folder, with the folder's secret, on its own port."""
     secret = folder / "secret"
     make_secret(secret)
     log = folder / f"{role}.log"
-    return Cluster(role, folder / role, free_port(), log, secret, durable=durable)
+    return Cluster(role, folder / role, find_free_port(), log, secret, durable=durable)
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a free port of the loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))

@@ -39,14 +39,14 @@ def adopt(
                 yes=yes,
             )
             log.adopt()
-        ownership = log.ownership()
+        state = log.read_state()
     console.facts(
         {
             "archive": context.archive.url,
-            "database": ownership.database,
-            "owner": ownership.owner,
-            "is_owner": ownership.is_owner,
-            "log_position": ownership.position,
+            "database": state.database,
+            "owner": state.owner,
+            "is_owner": state.is_owner,
+            "log_position": state.position,
             "rows_undone": log.undone,
         }
     )

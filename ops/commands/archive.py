@@ -12,7 +12,7 @@ from forebay.archive.layout import StoredObject
 from ops import options
 from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
-from ops.console import Console, table
+from ops.console import Console, build_table
 from ops.context import ARCHIVE, Context
 
 
@@ -30,8 +30,8 @@ def archive(
 ) -> None:
     """List the archive objects that may contain commands accepted in a time range."""
     context = Context({ARCHIVE: source}, env)
-    start = options.moment(since, "--from") if since else None
-    end = options.moment(until, "--to") if until else None
+    start = options.parse_moment(since, "--from") if since else None
+    end = options.parse_moment(until, "--to") if until else None
     objects = list(list_commands(context.archive, since=start, until=end))
     Console(as_json=as_json, strays=context.strays).result(
         {
@@ -53,7 +53,7 @@ def archive(
 
 
 def _tabulate(objects: Sequence[StoredObject]) -> Table:
-    return table(
+    return build_table(
         ["object", "bytes", "modified", "class"],
         [
             (

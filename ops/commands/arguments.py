@@ -15,7 +15,7 @@ from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
 from forebay.text_files import read_text_file
 from ops import options
-from ops.console import short
+from ops.console import shorten
 from ops.context import Context
 from ops.errors import UsageError
 
@@ -104,8 +104,8 @@ def select(
         UsageError: an option has an invalid value.
     """
     return Selection(
-        since=options.moment(since, "--from") if since else None,
-        until=options.moment(until, "--to") if until else None,
+        since=options.parse_moment(since, "--from") if since else None,
+        until=options.parse_moment(until, "--to") if until else None,
         resources=frozenset(resources or ()),
         keys=frozenset(keys or ()),
         by=frozenset(callers or ()),
@@ -127,7 +127,7 @@ def _read_ids(file: Path) -> frozenset[str]:
     ]
     if invalid_numbers:
         named = "; ".join(
-            f"line {number:,}: {short(lines[number - 1])!r}" for number in invalid_numbers[:5]
+            f"line {number:,}: {shorten(lines[number - 1])!r}" for number in invalid_numbers[:5]
         )
         more = f"; and {len(invalid_numbers) - 5:,} more lines" if len(invalid_numbers) > 5 else ""  # noqa: PLR2004
         raise UsageError(f"--id-file {file} has lines that are not command ids: {named}{more}")

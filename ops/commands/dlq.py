@@ -13,7 +13,7 @@ from forebay.aws.queue import Depth, Queue
 from ops import dead_letters, options
 from ops.archive.store import bucket_name
 from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
-from ops.console import Console, short, table
+from ops.console import Console, build_table, shorten
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, Context
 from ops.dead_letters import Letter, Redriven
 from ops.errors import RefusedError
@@ -144,7 +144,7 @@ def _read_letters(context: Context, dead_queue: Queue, limit: int) -> list[Lette
 
 
 def _tabulate_letters(letters: Sequence[Letter]) -> Table:
-    return table(
+    return build_table(
         ["id", "sent at", "applied", "objects", "failures", "reason"],
         [
             (
@@ -153,7 +153,7 @@ def _tabulate_letters(letters: Sequence[Letter]) -> Table:
                 letter.applied,
                 letter.objects,
                 letter.failures,
-                short(letter.reason or _NO_REASON, 160),
+                shorten(letter.reason or _NO_REASON, 160),
             )
             for letter in letters
         ],
@@ -162,7 +162,7 @@ def _tabulate_letters(letters: Sequence[Letter]) -> Table:
 
 def _print_redriven(console: Console, redriven: Redriven, dead_queue: Queue, queue: Queue) -> None:
     console.show(
-        table(
+        build_table(
             ["queue", "before", "after"],
             [
                 (dead_queue.name, redriven.dead_before.total, redriven.dead_after.total),

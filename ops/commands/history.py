@@ -17,7 +17,7 @@ from ops.archive.invalid import LineFault, describe
 from ops.archive.listing import list_commands
 from ops.archive.missing import find_missing
 from ops.commands.arguments import find_spec, parse_key
-from ops.console import Console, pairs, short, table
+from ops.console import Console, build_pairs_table, build_table, shorten
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
 from ops.history import (
@@ -59,25 +59,37 @@ def history(
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
     spec = find_spec(context, resource)
     key_value = parse_key(spec, key)
-    moment = options.moment(as_of, "--as-of") if as_of else None
+    moment = options.parse_moment(as_of, "--as-of") if as_of else None
     if moment and (since or until):
         raise UsageError("--as-of uses all commands before its time; leave out --from and --to")
-    first = options.moment(since, "--from") if since else None
-    last = options.moment(until, "--to") if until else moment
+    first = options.parse_moment(since, "--from") if since else None
+    last = options.parse_moment(until, "--to") if until else moment
     objects = list(list_commands(context.archive, since=first, until=last))
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     damaged: list[LineFault] = []
-    entries, asked = _read_entries(context, console, spec, key_value, objects, damaged=damaged)
+    entries, status_source = _read_entries(
+        context, console, spec, key_value, objects, damaged=damaged
+    )
     with context.connect_for_reading(purpose="history") as connection:
         missing = find_missing(connection, context.archive, since=first, until=last)
     gaps = {**missing.facts(), "damaged": [fault.facts() for fault in damaged]}
     for text in describe(damaged):
         console.note(f"can't read the rest of {text}")
     if moment is None:
-        _print_commands(console, spec, key_value, entries, gaps, asked=asked, bodies=bodies)
+        _print_commands(
+            console, spec, key_value, entries, gaps, status_source=status_source, bodies=bodies
+        )
     else:
         state = find_state(entries, spec, moment)
-        _print_state(console, spec, key_value, state, gaps, asked=asked, moment=f"{moment:%F %T}Z")
+        _print_state(
+            console,
+            spec,
+            key_value,
+            state,
+            gaps,
+            status_source=status_source,
+            moment=f"{moment:%F %T}Z",
+        )
     if missing:
         raise IncompleteError(missing.sentence)
 
@@ -103,9 +115,9 @@ def _read_entries(
             on_object=lambda _: meter.advance(1),
             on_damage=damaged.append,
         )
-        entries, asked = read_statuses(connection, spec, key, occurrences)
-    if asked.server == "primary" or not needs_primary(entries):
-        return entries, asked
+        entries, status_source = read_statuses(connection, spec, key, occurrences)
+    if status_source.server == "primary" or not needs_primary(entries):
+        return entries, status_source
     try:
         with context.connect(purpose="history") as primary:
             return read_statuses(primary, spec, key, occurrences)
@@ -114,7 +126,7 @@ def _read_entries(
         console.note(
             f"can't query the primary about commands that the replica does not show: {reason}"
         )
-        return entries, asked
+        return entries, status_source
 
 
 def _print_commands(
@@ -124,7 +136,7 @@ def _print_commands(
     entries: Sequence[Entry],
     gaps: Mapping[str, Any],
     *,
-    asked: StatusSource,
+    status_source: StatusSource,
     bodies: bool,
 ) -> None:
     columns = ["accepted at", "op", "by", "status", "command", "amends", "object"]
@@ -133,7 +145,7 @@ def _print_commands(
             f"{entry.accepted_at:%F %T.%f}"[:-3],
             entry.command.op,
             entry.command.by,
-            entry.status + (f" ({short(entry.reason)})" if entry.reason else ""),
+            entry.status + (f" ({shorten(entry.reason)})" if entry.reason else ""),
             entry.command.id,
             entry.command.amends,
             [name.rpartition("/")[2] for name in entry.objects],
@@ -142,16 +154,18 @@ def _print_commands(
         for entry in entries
     ]
     if rows:
-        console.show(asked.text)  # first: `history … | grep -q` ends at the row that it looks for
+        console.show(
+            status_source.text
+        )  # first: `history … | grep -q` ends at the row that it looks for
     console.result(
         {
             "resource": spec.path,
             "key": key,
-            "asked": dataclasses.asdict(asked),
+            "asked": dataclasses.asdict(status_source),
             "commands": [_describe_entry(entry) for entry in entries],
             **gaps,
         },
-        table([*columns, *(("body",) if bodies else ())], rows)
+        build_table([*columns, *(("body",) if bodies else ())], rows)
         if rows
         else f"the archive has no commands of {spec.path} {key}",
     )
@@ -164,14 +178,14 @@ def _print_state(
     state: AsOf,
     gaps: Mapping[str, Any],
     *,
-    asked: StatusSource,
+    status_source: StatusSource,
     moment: str,
 ) -> None:
     value = {
         "resource": spec.path,
         "key": key,
         "as_of": moment,
-        "asked": dataclasses.asdict(asked),
+        "asked": dataclasses.asdict(status_source),
         "state": state.state,
         "version": state.version,
         "by": state.by,
@@ -191,7 +205,9 @@ def _print_state(
     if state.row is None:
         console.result(value, sentences[state.state])
         return
-    console.result(value, pairs({**state.row, "(version)": state.version, "(by)": state.by}))
+    console.result(
+        value, build_pairs_table({**state.row, "(version)": state.version, "(by)": state.by})
+    )
 
 
 def _describe_entry(entry: Entry) -> dict[str, Any]:

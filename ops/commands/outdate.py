@@ -43,7 +43,7 @@ def outdate(
     context = Context({DATABASE: database_url}, env)
     spec = find_spec(context, resource)
     key_value = None if key is None else parse_key(spec, key)
-    first, last = options.moment(since, "--from"), options.moment(until, "--to")
+    first, last = options.parse_moment(since, "--from"), options.parse_moment(until, "--to")
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose="outdate") as connection:
         total = count_rows(connection, spec, first, last, key_value, orphaned=orphaned)

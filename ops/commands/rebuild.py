@@ -12,7 +12,7 @@ from ops.archive.damage import refuse_damaged
 from ops.archive.layout import describe_lack
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
-from ops.cut import EVERYTHING, commands_until, cut_of
+from ops.cut import EVERYTHING, cut_of, list_commands_until
 from ops.errors import IncompleteError, RefusedError
 from ops.rebuild import rebuild as rebuilding
 from ops.rebuild.refusals import NotRebuiltError
@@ -71,7 +71,7 @@ def rebuild(
     cut = cut_of(until, "--until") if until else EVERYTHING
     if lack := describe_lack(context.archive):
         raise RefusedError(f"{lack}, so there is nothing to rebuild from; nothing was changed")
-    archive_objects = list(commands_until(context.archive, cut))
+    archive_objects = list(list_commands_until(context.archive, cut))
     if allow_new_rejections:
         refuse_damaged(console, context.archive, archive_objects, empty_only=True)
     console.confirm(
@@ -92,11 +92,11 @@ def _replay_all(context: Context, console: Console, *, cut: str, workers: int) -
     Raises:
         IncompleteError: objects were not applied completely.
     """
-    tally = rebuilding.rebuild_leniently(context, console, cut=cut, workers=workers)
-    console.facts({"cut": cut, **tally.facts()})
-    if tally.failed:
+    totals = rebuilding.rebuild_leniently(context, console, cut=cut, workers=workers)
+    console.facts({"cut": cut, **totals.facts()})
+    if totals.failed:
         raise IncompleteError(
-            f"{tally.failed:,} objects were not applied completely; the causes are above"
+            f"{totals.failed:,} objects were not applied completely; the causes are above"
         )
 
 
@@ -112,7 +112,7 @@ def _rebuild(
     try:
         result = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
     except NotRebuiltError as exc:
-        exc.tell(console)
+        exc.print_to(console)
         raise
     console.facts({"cut": cut, **result.facts()})
     if result.missing:

@@ -18,7 +18,7 @@ from forebay.db.connect import Connection
 from forebay.ids import IdSource
 from ops import options
 from ops.archive.store import Bucket
-from ops.console import Console, short, table
+from ops.console import Console, build_table, shorten
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import IncompleteError, RefusedError, UsageError
 from ops.rejections import audit, rules, store
@@ -93,7 +93,7 @@ def list_rejections(
     total = sum(number for _, _, number in counts)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     labelled = [(path or _INVALID_LINE, name, number) for path, name, number in counts]
-    console.show(table(["resource", "code", "rejections"], labelled))
+    console.show(build_table(["resource", "code", "rejections"], labelled))
     console.show(_tabulate_rejections(shown))
     console.result(
         {
@@ -188,9 +188,9 @@ def retry(
         planner = make_planner()
         with console.progress("retry", unit="commands", total=survey.ready) as meter:
             for page in store.read_pages_of(connection, selection, survey.ids):
-                sent = decider.retry(planner.plan(connection, page), reason=reason)
-                counts += sent
-                meter.advance(sent.recorded)
+                page_counts = decider.retry(planner.plan(connection, page), reason=reason)
+                counts += page_counts
+                meter.advance(page_counts.recorded)
     _print_retry(console, survey, counts, dry_run=False)
     _require_sent(counts)
 
@@ -251,9 +251,9 @@ def restore(
     """Restore the operators' decisions from the archive; a rebuild includes this step."""
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
-        changed = audit.restore(connection, context.archive)
+        count = audit.restore(connection, context.archive)
     Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
-        {"decisions": changed}, f"{changed:,} decisions restored from {context.archive.url}"
+        {"decisions": count}, f"{count:,} decisions restored from {context.archive.url}"
     )
 
 
@@ -272,12 +272,12 @@ def _build_selection(
         raise UsageError(f"--state {state} is not a state; use one of {', '.join(STATES)}")
     return Selection(
         state=known_state,
-        ids=[options.uuid(text, "--id") for text in ids or ()],
+        ids=[options.parse_uuid(text, "--id") for text in ids or ()],
         resource=resource,
         key=key,
         code=code,
-        since=options.moment(since, "--from") if since else None,
-        until=options.moment(until, "--to") if until else None,
+        since=options.parse_moment(since, "--from") if since else None,
+        until=options.parse_moment(until, "--to") if until else None,
     )
 
 
@@ -317,7 +317,7 @@ class _Survey:
 
 
 def _tabulate_rejections(shown: Sequence[Stored]) -> Table:
-    return table(
+    return build_table(
         ["id", "rejected at", "command or object", "code", "state", "detail"],
         [
             (
@@ -326,7 +326,7 @@ def _tabulate_rejections(shown: Sequence[Stored]) -> Table:
                 _describe_subject(stored),
                 stored.code,
                 stored.state,
-                short(stored.detail, _DETAIL),
+                shorten(stored.detail, _DETAIL),
             )
             for stored in shown
         ],
@@ -363,7 +363,7 @@ def _name_operator(by: str | None) -> str:
 
 
 def _tabulate_attempts(shown: Sequence[Attempt]) -> Table:
-    return table(
+    return build_table(
         ["rejection", "command or object", "code", "rule", "verdict", "change or reason"],
         [
             (
@@ -384,7 +384,7 @@ def _describe_changes(attempt: Attempt) -> str:
     before, after = _flatten(attempt.before), _flatten(attempt.after)
     return (
         "; ".join(
-            f"{name}: {short(_format(before, name), 40)} → {short(_format(after, name), 40)}"
+            f"{name}: {shorten(_format(before, name), 40)} → {shorten(_format(after, name), 40)}"
             for name in [*before, *(name for name in after if name not in before)]
             if _format(before, name) != _format(after, name)
         )

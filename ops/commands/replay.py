@@ -18,8 +18,8 @@ from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
 from ops.replay import replay as replaying
-from ops.replay import via_queue as queueing
-from ops.replay.plan import plan as make_plan
+from ops.replay.plan import make_plan
+from ops.replay.via_queue import replay_via_queue
 
 _ViaQueue = Annotated[
     bool,
@@ -108,12 +108,12 @@ def replay(
     if plan:
         _print_plan(context, console, selection, pace)
         return
-    run = replaying.resumed(context, resume) if resume else None
+    run = replaying.find_resumable(context, resume) if resume else None
     if run is not None:
         selection = Selection.from_json(run.selection)
     if via_queue or (run is not None and run.via_queue):
-        queueing.replay(context, console, run, selection, watch=watch, yes=yes)
-        _require_all_objects(console, replaying.missing_objects(context, selection), selection)
+        replay_via_queue(context, console, run, selection, watch=watch, yes=yes)
+        _require_all_objects(console, replaying.find_missing_objects(context, selection), selection)
         return
     _replay_here(context, console, run, selection, pace, dry_run=dry_run, yes=yes)
 
@@ -135,31 +135,31 @@ def _replay_here(
         IncompleteError: objects failed, nothing was selected, or the archive is incomplete.
     """
     is_resumed = run is not None
-    objects_of = replaying.objects_of(context.archive, selection)
-    refuse_damaged(console, context.archive, objects_of, empty_only=False)
-    missing = replaying.missing_objects(context, selection)
+    stored = replaying.list_objects(context.archive, selection)
+    refuse_damaged(console, context.archive, stored, empty_only=False)
+    missing = replaying.find_missing_objects(context, selection)
     if run is None and not dry_run:
         objects, size = replaying.count_objects(context.archive, selection)
         console.confirm(
             f"Replay {objects:,} objects ({size:,} bytes) of {context.archive.url}?", yes=yes
         )
-        run = replaying.begin(context, selection)
+        run = replaying.start_run(context, selection)
         console.note(
             f"run {run.id}; if it is killed, continue with: forebay replay --resume {run.id}"
         )
-    tally = replaying.replay(context, console, run, selection, pace, decides_conflicts=not missing)
+    totals = replaying.replay(context, console, run, selection, pace, decides_conflicts=not missing)
     header = {"run": run.id if run else None, "dry_run": dry_run}
-    console.facts({**header, **tally.facts(), **missing.facts()})
-    if tally.failed:
+    console.facts({**header, **totals.facts(), **missing.facts()})
+    if totals.failed:
         if missing:
             console.note(missing.sentence)
-        again = f"`forebay replay --resume {run.id}`" if run else "this command again"
+        next_step = f"`forebay replay --resume {run.id}`" if run else "this command again"
         raise IncompleteError(
-            f"{tally.failed:,} objects were not applied completely; repair the causes above, then "
-            f"run {again}"
+            f"{totals.failed:,} objects were not applied completely; repair the causes above, then "
+            f"run {next_step}"
         )
     if not is_resumed:  # the previous call may have applied all selected commands
-        _require_commands(tally.lines, tally.objects, selection)
+        _require_commands(totals.lines, totals.objects, selection)
     _require_all_objects(console, missing, selection)
 
 
@@ -167,8 +167,8 @@ def _print_plan(
     context: Context, console: Console, selection: Selection, pace: replaying.Pace
 ) -> None:
     """Print the effects of a replay, and the damaged and missing objects."""
-    missing = replaying.missing_objects(context, selection)
-    objects = replaying.objects_of(context.archive, selection)
+    missing = replaying.find_missing_objects(context, selection)
+    objects = replaying.list_objects(context.archive, selection)
     damaged = find_damaged(console, context.archive, objects)
     result = make_plan(context, console, selection)
     facts = result.facts(workers=pace.workers, rate_per_second=pace.rate_per_second)

@@ -21,7 +21,7 @@ from ops.archive.missing import find_missing
 from ops.archive.store import Bucket
 from ops.commands import arguments
 from ops.commands.arguments import check_resources
-from ops.console import Console, table
+from ops.console import Console, build_table
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import IncompleteError, UsageError
 from ops.revert import Planner, Step, count, send
@@ -178,4 +178,4 @@ def _tabulate(steps: Sequence[Step]) -> Table:
     ]
     if len(changing) > _SHOWN:
         rows.append(("…", f"{len(changing) - _SHOWN:,} more", "", ""))
-    return table(["resource", "key", "new command", "remark"], rows)
+    return build_table(["resource", "key", "new command", "remark"], rows)

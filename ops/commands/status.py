@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from ops import options
-from ops.console import Console, pairs, table
+from ops.console import Console, build_pairs_table, build_table
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, STREAMS, Context
 from ops.exit_codes import ExitCode
 from ops.status.limits import Limits
@@ -149,7 +149,7 @@ def _watch(console: Console, reporter: Reporter, every: float) -> None:
 
 
 def _render(report: dict[str, Any]) -> RenderableType:
-    facts = pairs(
+    facts = build_pairs_table(
         {
             "at": f"{report['at']:%F %T} UTC",
             "queue": report["queue"],
@@ -163,7 +163,7 @@ def _render(report: dict[str, Any]) -> RenderableType:
             ],
         }
     )
-    stages = table(
+    stages = build_table(
         ["stage", "oldest waiting, s", "objects waiting", "last 100: p50, s", "max, s"],
         [tuple(stage.values()) for stage in report["stages"]],
     )

@@ -93,7 +93,7 @@ def sweep(
     )
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     queue = Queue(context.sqs, context.get(QUEUE))
-    begin = options.moment(since, "--from") if since else None
+    begin = options.parse_moment(since, "--from") if since else None
     after = format_hour(begin) if begin else ""
     imports = MissedImports(context, since=begin, grace=dt.timedelta(seconds=grace))
     with context.connect(purpose="sweep") as connection:

@@ -10,9 +10,9 @@ import typer
 from forebay.ids import greatest_id
 from ops import options
 from ops.archive.listing import EARLIER
-from ops.console import Console, table
+from ops.console import Console, build_table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
-from ops.cut import accepted, cut_of
+from ops.cut import cut_of, get_cut_time
 from ops.errors import IncompleteError, UsageError
 from ops.exit_codes import ExitCode
 from ops.verify import verify as verifying
@@ -54,7 +54,7 @@ def verify(
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     cut = cut_of(at, "--at") if at else greatest_id(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
-    if (time := accepted(cut)) and time > now:
+    if (time := get_cut_time(cut)) and time > now:
         raise UsageError(f"--at {at} is in the future; use an earlier time, or now")
     result = verifying.verify(
         context, console, cut=cut, limit=show, scratch=scratch, trust_ledger=not without_ledger
@@ -85,11 +85,12 @@ def _print(console: Console, result: verifying.Verified) -> None:
         )
         for row in facts["tables"]
     ]
-    console.result(facts, table(columns, rows))
+    console.result(facts, build_table(columns, rows))
     if result.findings.named:
         names = ["table", "key", "archive", "database"]
         console.result(
-            facts, table(names, [[row[name] for name in names] for row in result.findings.named])
+            facts,
+            build_table(names, [[row[name] for name in names] for row in result.findings.named]),
         )
     console.result(facts, _summarize(result))
 
@@ -128,7 +129,7 @@ def _explain_no_comparison(result: verifying.Verified) -> str:
         return result.lack
     if result.scanned.commands:
         return "none of these objects is applied"
-    time = accepted(result.cut)
+    time = get_cut_time(result.cut)
     until = f"{time:%F %T} UTC" if time else result.cut
     return (
         f"no command was accepted up to the cut, {until} (25 minutes ago unless --at is given); "

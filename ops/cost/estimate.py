@@ -95,14 +95,14 @@ class Estimate:
         return sorted(self.items, key=lambda item: -item.dollars)[:3]
 
 
-def buffered(load: Load) -> Estimate:
+def estimate_buffered(load: Load) -> Estimate:
     """Return the bill of this project."""
     return Estimate(
         [*_price_front(load), *_price_pipeline(load), *_price_database(load, APPLIED_PER_PROCESSOR)]
     )
 
 
-def synchronous(load: Load) -> Estimate:
+def estimate_synchronous(load: Load) -> Estimate:
     """Return the bill of the same API if its write function waited for an INSERT each time.
 
     It needs no pipeline, but a primary for the busiest second (which a buffer does not need), and a
@@ -116,7 +116,7 @@ def synchronous(load: Load) -> Estimate:
     )
 
 
-def quotas(load: Load) -> Sequence[Quota]:
+def estimate_quotas(load: Load) -> Sequence[Quota]:
     """Return the quotas, sorted by their used share in the busiest second, the greatest first."""
     reads, requests = load.reads_per_second * load.peak, _compute_write_requests(load) * load.peak
     is_large = load.large_region

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.cost.estimate import Estimate, Load, buffered, quotas, synchronous
+from ops.cost.estimate import (
+    Estimate,
+    Load,
+    estimate_buffered,
+    estimate_quotas,
+    estimate_synchronous,
+)
 
 
 def as_json_object(load: Load) -> dict[str, Any]:
     """Return both bills in dollars a month, and every quota, the most used first."""
     return {
-        "buffered": _summarize_bill(buffered(load)),
-        "synchronous": _summarize_bill(synchronous(load)),
-        "largest": [item.name for item in buffered(load).largest],
+        "buffered": _summarize_bill(estimate_buffered(load)),
+        "synchronous": _summarize_bill(estimate_synchronous(load)),
+        "largest": [item.name for item in estimate_buffered(load).largest],
         "quotas": [
             {"name": quota.name, "used": quota.used, "limit": quota.limit, "share": quota.share}
-            for quota in quotas(load)
+            for quota in estimate_quotas(load)
         ],
     }
 
 
 def report(load: Load) -> str:
     """Return both bills side by side, the three largest items, and the first quota reached."""
-    buffered_bill, synchronous_bill = buffered(load), synchronous(load)
+    buffered_bill, synchronous_bill = estimate_buffered(load), estimate_synchronous(load)
     lines = [_format_row("", "buffered", "synchronous"), "-" * 70]
     names = dict.fromkeys(item.name for item in (*buffered_bill.items, *synchronous_bill.items))
     lines += [
@@ -42,7 +48,7 @@ def report(load: Load) -> str:
     lines += [
         f"  {item.name}: {item.dollars:,.2f} ({item.explained})" for item in buffered_bill.largest
     ]
-    first = quotas(load)[0]
+    first = estimate_quotas(load)[0]
     verdict = "exceeded" if first.share > 1 else f"reached at {1 / first.share:,.1f} times the load"
     lines.append(
         f"The first quota: {first.name}; {first.used:,.1f} of {first.limit:,.0f}, {verdict}."

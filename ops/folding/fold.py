@@ -70,16 +70,16 @@ class Winners:
     #: The numbers of the objects that hold candidates and winners, by command id.
     object_of: dict[str, int] = field(default_factory=dict)
     #: Commands that can't apply and have no rejection, with the reason.
-    unfit: list[tuple[Command, str]] = field(default_factory=list)
+    refused: list[tuple[Command, str]] = field(default_factory=list)
     #: Numbers of objects with commands that need a newer release.
     held_in: set[int] = field(default_factory=set)
     held: int = 0
     #: Ids of rejections, one set for each kind of record; see `Kind`.
     rejected: set[str] = field(default_factory=set)
     maybe_rejected: set[str] = field(default_factory=set)
-    own_rejected: set[str] = field(default_factory=set)
+    privately_rejected: set[str] = field(default_factory=set)
     #: Invalid lines by the ids of their rejections.
-    bad_lines: dict[str, LineFault] = field(default_factory=dict)
+    invalid_lines: dict[str, LineFault] = field(default_factory=dict)
     in_database: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
 
@@ -111,23 +111,23 @@ class _Folding:
     """One pass over the records of a bucket."""
 
     def __init__(
-        self, resources: Mapping[str, ResourceSpec], unfit: Mapping[str, tuple[Command, str]]
+        self, resources: Mapping[str, ResourceSpec], excluded: Mapping[str, tuple[Command, str]]
     ) -> None:
         self.winners = Winners()
         self.tally = self.winners.tally
         self._resources = resources
         self._retired = retired_among(resources)
-        self._excluded = unfit
+        self._excluded = excluded
         #: Keys with a winner that can't have a row. Every command of these keys is validated, since
         #: any number of them can be invalid, and each would cost a pass.
-        self._suspect = {(command.resource, command.key) for command, _ in unfit.values()}
+        self._suspect = {(command.resource, command.key) for command, _ in excluded.values()}
         self._completers = {path: build_completer(spec) for path, spec in resources.items()}
         self._seen: set[str] = set()
         self._ids: dict[Kind, set[str]] = {
             Kind.REJECTED: self.winners.rejected,
             Kind.MAYBE_REJECTED: self.winners.maybe_rejected,
             Kind.IN_DATABASE: self.winners.in_database,
-            Kind.OWN_REJECTED: self.winners.own_rejected,
+            Kind.PRIVATELY_REJECTED: self.winners.privately_rejected,
         }
 
     def take(self, kind: Kind, contents: Sequence[Content]) -> None:
@@ -137,7 +137,7 @@ class _Folding:
             return
         numbers, values = zip(*contents, strict=True)
         if kind is Kind.INVALID_LINE:
-            self.winners.bad_lines.update((line[0], LineFault._make(line)) for line in values)
+            self.winners.invalid_lines.update((line[0], LineFault._make(line)) for line in values)
             self.tally.rejected.update(numbers)
             return
         commands = self._filter_unrejected(kind, list(map(Command._make, values)), numbers)
@@ -160,7 +160,7 @@ class _Folding:
             misfits |= {r.command.id: (r.command, r.detail) for r in encoded.refusals}
         if misfits:
             return misfits
-        winners.unfit += self._excluded.values()
+        winners.refused += self._excluded.values()
         self._keep_what_beats_the_winners()
         return {}
 
@@ -194,7 +194,7 @@ class _Folding:
         id_sets = (
             winners.rejected,
             winners.maybe_rejected,
-            winners.own_rejected,
+            winners.privately_rejected,
             self._excluded.keys(),
         )
         rejected = [ids for ids in id_sets if ids]
@@ -236,7 +236,7 @@ class _Folding:
                 reason = self._find_reason_against(command)
                 if reason is not None:
                     tally.rejected[number] += 1
-                    self.winners.unfit.append((command, reason))
+                    self.winners.refused.append((command, reason))
                     continue
             winner = applied.get(target)
             if winner is not None:

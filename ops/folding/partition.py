@@ -61,7 +61,7 @@ class Kind(IntEnum):
     #: taken over yet.
     MAYBE_REJECTED = 5
     #: The id of a command that only this database has rejected, as it does not own the archive.
-    OWN_REJECTED = 6
+    PRIVATELY_REJECTED = 6
 
 
 def key_hash(key: str) -> bytes:

@@ -12,7 +12,7 @@ from forebay.archive.decisions import LogEntry, read_log
 from forebay.archive.layout import StoredObject
 from forebay.archive.lines import Entry, InvalidLine, read_lines
 from forebay.command import Command
-from forebay.decisions.rejections import noted_keys
+from forebay.decisions.rejections import truncate_keys
 from ops.archive.invalid import LineFault
 from ops.archive.listing import is_misplaced
 from ops.archive.store import ObjectStore
@@ -59,7 +59,7 @@ class Scanned:
     misplaced: int = 0
     misplaced_named: list[str] = field(default_factory=list)
 
-    def note_place(self, key: str, read: LedgerRow) -> None:
+    def record_place(self, key: str, read: LedgerRow) -> None:
         """Count an object that is misplaced."""
         if read.first_id and read.last_id and is_misplaced(key, read.first_id, read.last_id):
             self.misplaced += 1
@@ -88,7 +88,7 @@ def scan(
     objects: Iterator[StoredObject],
     ledger: Ledger | None,
     advance: Callable[[int], None],
-    noted: Callable[[StoredObject, LedgerRow, int], None] = lambda *_: None,
+    add_ledger_row: Callable[[StoredObject, LedgerRow, int], None] = lambda *_: None,
     numbers: Numbers = _ALONE,
 ) -> Scanned:
     """Write every command up to the cut into a partition.
@@ -100,8 +100,8 @@ def scan(
         objects: the objects of commands, ordered by key.
         ledger: returns how much of each object is applied; None if all commands count.
         advance: called after each object with the number of commands so far.
-        noted: called with each object, the ledger row that it should have, and the number of its
-            commands after the cut.
+        add_ledger_row: called with each object, the ledger row that it should have, and the number
+            of its commands after the cut.
         numbers: the numbers for the objects.
 
     Raises:
@@ -118,8 +118,8 @@ def scan(
             if store.is_copy and not archive_object.size_bytes:
                 destination.add_invalid(LineFault.of_empty(archive_object.key))
             ledger_row, later = _read_object(store, destination, applied=applied)
-            scanned.note_place(archive_object.key, ledger_row)
-            noted(archive_object, ledger_row, later)
+            scanned.record_place(archive_object.key, ledger_row)
+            add_ledger_row(archive_object, ledger_row, later)
             # An object with later commands only is outside of this cut.
             if rows is not None and (later == 0 or later < ledger_row.lines):
                 _compare(scanned, number, archive_object.key, row, ledger_row)
@@ -149,13 +149,13 @@ def add_rejections(
     for entry in read_log(store):
         is_known = position is None or entry.slot <= position
         kind = Kind.REJECTED if is_known else Kind.MAYBE_REJECTED
-        for members in up_to(cut, entry):
+        for members in select_up_to(cut, entry):
             key = members["key"] if members["resource"] is not None else members["id"]
             writer.add(kind, str(key), members["id"])
         yield entry
 
 
-def up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
+def select_up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
     """Return an entry's rejections of commands up to the cut, and of invalid lines."""
     return (
         members
@@ -212,7 +212,7 @@ class _Adding:
         ]
         self.scanned.commands += len(commands)
         records = [(self.number, command) for command in commands]
-        keys = noted_keys([str(command.key) for command in commands])
+        keys = truncate_keys([str(command.key) for command in commands])
         self.writer.add_all(kind, zip(keys, records, strict=True), size_bytes=sum(map(len, lines)))
 
 

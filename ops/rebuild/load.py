@@ -19,7 +19,7 @@ from forebay.resource.spec import ResourceSpec
 from ops.archive.strays import is_stray
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
-from ops.folding.scan import Numbers, up_to
+from ops.folding.scan import Numbers, select_up_to
 from ops.rebuild.share import Block, Folded
 
 _REJECTION = ("slot", *(member.name for member in fields(Rejection)))
@@ -56,7 +56,7 @@ class Loader:
             )
             with cursor.copy(f"COPY found ({', '.join(_REJECTION)}) FROM STDIN".encode()) as copy:
                 for entry in entries:
-                    for members in up_to(cut, entry):
+                    for members in select_up_to(cut, entry):
                         rejection = Rejection.from_archive(members)
                         self._add_awaited(rejection.object)
                         copy.write_row(

@@ -27,18 +27,18 @@ from forebay.decisions.undo import undo
 from forebay.replay.selection import Selection
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
-from ops.cut import EVERYTHING, accepted, commands_until
+from ops.cut import EVERYTHING, get_cut_time, list_commands_until
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
 from ops.folding.partition import Partition, Writer
-from ops.folding.scan import INFLATION, NAMED, Numbers, Scanned, add_rejections, up_to
+from ops.folding.scan import INFLATION, NAMED, Numbers, Scanned, add_rejections, select_up_to
 from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
 from ops.rebuild.refusals import NotRebuiltError, Refusals
 from ops.rebuild.share import Folded, Share
-from ops.rebuild.target import PutOff, check_empty, put_off, tables
+from ops.rebuild.target import PutOff, check_empty, list_tables, put_off
 from ops.rejections import audit
-from ops.replay.replay import Pace, Tally, begin, replay
+from ops.replay.replay import Pace, Totals, replay, start_run
 
 #: The size of the archive's objects below which one process is faster than the start of several.
 _SMALL_BYTES = 16 * 1024 * 1024
@@ -129,7 +129,7 @@ def rebuild(
             not rejected. The database was not changed.
     """
     total = size = 0
-    for stored in commands_until(context.archive, cut):
+    for stored in list_commands_until(context.archive, cut):
         total, size = total + 1, size + stored.size_bytes
     readers = processes or (1 if size < _SMALL_BYTES else min(_MAX_PROCESSES, _count_processors()))
     with ExitStack() as stack:
@@ -156,7 +156,7 @@ def rebuild(
             return filling.fill(crew.fold(partition.files.of), meter)
 
 
-def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Tally:
+def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Totals:
     """Fill an empty database like the live run, object by object, and reject what can't apply.
 
     As in the live run, the order of objects determines which of two conflicting commands is
@@ -170,14 +170,14 @@ def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: 
         cut: the greatest command id that is included.
         workers: the number of connections.
     """
-    time = accepted(cut)
+    time = get_cut_time(cut)
     with context.connect(purpose="rebuild") as connection, connection.transaction():
         # A database that was emptied by hand may have followed the decision log before.
         connection.execute("DELETE FROM forebay.decision_log")
         audit.restore(connection, context.archive, until=time)
     until = time + dt.timedelta(milliseconds=1) if time else None
     selection = Selection(until=until)
-    run = begin(context, selection)
+    run = start_run(context, selection)
     return replay(context, console, run, selection, Pace(workers=workers), rejects_all=True)
 
 
@@ -228,14 +228,14 @@ class _Filling:
             indexes = self._empty_tables()
             entries = takewhile(lambda entry: entry.slot <= self.position, read_log(archive))
             rejections = loader.load_rejections(entries, self.cut)
-            decisions = audit.restore(connection, archive, until=accepted(self.cut))
+            decisions = audit.restore(connection, archive, until=get_cut_time(self.cut))
             skipped = self._load_all(loader, folded, meter)
             _fire_deferred_triggers(connection)
             for index in reversed(indexes):
                 meter.advance(0, note=f"creating {index.name}")
                 _create(connection, index)
             self._follow_log()
-            for table in tables(self.context.resources):
+            for table in list_tables(self.context.resources):
                 connection.execute(sql.SQL("ANALYZE {}").format(table))
             row = connection.execute("SELECT count(*) FROM forebay.ledger").fetchone()
         return Rebuilt(
@@ -266,7 +266,7 @@ class _Filling:
         connection, resources = self.connection, self.context.resources
         # Other sessions must wait for the whole result. COPY FREEZE needs a table that was
         # truncated in the same transaction.
-        targets = sql.SQL(", ").join(tables(resources))
+        targets = sql.SQL(", ").join(list_tables(resources))
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(targets))
         check_empty(connection, resources)
         connection.execute(sql.SQL("TRUNCATE {}").format(targets))
@@ -287,7 +287,7 @@ class _Filling:
         """
         archive, resources = self.context.archive, self.context.resources
         for entry in read_log(archive, after=self.position):
-            rejections = list(map(Rejection.from_archive, up_to(self.cut, entry)))
+            rejections = list(map(Rejection.from_archive, select_up_to(self.cut, entry)))
             if undo(self.connection, resources, rejections):
                 raise RefusedError(
                     "the live run rejected commands while the rebuild read the archive; nothing "
@@ -296,7 +296,7 @@ class _Filling:
         if self.cut == EVERYTHING:
             # Up to a cut, only the rejections up to it were loaded; a later run reads the rest.
             log = DecisionLog(self.connection, archive, resources)
-            log.begin_at(self.position, self.owner)
+            log.set_position(self.position, self.owner)
 
     def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
         """Load all rows and the ledger; return the number of commands of retired resources.

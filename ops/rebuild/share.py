@@ -14,7 +14,7 @@ from forebay.apply.rows import copy_texts
 from forebay.archive.layout import StoredObject
 from ops.archive.invalid import LineFault
 from ops.context import Context
-from ops.cut import commands_until
+from ops.cut import list_commands_until
 from ops.folding.fold import Tally, Winners, fold_bucket
 from ops.folding.partition import Bucket, Files, Writer
 from ops.folding.scan import LedgerRow, Numbers, Scanned, scan
@@ -34,7 +34,7 @@ class Block:
     text: bytes
 
 
-class Unfit(NamedTuple):
+class RefusedCommand(NamedTuple):
     """A command that can't apply, with its key for `forebay history`, and the reason."""
 
     id: str
@@ -59,7 +59,7 @@ class Folded:
     tombstones: Sequence[tuple[str, str, str]]
     tally: Tally
     #: Commands that can't apply and have no rejection.
-    unfit: Sequence[Unfit]
+    refused: Sequence[RefusedCommand]
     #: Invalid lines without a rejection in the archive.
     invalid: Sequence[LineFault]
     #: Commands that need a newer release.
@@ -116,10 +116,10 @@ class Share:
                 store,
                 writer,
                 cut=self.cut,
-                objects=filter(self._is_mine, commands_until(store, self.cut)),
+                objects=filter(self._is_mine, list_commands_until(store, self.cut)),
                 ledger=None,
                 advance=advance,
-                noted=write_row,
+                add_ledger_row=write_row,
                 numbers=self.numbers,
             )
 
@@ -152,13 +152,13 @@ class Share:
                 if command.op == "delete"
             ],
             tally=winners.tally,
-            unfit=[
-                Unfit(command.id, command.resource, str(command.key), reason)
-                for command, reason in winners.unfit
+            refused=[
+                RefusedCommand(command.id, command.resource, str(command.key), reason)
+                for command, reason in winners.refused
             ],
             invalid=[
                 line
-                for rejection, line in winners.bad_lines.items()
+                for rejection, line in winners.invalid_lines.items()
                 if rejection not in winners.rejected
             ],
             held=winners.held,

@@ -24,7 +24,7 @@ class PutOff(NamedTuple):
     is_reference: bool = False
 
 
-def tables(resources: Mapping[str, ResourceSpec]) -> list[sql.Identifier]:
+def list_tables(resources: Mapping[str, ResourceSpec]) -> list[sql.Identifier]:
     """Return the tables that a rebuild fills."""
     return [
         *(sql.Identifier("public", spec.table) for spec in resources.values()),
@@ -47,7 +47,7 @@ def check_empty(
     """
     full = [
         table.as_string(connection)
-        for table in tables(resources)
+        for table in list_tables(resources)
         if not (may_lack_tables and _is_missing(connection, table))
         and connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(table)).fetchone()
     ]

@@ -19,7 +19,7 @@ from forebay.command import Command, Op
 from forebay.db.connect import Connection
 from forebay.errors import BodyError, InvalidLineError
 from forebay.ids import IdSource, is_orphaned, is_outdated, original_version
-from forebay.resource.reading import BodyInvalidError
+from forebay.resource.body import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from ops.rejections.placing import Placer, is_overtaken
 from ops.rejections.pointer import PatchError
@@ -226,7 +226,7 @@ def _validate_body(spec: ResourceSpec, schema: int, body: object) -> dict[str, A
     command = Command("", "put", spec.path, "", min(schema, spec.schema_version), "", None, body)
     try:
         current = upcast(command, spec).body
-        return spec.body.read(orjson.dumps(current)).body
+        return spec.body.validate(orjson.dumps(current)).body
     except BodyError as exc:
         raise _NotReadyError("invalid", str(exc)) from None
     except BodyInvalidError as exc:

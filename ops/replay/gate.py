@@ -23,7 +23,7 @@ class Gate:
         self,
         *,
         rate_per_second: float | None = None,
-        hold: Callable[[], str | None] = lambda: None,
+        find_delay: Callable[[], str | None] = lambda: None,
         notify: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -31,14 +31,14 @@ class Gate:
 
         Args:
             rate_per_second: the maximum number of commands per second, over all workers.
-            hold: returns the reason why chunks must wait, or None.
-            notify: receives a message when `hold` begins and ends to give a reason.
+            find_delay: returns the reason why chunks must wait, or None.
+            notify: receives a message when `find_delay` begins and ends to return a reason.
             clock: returns a monotonic time in seconds.
         """
         self._rate = rate_per_second
-        self._hold = hold
+        self._find_delay = find_delay
         self._notify = notify
-        self._is_held = False
+        self._is_delayed = False
         self._clock = clock
         self._lock = threading.Condition()
         self._next = clock()
@@ -103,12 +103,12 @@ class Gate:
                 raise StoppedError("stopped")
 
     def _must_wait(self) -> bool:
-        reason = self._hold()
+        reason = self._find_delay()
         # The progress bar does not move during the wait, so the operator needs the reason.
-        if reason is not None and not self._is_held:
+        if reason is not None and not self._is_delayed:
             self._notify(f"waiting: {reason}")
-        elif reason is None and self._is_held:
+        elif reason is None and self._is_delayed:
             self._notify("continuing")
-        self._is_held = reason is not None
+        self._is_delayed = reason is not None
         self.waiting_for = "paused" if self._paused else reason
         return self.waiting_for is not None

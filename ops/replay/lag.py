@@ -66,7 +66,7 @@ class ReplicaLag:
         oldest = next(iter(self._positions), None)
         return self._clock() - oldest[0] if oldest else 0.0
 
-    def hold(self) -> str | None:
+    def find_delay(self) -> str | None:
         """Return the reason why the replay must wait: the lag, or a failed measurement."""
         if self._error:
             return self._error

@@ -23,14 +23,16 @@ from forebay.resource.spec import ResourceSpec
 
 #: The maximum number of leftovers in memory. Further objects fail; a resumed run tries them again.
 MAX_COMMANDS = 200_000
+#: In the place of an object's key, for commands of several objects that are applied together.
+#: It is not stored: the ledger stays as it is, and nothing is decided.
+_SEVERAL_OBJECTS = "several objects"
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class LeftoversResult:
     """The result of an object with leftovers."""
 
     key: str
-    size_bytes: int
     #: The outcome of the whole object, including its leftovers.
     outcome: Outcome
     #: The counts of the leftovers only.
@@ -43,7 +45,6 @@ class Settled:
 class _Object:
     """An object with leftovers."""
 
-    size_bytes: int
     outcome: Outcome
     remaining: Sequence[Refusal]
     added: Counts = Counts()  # noqa: RUF009 - frozen
@@ -73,12 +74,12 @@ def reject_permanent_failures(
     key = source.object
     if _is_applied(connection, key):
         return outcome
-    item = _Object(0, outcome, outcome.undecided)
-    _Retries(connection, log, resources).decide(
+    item = _Object(outcome, outcome.undecided)
+    _Applier(connection, log, resources).decide(
         key,
         item,
-        keep=lambda command: command.needs_other_release or command.depends_on_other_rows,
-        in_turn=False,
+        keep=lambda refusal: refusal.needs_other_release or refusal.depends_on_other_rows,
+        tries_runners_up=False,
     )
     total = replace(outcome, counts=outcome.counts + item.added, undecided=tuple(item.remaining))
     if not item.remaining and not source.partial:
@@ -87,7 +88,7 @@ def reject_permanent_failures(
 
 
 class Leftovers:
-    """The leftovers of a replay."""
+    """The leftovers of a replay: commands that could not be applied at their turn."""
 
     def __init__(self) -> None:
         self._objects: dict[str, _Object] = {}
@@ -96,15 +97,15 @@ class Leftovers:
     def __bool__(self) -> bool:
         return bool(self._objects)
 
-    def add(self, key: str, size_bytes: int, outcome: Outcome) -> bool:
+    def add(self, key: str, outcome: Outcome) -> bool:
         """Keep an object's leftovers; return False if there would be too many."""
         if self._commands + len(outcome.undecided) > MAX_COMMANDS:
             return False
         self._commands += len(outcome.undecided)
-        self._objects[key] = _Object(size_bytes, outcome, outcome.undecided)
+        self._objects[key] = _Object(outcome, outcome.undecided)
         return True
 
-    def settle(
+    def try_again(
         self,
         connection: Connection,
         log: DecisionLog,
@@ -113,7 +114,7 @@ class Leftovers:
         is_everything: bool,
         decides_conflicts: bool = True,
         rejects_all: bool = False,
-    ) -> Iterator[Settled]:
+    ) -> Iterator[LeftoversResult]:
         """Try the leftovers again, decide about the rest where permitted, and yield the results.
 
         Args:
@@ -124,38 +125,40 @@ class Leftovers:
             decides_conflicts: whether the archive is complete, so that conflicts may be decided.
             rejects_all: whether to reject all commands that can't be applied.
         """
-        retries = _Retries(connection, log, resources)
-        self._try_again(retries)
+        applier = _Applier(connection, log, resources)
+        self._apply_until_stuck(applier)
         rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
 
-        def is_kept(command: Refusal) -> bool:
+        def is_kept(refusal: Refusal) -> bool:
             return not rejects_all and (
-                command.needs_other_release
-                or (command.depends_on_other_rows and not rejects_conflicts)
+                refusal.needs_other_release
+                or (refusal.depends_on_other_rows and not rejects_conflicts)
             )
 
         for key, item in self._objects.items():
             if item.remaining and (rejects_all or not _is_applied(connection, key)):
-                retries.decide(key, item, keep=is_kept, in_turn=rejects_all or rejects_conflicts)
+                applier.decide(
+                    key, item, keep=is_kept, tries_runners_up=rejects_all or rejects_conflicts
+                )
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
             if not item.remaining and is_everything:
                 _mark_applied(connection, key, total)
-            yield Settled(key, item.size_bytes, total, item.added, _describe_error(item.remaining))
+            yield LeftoversResult(key, total, item.added, _describe_error(item.remaining))
 
-    def _try_again(self, retries: _Retries) -> None:
+    def _apply_until_stuck(self, applier: _Applier) -> None:
         """Try all leftovers until no more of them can be applied."""
-        while retries.try_each(self._objects):
+        while applier.try_each(self._objects):
             pass
-        entries = [command.entry for item in self._objects.values() for command in item.remaining]
+        entries = [refusal.entry for item in self._objects.values() for refusal in item.remaining]
         if len(entries) > 1 and len(self._objects) > 1:
             # Commands of several objects may block each other in a cycle.
-            retries.try_together(entries)
-            retries.try_each(self._objects)
+            applier.try_together(entries)
+            applier.try_each(self._objects)
 
 
 @dataclass(frozen=True, slots=True)
-class _Retries:
+class _Applier:
     """Applies leftovers over one connection."""
 
     connection: Connection
@@ -168,7 +171,7 @@ class _Retries:
         for key, item in objects.items():
             if not item.remaining:
                 continue
-            entries = [command.entry for command in item.remaining]
+            entries = [refusal.entry for refusal in item.remaining]
             outcome = self._apply(key, entries, decides=False)
             has_progress = has_progress or len(outcome.undecided) < len(item.remaining)
             item.remaining, item.added = outcome.undecided, item.added + outcome.counts
@@ -176,35 +179,32 @@ class _Retries:
 
     def try_together(self, entries: Sequence[Entry]) -> None:
         """Try the leftovers of all objects in the same chunks."""
-        self._apply("leftovers of all objects", entries, decides=False)
+        self._apply(_SEVERAL_OBJECTS, entries, decides=False)
 
     def decide(
-        self, key: str, item: _Object, *, keep: Callable[[Refusal], bool], in_turn: bool
+        self, key: str, item: _Object, *, keep: Callable[[Refusal], bool], tries_runners_up: bool
     ) -> None:
         """Reject the commands that can't be applied, except the commands of keys that are kept.
 
         Args:
             key: the object's key.
             item: the object.
-            keep: returns whether a command, and with it its key, must not be decided.
-            in_turn: whether a key's other commands may be decided after its winner is rejected;
-                otherwise, keys with several commands are kept.
+            keep: returns whether a command must not be decided; the key's other commands are then
+                not decided either.
+            tries_runners_up: whether the key's other commands are tried after the winner was
+                rejected; if not, keys with several commands are kept.
         """
-        commands_of_key = Counter(_key_of(command.entry) for command in item.remaining)
+        commands_of_key = Counter(_key_of(refusal) for refusal in item.remaining)
         kept_keys = {
-            _key_of(command.entry)
-            for command in item.remaining
-            if keep(command) or (not in_turn and commands_of_key[_key_of(command.entry)] > 1)
+            _key_of(refusal)
+            for refusal in item.remaining
+            if keep(refusal) or (not tries_runners_up and commands_of_key[_key_of(refusal)] > 1)
         }
         kept_keys.discard(None)  # invalid lines, which have no key
-        entries = [
-            command.entry for command in item.remaining if _key_of(command.entry) not in kept_keys
-        ]
+        entries = [refusal.entry for refusal in item.remaining if _key_of(refusal) not in kept_keys]
         if entries:
             item.added += self._apply(key, entries, decides=True).counts
-        item.remaining = [
-            command for command in item.remaining if _key_of(command.entry) in kept_keys
-        ]
+        item.remaining = [refusal for refusal in item.remaining if _key_of(refusal) in kept_keys]
 
     def _apply(self, key: str, entries: Sequence[Entry], *, decides: bool) -> Outcome:
         return apply(
@@ -223,7 +223,8 @@ def _split(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
         yield entries[start : start + CHUNK_COMMANDS]
 
 
-def _key_of(entry: Entry) -> tuple[str, object] | None:
+def _key_of(refusal: Refusal) -> tuple[str, object] | None:
+    entry = refusal.entry
     return None if isinstance(entry, InvalidLine) else (entry.resource, entry.key)
 
 

@@ -21,9 +21,9 @@ from forebay.replay.selection import Selection
 from forebay.resource.fitting import misfit
 from forebay.resource.spec import ResourceSpec, retired_among
 from ops.archive.store import COLD_CLASSES
-from ops.console import Console, duration
+from ops.console import Console, format_duration
 from ops.context import Context
-from ops.replay.replay import count_objects, objects_of
+from ops.replay.replay import count_objects, list_objects
 
 _REHEARSED_COMMANDS = 20_000
 _SAMPLE_FLOOR_SECONDS = 1e-3
@@ -40,7 +40,7 @@ class Plan:
     bytes: int = 0
     commands: int = 0
     selected: int = 0
-    unreadable_lines: int = 0
+    invalid_lines: int = 0
     first_id: str | None = None
     last_id: str | None = None
     by_resource: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ class Plan:
         retired = retired_among(resources)
         for entry in chunk:
             if isinstance(entry, InvalidLine):
-                self.unreadable_lines += 1
+                self.invalid_lines += 1
                 continue
             self.by_resource[entry.resource] += 1
             spec = resources.get(entry.resource)
@@ -106,7 +106,7 @@ class Plan:
             "bytes": self.bytes,
             "commands": self.selected,
             "commands_by_resource": dict(self.by_resource),
-            "unreadable_lines": self.unreadable_lines,
+            "unreadable_lines": self.invalid_lines,
             "of_retired_resources": self.skipped,
             "first_accepted": _format_acceptance(self.first_id),
             "last_accepted": _format_acceptance(self.last_id),
@@ -116,7 +116,7 @@ class Plan:
             "objects_to_restore": cold,
             "commands_per_second": round(speed) if speed else None,
             "estimated_seconds": None if seconds is None else round(seconds, 1),
-            "estimated_duration": None if seconds is None else duration(seconds),
+            "estimated_duration": None if seconds is None else format_duration(seconds),
         }
 
     def _estimate_speed(self, workers: int, rate_per_second: float | None) -> float | None:
@@ -128,7 +128,7 @@ class Plan:
         return min(measured, rate_per_second) if rate_per_second else measured
 
 
-def plan(context: Context, console: Console, selection: Selection) -> Plan:
+def make_plan(context: Context, console: Console, selection: Selection) -> Plan:
     """Read the selected objects, and rehearse the first commands on the database."""
     result = Plan()
     total, _ = count_objects(context.archive, selection)
@@ -137,7 +137,7 @@ def plan(context: Context, console: Console, selection: Selection) -> Plan:
         console.progress("plan", unit="objects", total=total) as meter,
     ):
         log = DecisionLog(connection, context.archive, context.resources)
-        for stored in objects_of(context.archive, selection):
+        for stored in list_objects(context.archive, selection):
             result.objects += 1
             result.bytes += stored.size_bytes
             result.storage_classes[stored.storage_class] += 1

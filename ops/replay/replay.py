@@ -26,9 +26,9 @@ from ops.errors import RefusedError, StoppedError, UsageError
 from ops.rejections import audit
 from ops.replay.gate import Gate
 from ops.replay.lag import ReplicaLag
-from ops.replay.leftovers import Leftovers, Settled
+from ops.replay.leftovers import Leftovers, LeftoversResult
 from ops.replay.signals import steer
-from ops.replay.worker import Done, Job, work
+from ops.replay.worker import Job, ObjectResult, work
 
 _SHOWN_FAILURES = 10
 _LOOKUP = 1_000  # objects per query of the run's finished objects; a page of a listing
@@ -44,7 +44,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Tally:
+class Totals:
     """The counts of one call of `replay`."""
 
     objects: int = 0
@@ -52,16 +52,16 @@ class Tally:
     lines: int = 0
     counts: Counts = field(default_factory=Counts)
 
-    def add(self, done: Done) -> None:
+    def add(self, result: ObjectResult) -> None:
         """Add an object."""
-        self.objects += done.error is None
-        self.add_unfinished(done)
+        self.objects += result.error is None
+        self.add_unfinished(result)
 
-    def add_unfinished(self, done: Done) -> None:
-        """Add an object with leftovers, which `Leftovers.settle` completes."""
-        self.failed += done.error is not None
-        self.lines += done.outcome.lines
-        self.counts += done.outcome.counts
+    def add_unfinished(self, result: ObjectResult) -> None:
+        """Add an object with leftovers, which `Leftovers.try_again` completes."""
+        self.failed += result.error is not None
+        self.lines += result.outcome.lines
+        self.counts += result.outcome.counts
 
     def facts(self) -> dict[str, Any]:
         """Return the members for a JSON result."""
@@ -73,7 +73,7 @@ class Tally:
         }
 
 
-def objects_of(store: ObjectStore, selection: Selection) -> Iterator[StoredObject]:
+def list_objects(store: ObjectStore, selection: Selection) -> Iterator[StoredObject]:
     """Return the objects that may contain selected commands, in the order of keys."""
     return list_commands(store, since=_get_since(selection), until=_get_until(selection))
 
@@ -81,13 +81,13 @@ def objects_of(store: ObjectStore, selection: Selection) -> Iterator[StoredObjec
 def count_objects(store: ObjectStore, selection: Selection) -> tuple[int, int]:
     """Return the number of objects that a replay has to read, and their size in bytes."""
     objects = size = 0
-    for stored in objects_of(store, selection):
+    for stored in list_objects(store, selection):
         objects += 1
         size += stored.size_bytes
     return objects, size
 
 
-def missing_objects(context: Context, selection: Selection) -> Missing:
+def find_missing_objects(context: Context, selection: Selection) -> Missing:
     """Find objects of the selected time that the ledger has and the archive lacks."""
     with context.connect(purpose="replay") as connection:
         return find_missing(
@@ -95,7 +95,7 @@ def missing_objects(context: Context, selection: Selection) -> Missing:
         )
 
 
-def begin(context: Context, selection: Selection, *, via_queue: bool = False) -> runs.Run:
+def start_run(context: Context, selection: Selection, *, via_queue: bool = False) -> runs.Run:
     """Insert a new run into the database, and return it."""
     with context.connect(purpose="replay") as connection:
         return runs.start_run(
@@ -106,7 +106,7 @@ def begin(context: Context, selection: Selection, *, via_queue: bool = False) ->
         )
 
 
-def resumed(context: Context, run_id: str) -> runs.Run:
+def find_resumable(context: Context, run_id: str) -> runs.Run:
     """Return the run to resume.
 
     Raises:
@@ -138,7 +138,7 @@ def replay(
     *,
     rejects_all: bool = False,
     decides_conflicts: bool = True,
-) -> Tally:
+) -> Totals:
     """Apply the selected commands, and return the counts of this call.
 
     Args:
@@ -156,23 +156,23 @@ def replay(
         StoppedError: the operator stopped the replay; the message explains how to resume.
     """
     total, _ = count_objects(context.archive, selection)
-    objects: Iterable[StoredObject] = objects_of(context.archive, selection)
+    objects: Iterable[StoredObject] = list_objects(context.archive, selection)
     with ExitStack() as stack:
         if run is not None:
             recording = stack.enter_context(context.connect(purpose="replay"))
             runs.mark(recording, run.id, "running", objects=total)
             done = runs.progress(recording, run.id).objects
-            log = _follow_log(recording, context, selection, is_new=not done)
+            log = _follow_decision_log(recording, context, selection, is_new=not done)
             total = max(total - done, 0)
             lookup = stack.enter_context(context.connect(purpose="replay"))
             objects = list_unfinished(lookup, run.id, objects)
         opened = _open_job(context, console, run, selection, pace, total=total)
         job, results = stack.enter_context(opened)
         try:
-            for finished in work(job, objects, workers=pace.workers):
-                results.add(finished)
+            for result in work(job, objects, workers=pace.workers):
+                results.add(result)
             if run is not None and results.leftovers:
-                settled = results.leftovers.settle(
+                leftovers = results.leftovers.try_again(
                     recording,
                     log,
                     context.resources,
@@ -180,14 +180,14 @@ def replay(
                     decides_conflicts=decides_conflicts,
                     rejects_all=rejects_all,
                 )
-                results.record_settled(recording, run.id, settled)
+                results.record_leftovers(recording, run.id, leftovers)
         except StoppedError:
             if run is not None:
                 runs.mark(recording, run.id, "stopped")
             raise StoppedError(results.describe_stop(_format_resume(run))) from None
         if run is not None:
-            runs.mark(recording, run.id, "stopped" if results.tally.failed else "done")
-    return results.tally
+            runs.mark(recording, run.id, "stopped" if results.totals.failed else "done")
+    return results.totals
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def _open_job(
         yield job, _Results(console, meter, gate)
 
 
-def _follow_log(
+def _follow_decision_log(
     connection: Connection, context: Context, selection: Selection, *, is_new: bool
 ) -> DecisionLog:
     """Read the decision log, and for a replay without conditions the operators' decisions."""
@@ -227,7 +227,7 @@ def _follow_log(
     if selection.is_everything:
         audit.restore(connection, context.archive)
         if is_new:
-            log.forget_own()
+            log.forget_private()
     return log
 
 
@@ -238,52 +238,52 @@ class _Results:
     console: Console
     meter: Meter
     gate: Gate
-    tally: Tally = field(default_factory=Tally)
+    totals: Totals = field(default_factory=Totals)
     leftovers: Leftovers = field(default_factory=Leftovers)
 
-    def add(self, done: Done) -> None:
+    def add(self, result: ObjectResult) -> None:
         """Count an object, and keep its leftovers for the end."""
-        if done.outcome.undecided:
-            done = self._keep_leftovers(done)
-            self.tally.add_unfinished(done)
+        if result.outcome.undecided:
+            result = self._keep_leftovers(result)
+            self.totals.add_unfinished(result)
         else:
-            self.tally.add(done)
-        if done.error is not None:
-            self._show_failure(done.key, done.error)
-        note = f"{self.tally.lines:,} commands"
+            self.totals.add(result)
+        if result.error is not None:
+            self._show_failure(result.key, result.error)
+        note = f"{self.totals.lines:,} commands"
         if self.gate.waiting_for:
             note += f"; waiting: {self.gate.waiting_for}"
         self.meter.advance(1, note=note)
 
-    def _keep_leftovers(self, done: Done) -> Done:
+    def _keep_leftovers(self, result: ObjectResult) -> ObjectResult:
         """Keep an object's leftovers; return its result without them."""
-        is_kept = self.leftovers.add(done.key, done.size_bytes, done.outcome)
+        is_kept = self.leftovers.add(result.key, result.outcome)
         error = "too many commands of the replay can't be applied at their turn; resume the run"
-        outcome = replace(done.outcome, undecided=())
-        return replace(done, outcome=outcome, error=None if is_kept else error)
+        outcome = replace(result.outcome, undecided=())
+        return replace(result, outcome=outcome, error=None if is_kept else error)
 
-    def record_settled(
-        self, connection: Connection, run_id: str, settled: Iterable[Settled]
+    def record_leftovers(
+        self, connection: Connection, run_id: str, results: Iterable[LeftoversResult]
     ) -> None:
         """Count the objects with leftovers, and record them in the run."""
-        for item in settled:
-            self.tally.counts += item.added
-            if item.error is None:
-                self.tally.objects += 1
-                runs.note_object(connection, run_id, item.key, item.outcome)
+        for result in results:
+            self.totals.counts += result.added
+            if result.error is None:
+                self.totals.objects += 1
+                runs.record_object(connection, run_id, result.key, result.outcome)
                 continue
-            self.tally.failed += 1
-            runs.note_failure(connection, run_id, item.key, item.error)
-            self._show_failure(item.key, item.error)
+            self.totals.failed += 1
+            runs.record_failure(connection, run_id, result.key, result.error)
+            self._show_failure(result.key, result.error)
 
     def _show_failure(self, key: str, error: str) -> None:
-        if self.tally.failed <= _SHOWN_FAILURES:
+        if self.totals.failed <= _SHOWN_FAILURES:
             self.console.note(f"{key}: {error}")
 
     def describe_stop(self, resume: str) -> str:
         """Return the message for an operator who has stopped the replay."""
         return (
-            f"stopped after {self.tally.objects:,} objects and {self.tally.lines:,} commands; "
+            f"stopped after {self.totals.objects:,} objects and {self.totals.lines:,} commands; "
             f"resume with: {resume}"
         )
 
@@ -291,15 +291,17 @@ class _Results:
 @contextmanager
 def _open_gate(context: Context, console: Console, pace: Pace) -> Iterator[Gate]:
     """Yield the gate of a replay, which measures the replica's lag if the lag is limited."""
-    limit = pace.max_replica_lag_seconds
+    limit, rate = pace.max_replica_lag_seconds, pace.rate_per_second
     if limit is None:
-        yield Gate(rate_per_second=pace.rate_per_second)
+        yield Gate(rate_per_second=rate)
         return
     context.get(REPLICA)  # raises UsageError without a replica
     primary = partial(context.connect, purpose="replica-lag")
     replica = partial(context.connect_for_reading, purpose="replica-lag")
     with ReplicaLag(primary, replica, limit_seconds=limit) as lag:
-        yield Gate(rate_per_second=pace.rate_per_second, hold=lag.hold, notify=console.note)
+        yield Gate(
+            rate_per_second=pace.rate_per_second, find_delay=lag.find_delay, notify=console.note
+        )
 
 
 def list_unfinished(

@@ -21,7 +21,7 @@ from forebay.replay.selection import Selection
 from ops.console import Console, Meter
 from ops.context import REPLAY_DEAD_LETTERS, REPLAY_QUEUE, Context
 from ops.errors import IncompleteError, RefusedError, StoppedError, UsageError
-from ops.replay.replay import begin, count_objects, list_unfinished, objects_of
+from ops.replay.replay import count_objects, list_objects, list_unfinished, start_run
 
 _BATCH = 10  # messages of one SendMessageBatch
 _MAX_IDS = 1_000  # of a selection, because each message contains them and holds 256 KiB
@@ -32,7 +32,7 @@ _MAX_LETTERS = 10_000
 _SHOWN_FAILURES = 10
 
 
-def replay(
+def replay_via_queue(
     context: Context,
     console: Console,
     run: runs.Run | None,
@@ -76,7 +76,7 @@ def replay(
             f"Send {total:,} objects ({size:,} bytes) of {context.archive.url} to {queue.url}?",
             yes=yes,
         )
-        run = begin(context, selection, via_queue=True)
+        run = start_run(context, selection, via_queue=True)
     console.note(f"run {run.id}; follow it with: forebay replay --resume {run.id} --watch")
     total, sent = _send_all(context, console, run, queue)
     if watch:
@@ -85,26 +85,26 @@ def replay(
         console.facts({"run": run.id, "objects": total, "sent": sent, "queue": queue.url})
 
 
-def _list_objects(context: Context, run: runs.Run) -> Iterator[StoredObject]:
+def _list_run_objects(context: Context, run: runs.Run) -> Iterator[StoredObject]:
     """Return the run's objects by key, the same at each call unless an object is deleted."""
     selection = Selection.from_json(run.selection)
     return (
         stored
-        for stored in objects_of(context.archive, selection)
+        for stored in list_objects(context.archive, selection)
         if stored.modified <= run.started_at
     )
 
 
 def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -> tuple[int, int]:
     """Send the unfinished objects; return the number of the run's objects, and of those sent."""
-    total = sum(1 for _ in _list_objects(context, run))
+    total = sum(1 for _ in _list_run_objects(context, run))
     listed = sent = 0
     selection = Selection.from_json(run.selection)
     bucket = context.archive.url.removeprefix("s3://")
 
     def count_listed() -> Iterator[StoredObject]:
         nonlocal listed
-        for stored in _list_objects(context, run):
+        for stored in _list_run_objects(context, run):
             listed += 1
             yield stored
 
@@ -143,8 +143,8 @@ class _RunState:
         return max(0, self.total - self.done.objects)
 
     @property
-    def is_settled(self) -> bool:
-        """Whether each object is finished or a dead letter."""
+    def is_over(self) -> bool:
+        """True if each object is finished or a dead letter."""
         return self.missing <= len(self.dead)
 
     def facts(self) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class _Watch:
         self._letters: tuple[int, frozenset[str]] = (0, frozenset())
 
     def follow(self) -> None:
-        """Show the progress until the run is settled or makes no progress, then the result.
+        """Show the progress until the run is over or makes no progress, then the result.
 
         Raises:
             RefusedError: not all of the run's objects were sent.
@@ -185,7 +185,7 @@ class _Watch:
             state = self._read_state(connection)
             with self._console.progress("replay", unit="objects", total=state.total) as meter:
                 try:
-                    state = self._wait_until_settled(connection, state, meter)
+                    state = self._wait_until_over(connection, state, meter)
                 except KeyboardInterrupt:
                     raise StoppedError(
                         "stopped watching; the replay continues. Watch it again with: "
@@ -196,21 +196,19 @@ class _Watch:
             self._console.facts(state.facts())
             self._explain(connection, state)
 
-    def _wait_until_settled(
-        self, connection: Connection, state: _RunState, meter: Meter
-    ) -> _RunState:
-        shown = 0
+    def _wait_until_over(self, connection: Connection, state: _RunState, meter: Meter) -> _RunState:
+        shown_objects = 0
         quiet_since = time.monotonic()
         while True:
             meter.advance(
-                state.done.objects - shown,
+                state.done.objects - shown_objects,
                 note=f"{state.done.lines:,} commands; {state.waiting:,} waiting, "
                 f"{len(state.dead):,} dead letters",
             )
-            if state.waiting or state.done.objects > shown:
+            if state.waiting or state.done.objects > shown_objects:
                 quiet_since = time.monotonic()
-            shown = state.done.objects
-            if state.is_settled or time.monotonic() - quiet_since >= QUIET_SECONDS:
+            shown_objects = state.done.objects
+            if state.is_over or time.monotonic() - quiet_since >= QUIET_SECONDS:
                 return state
             time.sleep(_LOOK_SECONDS)
             state = self._read_state(connection)

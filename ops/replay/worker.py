@@ -17,7 +17,7 @@ from forebay.archive.lines import CHUNK_BYTES, CHUNK_COMMANDS, read_chunks
 from forebay.db.connect import Connection
 from forebay.decisions.log import DecisionLog
 from forebay.errors import HeldError, PermanentError, TransientError
-from forebay.replay.runs import note_failure, note_object
+from forebay.replay import runs
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
 from forebay.retry import backoff_seconds
@@ -54,17 +54,16 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ObjectResult:
     """The result of one object."""
 
     key: str
-    size_bytes: int
     outcome: Outcome
     #: The reason why the object, or a part of it, could not be applied.
     error: str | None = None
 
 
-def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator[Done]:
+def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator[ObjectResult]:
     """Apply all objects in any order, and yield the result of each object when it is finished.
 
     Args:
@@ -78,7 +77,7 @@ def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator
             attempt.
     """
     inputs: queue.Queue[StoredObject | None] = queue.Queue(maxsize=workers)
-    results: queue.Queue[Done | BaseException | None] = queue.Queue(maxsize=4 * workers)
+    results: queue.Queue[ObjectResult | BaseException | None] = queue.Queue(maxsize=4 * workers)
     threads = [
         threading.Thread(
             target=_apply_objects, args=(job, inputs, results), name=f"replay-{number}"
@@ -97,7 +96,7 @@ def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator
             result = results.get()
             if result is None:
                 running -= 1
-            elif isinstance(result, Done):
+            elif isinstance(result, ObjectResult):
                 yield result
             elif error is None or isinstance(error, StoppedError):
                 error = result
@@ -116,7 +115,7 @@ def _feed(
     gate: Gate,
     objects: Iterable[StoredObject],
     inputs: queue.Queue[StoredObject | None],
-    results: queue.Queue[Done | BaseException | None],
+    results: queue.Queue[ObjectResult | BaseException | None],
     workers: int,
 ) -> None:
     try:
@@ -150,13 +149,13 @@ def _take(gate: Gate, inputs: queue.Queue[StoredObject | None]) -> StoredObject 
 def _apply_objects(
     job: Job,
     inputs: queue.Queue[StoredObject | None],
-    results: queue.Queue[Done | BaseException | None],
+    results: queue.Queue[ObjectResult | BaseException | None],
 ) -> None:
     connection: Connection | None = None
     try:
         while (stored := _take(job.gate, inputs)) is not None:
-            connection, done = _apply_with_retries(job, connection, stored)
-            results.put(done)
+            connection, result = _apply_with_retries(job, connection, stored)
+            results.put(result)
     except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it
         results.put(exc)
     finally:
@@ -167,7 +166,7 @@ def _apply_objects(
 
 def _apply_with_retries(
     job: Job, connection: Connection | None, stored: StoredObject
-) -> tuple[Connection, Done]:
+) -> tuple[Connection, ObjectResult]:
     """Apply an object; after a transient failure, wait and try again with a new connection."""
     attempt = 0
     while True:
@@ -188,7 +187,7 @@ def _apply_with_retries(
             raise
 
 
-def _apply(job: Job, connection: Connection, stored: StoredObject) -> Done:
+def _apply(job: Job, connection: Connection, stored: StoredObject) -> ObjectResult:
     source = Source(stored.key, replay=True, partial=not job.selection.is_everything)
     chunks = job.selection.chunks(
         read_chunks(
@@ -202,7 +201,7 @@ def _apply(job: Job, connection: Connection, stored: StoredObject) -> Done:
             outcome = rehearse(
                 connection, admitted_chunks, source, resources=job.resources, log=log
             )
-            return Done(stored.key, stored.size_bytes, outcome, outcome.held)
+            return ObjectResult(stored.key, outcome, outcome.held)
         outcome = apply(
             connection,
             chunks,
@@ -211,7 +210,8 @@ def _apply(job: Job, connection: Connection, stored: StoredObject) -> Done:
             log=log,
             # A command that can't be applied now may be applied after the other objects.
             decides=False,
-            # Not while the chunk is read: it is read ahead, while another chunk's locks are held.
+            # A chunk waits here, before its transaction. It must not wait while it is read: chunks
+            # are read ahead, during the transaction of the previous chunk, which holds locks.
             admit=job.gate.pass_through,
             habits=job.habits,
         )
@@ -219,8 +219,8 @@ def _apply(job: Job, connection: Connection, stored: StoredObject) -> Done:
             outcome = reject_permanent_failures(connection, log, job.resources, source, outcome)
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:
-            note_failure(connection, job.run_id, stored.key, str(exc))
-        return Done(stored.key, stored.size_bytes, Outcome(), str(exc))
+            runs.record_failure(connection, job.run_id, stored.key, str(exc))
+        return ObjectResult(stored.key, Outcome(), str(exc))
     if not outcome.undecided:
-        note_object(connection, job.run_id, stored.key, outcome)
-    return Done(stored.key, stored.size_bytes, outcome)
+        runs.record_object(connection, job.run_id, stored.key, outcome)
+    return ObjectResult(stored.key, outcome)

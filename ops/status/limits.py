@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ops.console import duration
+from ops.console import format_duration
 
 #: Added to a delivery stream's buffer interval, for retries and the delay of the metric.
 UNDELIVERED_BEYOND_INTERVAL_SECONDS = 120.0
@@ -65,8 +65,8 @@ def _check_unapplied(report: Mapping[str, Any], limits: Limits) -> Iterator[str]
     age = unapplied and unapplied["oldest_seconds"]
     if age is not None and age > limits.unapplied_seconds:
         yield (
-            f"{unapplied['objects']:,} objects are not applied, the oldest for {duration(age)}: "
-            "`forebay sweep --dry-run`"
+            f"{unapplied['objects']:,} objects are not applied, the oldest for "
+            f"{format_duration(age)}: `forebay sweep --dry-run`"
         )
 
 
@@ -74,7 +74,7 @@ def _check_replica(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     replica = report["replica"]
     if replica and replica["seconds_behind"] > limits.replica_lag_seconds:
         receives = "" if replica["streaming"] else " and receives no WAL"
-        yield f"the replica is {duration(replica['seconds_behind'])} behind{receives}"
+        yield f"the replica is {format_duration(replica['seconds_behind'])} behind{receives}"
 
 
 def _check_streams(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _check_streams(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
         age = stream["oldest_undelivered_seconds"]
         if age is not None and age > limit:
             yield (
-                f"the stream {stream['name']} has not delivered for {duration(age)}: "
+                f"the stream {stream['name']} has not delivered for {format_duration(age)}: "
                 "docs/runbooks/alarms/delivery-stalled.md"
             )
 
@@ -102,7 +102,8 @@ def _check_runs(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     for run in report["runs"] or ():
         if run["silent_seconds"] > limits.silent_run_seconds:
             watch = " --watch" if run["via_queue"] else ""
+            silence = format_duration(run["silent_seconds"])
             yield (
-                f"the replay {run['run']} is running and has made no progress for "
-                f"{duration(run['silent_seconds'])}: `forebay replay --resume {run['run']}{watch}`"
+                f"the replay {run['run']} is running and has made no progress for {silence}: "
+                f"`forebay replay --resume {run['run']}{watch}`"
             )

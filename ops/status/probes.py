@@ -46,7 +46,7 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class DeliveryTimes:
     """The times of the most recently applied objects, stage by stage."""
 
     objects: int
@@ -87,7 +87,7 @@ class Stream:
     interval_seconds: float
 
 
-def way(connection: Connection, listed: Iterable[Stored]) -> Way:
+def measure_delivery(connection: Connection, listed: Iterable[Stored]) -> DeliveryTimes:
     """Measure how long the most recently applied objects were on their way.
 
     Args:
@@ -103,26 +103,26 @@ def way(connection: Connection, listed: Iterable[Stored]) -> Way:
         if key in modified_by_key:
             archived.append(_measure_seconds(accepted, modified_by_key[key]))
             applied.append(_measure_seconds(modified_by_key[key], completed))
-    return Way(
+    return DeliveryTimes(
         len(rows), _summarize_times(archived), _summarize_times(applied), _summarize_times(total)
     )
 
 
-def rejections(connection: Connection) -> dict[str, int]:
+def count_rejections(connection: Connection) -> dict[str, int]:
     """Count the rejections: those that are `open`, and all of the `last_hour`."""
     row = connection.execute(_REJECTIONS).fetchone()
     assert row is not None  # noqa: S101 - an aggregate returns one row
     return {"open": int(row[0]), "last_hour": int(row[1])}
 
 
-def position(primary: Connection) -> str:
+def read_position(primary: Connection) -> str:
     """Return the position up to which the primary has written its WAL."""
     row = primary.execute(_POSITION).fetchone()
     assert row is not None  # noqa: S101 - a function returns one row
     return str(row[0])
 
 
-def replica(following: Connection, position_of: Callable[[], str | None]) -> Replica:
+def measure_replica(following: Connection, position_of: Callable[[], str | None]) -> Replica:
     """Measure a replica's lag; this needs no privilege.
 
     A replica lags if it does not replay the existing WAL within a second. That is the WAL of the
@@ -159,7 +159,7 @@ def _parse_lsn(text: str) -> tuple[int, int]:
     return int(high, 16), int(low, 16)
 
 
-def outdated(connection: Connection, resources: Iterable[ResourceSpec]) -> dict[str, int]:
+def count_outdated(connection: Connection, resources: Iterable[ResourceSpec]) -> dict[str, int]:
     """Count the rows of each resource that are marked as outdated and not replayed since."""
     counts = {}
     for spec in resources:
@@ -169,7 +169,7 @@ def outdated(connection: Connection, resources: Iterable[ResourceSpec]) -> dict[
     return counts
 
 
-def runs(connection: Connection) -> list[Run]:
+def list_runs(connection: Connection) -> list[Run]:
     """Return the replays whose state is `running`."""
     rows = connection.execute(_RUNS).fetchall()
     return [
@@ -177,7 +177,7 @@ def runs(connection: Connection) -> list[Run]:
     ]
 
 
-def queue_age_seconds(cloudwatch: Any, queue: Queue) -> float | None:  # noqa: ANN401
+def measure_queue_age(cloudwatch: Any, queue: Queue) -> float | None:  # noqa: ANN401
     """Return the age of the queue's oldest message, measured a minute or two ago; None if unknown.
 
     SQS reports it to CloudWatch only.

@@ -74,7 +74,7 @@ class Reporter:
                 statement_timeout_ms=_COUNT_TIMEOUT_MS,
                 connect_timeout_seconds=_CONNECT_TIMEOUT_SECONDS,
             ) as connection:
-                counts = probes.outdated(connection, self._context.resources.values())
+                counts = probes.count_outdated(connection, self._context.resources.values())
             self._outdated, self._counted_at = Answer(counts), now
         rows: dict[str, int] = self._outdated.value
         return rows
@@ -159,7 +159,7 @@ class _Report:
         return {
             **dataclasses.asdict(depth),
             "total": depth.total,
-            "oldest_seconds": probes.queue_age_seconds(cloudwatch, queue),
+            "oldest_seconds": probes.measure_queue_age(cloudwatch, queue),
         }
 
     def _read_dead_letters(self, setting: Setting) -> dict[str, Any] | None:
@@ -185,7 +185,7 @@ class _Report:
         """Query the primary's position, for which the measurement of the replica waits."""
         try:
             with self._context.connect(**_IMPATIENTLY) as connection:
-                self._position = probes.position(connection)
+                self._position = probes.read_position(connection)
         finally:
             self._position_asked.set()
 
@@ -194,7 +194,7 @@ class _Report:
         if self._context.find(REPLICA) is None:
             return None
         with self._context.connect_for_reading(**_IMPATIENTLY) as connection:
-            return probes.replica(connection, self._wait_for_position)
+            return probes.measure_replica(connection, self._wait_for_position)
 
     def _wait_for_position(self) -> str | None:
         self._position_asked.wait(_POSITION_SECONDS)
@@ -213,11 +213,11 @@ class _Report:
     ) -> dict[str, Any]:
         survey = Sweep(connection, now=self._now, grace=None).survey(objects or [])
         return {
-            "way": probes.way(connection, objects or []),
+            "way": probes.measure_delivery(connection, objects or []),
             "unapplied": None if objects is None else survey.missed,
             "oldest_unapplied": survey.oldest,
-            "rejections": probes.rejections(connection),
-            "runs": probes.runs(connection),
+            "rejections": probes.count_rejections(connection),
+            "runs": probes.list_runs(connection),
             "now": self._now,
         }
 

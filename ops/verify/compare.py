@@ -148,7 +148,7 @@ class TableComparison:
             if key not in expected_keys and bucket.holds(key):
                 self._add_difference(key, None, version, winners)
 
-    def newer(self) -> Iterator[tuple[str, str]]:
+    def list_newer(self) -> Iterator[tuple[str, str]]:
         """Yield keys and versions of the rows that are newer than the cut, except outdated rows."""
         with self._connection.cursor() as cursor:
             rows = cursor.stream(self._sql.newer, {"cut": self._cut})

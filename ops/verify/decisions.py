@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from forebay.db.connect import Connection
-from ops.cut import accepted
+from ops.cut import get_cut_time
 from ops.verify.compare import Findings
 
 TABLE: Final = "forebay.decisions"
@@ -35,7 +35,7 @@ class DecisionCheck:
         """
         self._connection = connection
         self._archived = archived
-        self._until = accepted(cut)
+        self._until = get_cut_time(cut)
         self._findings = findings
         self.in_archive = self.in_database = self.differing = 0
 

@@ -19,12 +19,12 @@ from forebay.archive.layout import StoredObject
 from forebay.archive.lines import read_lines
 from forebay.command import Command
 from forebay.db.connect import Connection
-from forebay.decisions.rejections import noted_keys
+from forebay.decisions.rejections import truncate_keys
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore
-from ops.cut import accepted
+from ops.cut import get_cut_time
 from ops.folding.bodies import build_completer
 from ops.folding.partition import Bucket, Kind, Partition, Writer
 from ops.folding.scan import INFLATION
@@ -65,7 +65,7 @@ class NewerCheck:
 
     def _list_objects(self) -> Iterator[StoredObject]:
         yield from self.crossing.values()
-        for archive_object in list_commands(self.store, since=accepted(self.cut)):
+        for archive_object in list_commands(self.store, since=get_cut_time(self.cut)):
             if archive_object.key not in self.crossing:
                 yield archive_object
 
@@ -73,7 +73,7 @@ class NewerCheck:
         """Add table, key and version of every newer row; return their number."""
         count = 0
         for number, comparison in enumerate(self.comparisons):
-            for key, version in comparison.newer():
+            for key, version in comparison.list_newer():
                 writer.add(Kind.IN_DATABASE, key, (number, key, version))
                 count += 1
         return count
@@ -85,7 +85,7 @@ class NewerCheck:
                 commands = [
                     entry for entry in entries if isinstance(entry, Command) and entry.id > self.cut
                 ]
-                keys = noted_keys([str(command.key) for command in commands])
+                keys = truncate_keys([str(command.key) for command in commands])
                 writer.add_all(
                     Kind.UNAPPLIED,
                     zip(keys, commands, strict=True),

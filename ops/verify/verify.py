@@ -20,7 +20,7 @@ from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore
 from ops.console import Console, Meter
 from ops.context import Context
-from ops.cut import accepted, commands_until
+from ops.cut import get_cut_time, list_commands_until
 from ops.folding.fold import Winners, fold_bucket
 from ops.folding.partition import Kind, Partition, Writer
 from ops.folding.scan import (
@@ -30,7 +30,7 @@ from ops.folding.scan import (
     Scanned,
     add_rejections,
     scan,
-    up_to,
+    select_up_to,
 )
 from ops.rejections import audit
 from ops.verify.compare import Findings, TableComparison
@@ -80,7 +80,7 @@ class Verified:
 
     def facts(self) -> dict[str, Any]:
         """Return the result for the operator."""
-        cut = accepted(self.cut)
+        cut = get_cut_time(self.cut)
         return {
             "archive": self.archive,
             "cut": self.cut,
@@ -127,7 +127,7 @@ def verify(
     """
     store = context.archive
     total = size = 0
-    for archive_object in commands_until(store, cut):
+    for archive_object in list_commands_until(store, cut):
         total, size = total + 1, size + archive_object.size_bytes
     with (
         tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch) as folder,
@@ -182,9 +182,9 @@ def _add_commands(
             store,
             writer,
             cut=cut,
-            objects=commands_until(store, cut),
+            objects=list_commands_until(store, cut),
             ledger=ledger,
-            noted=lambda archive_object, _, later: crossing.update(
+            add_ledger_row=lambda archive_object, _, later: crossing.update(
                 {archive_object.key: archive_object} if later else {}
             ),
             advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
@@ -204,7 +204,7 @@ def _add_rejections(
     with Writer(partition.files, 0) as writer:
         _add_database_rejections(connection, writer, cut, is_owner=log.is_owner)
         for entry in add_rejections(store, writer, cut=cut, position=log.position):
-            scanned.rejections += sum(1 for _ in up_to(cut, entry))
+            scanned.rejections += sum(1 for _ in select_up_to(cut, entry))
             log.meet(entry)
     return log
 
@@ -238,7 +238,7 @@ class _Verifier:
         self.compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
         self.skipped += winners.tally.skipped.total()
         self._held_in |= winners.held_in
-        for command, reason in winners.unfit:
+        for command, reason in winners.refused:
             self.findings.add(
                 _REJECTIONS, command.id, f"{command.id} can't apply: {reason}", "no rejection"
             )
@@ -327,18 +327,18 @@ class _Verifier:
         return rows
 
     def _compare_rejections(self, winners: Winners) -> None:
-        archived = winners.rejected | winners.bad_lines.keys()
+        archived = winners.rejected | winners.invalid_lines.keys()
         in_database = winners.in_database
         self._rejections[0] += len(archived)
         self._rejections[1] += len(in_database)
         for rejected in sorted(archived - in_database):
-            line = winners.bad_lines.get(rejected)
+            line = winners.invalid_lines.get(rejected)
             if line is None or rejected in winners.rejected:
                 self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
             else:
                 reason = f"invalid line: {line.code}: {line.detail}"
                 self.findings.add(_REJECTIONS, str(line), reason, "no rejection")
-        extra = in_database - archived - winners.maybe_rejected - winners.own_rejected
+        extra = in_database - archived - winners.maybe_rejected - winners.privately_rejected
         for rejected in sorted(extra):
             self.findings.add(_REJECTIONS, rejected, "absent", "rejected")
         self._rejections[2] += len(archived - in_database) + len(extra)
@@ -421,5 +421,5 @@ def _add_database_rejections(
             place = key if resource is not None else rejected
             writer.add(Kind.IN_DATABASE, place, rejected)
             if slot is None and not is_owner:
-                writer.add(Kind.OWN_REJECTED, place, rejected)
+                writer.add(Kind.PRIVATELY_REJECTED, place, rejected)
         last = page[-1][0]

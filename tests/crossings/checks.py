@@ -33,15 +33,15 @@ def lines_of(s3: FakeS3) -> dict[str, list[bytes]]:
 
 def commands_of(s3: FakeS3) -> dict[str, Command]:
     """Every command in the archive, by id."""
-    found: dict[str, Command] = {}
+    versions_by_key: dict[str, Command] = {}
     for lines in lines_of(s3).values():
         for line in lines:
             try:
                 command = decode(line)
             except InvalidLineError:
                 continue
-            found[command.id] = command
-    return found
+            versions_by_key[command.id] = command
+    return versions_by_key
 
 
 def check_archive(s3: FakeS3) -> None:

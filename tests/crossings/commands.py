@@ -84,7 +84,7 @@ class Draw:
         """Make the next command."""
         self.number += 1
         written_by = release or self.release
-        made = Command(
+        command = Command(
             id=id_of(self.number, create=op == "create"),
             op=op,
             resource=resource,
@@ -94,9 +94,9 @@ class Draw:
             trace=None,
             body=None if op == "delete" else body,
         )
-        self.drawn[made.id] = made
-        self._codes[made.id] = self._possible(made)
-        return made
+        self.drawn[command.id] = command
+        self._codes[command.id] = self._possible(command)
+        return command
 
     def allowed(self, command_id: str) -> frozenset[str]:
         """The rejection codes possible for this command at this time."""

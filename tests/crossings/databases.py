@@ -104,16 +104,16 @@ class Database:
 
     def versions(self) -> dict[tuple[str, str], str]:
         """The version of each row, by resource and key."""
-        found: dict[tuple[str, str], str] = {}
+        versions_by_key: dict[tuple[str, str], str] = {}
         for path, spec in RELEASES[LAST].items():
             query = f"SELECT {spec.key.name}::text, _version::text FROM public.{spec.table}"
-            found |= {(path, key): version for key, version in self.rows(query)}
-        return found
+            versions_by_key |= {(path, key): version for key, version in self.rows(query)}
+        return versions_by_key
 
     def tombstones(self) -> dict[tuple[str, str], str]:
         """The version of each tombstone, by resource and key."""
-        found = self.rows("SELECT resource, key, version::text FROM forebay.tombstones")
-        return {(resource, key): version for resource, key, version in found}
+        rows = self.rows("SELECT resource, key, version::text FROM forebay.tombstones")
+        return {(resource, key): version for resource, key, version in rows}
 
     def ledger(self) -> dict[str, dict[str, Any]]:
         """The ledger rows, by object key."""

@@ -161,17 +161,17 @@ class History:
         where = " in the scratch database" if database is self.world.scratch else ""
         with_release = f" with release {release}" if release else ""
         self.note(f"forebay {' '.join(arguments)}{where}{with_release}")
-        ended = self.operator.run(
+        result = self.operator.run(
             *arguments,
             database=database,
             release=RELEASES[release] if release else None,
             faults=faults,
         )
-        self.note(f"... ends with {ended.code} {ended.err.strip()[-300:]}")
-        if ended.code not in _ENDINGS:
-            raise ViolationError(f"forebay {arguments} ended with {ended.code}: {ended.err}")
-        self._last_facts = ended.facts
-        return ended.code
+        self.note(f"... ends with {result.code} {result.err.strip()[-300:]}")
+        if result.code not in _ENDINGS:
+            raise ViolationError(f"forebay {arguments} ended with {result.code}: {result.err}")
+        self._last_facts = result.facts
+        return result.code
 
     # Drawn phases
 
@@ -482,13 +482,13 @@ def history(arena: Arena, seed: int, chances: Chances | None = None) -> Iterator
         arena.scratch,
         Queue(seed),
     )
-    made = History(world, Draw(random.Random(seed + 1)), chance)
+    new_history = History(world, Draw(random.Random(seed + 1)), chance)
     try:
-        yield made
+        yield new_history
     except BaseException as exc:
         if isinstance(exc, KeyboardInterrupt):
             raise
-        raise HistoryFailedError(_report(seed, made, exc)) from exc
+        raise HistoryFailedError(_report(seed, new_history, exc)) from exc
     finally:
         world.close()
 

@@ -123,9 +123,9 @@ class World:
     def actor(self, name: str, faults: tuple[Fault, ...] = ()) -> Actor:
         """Start a process."""
         number = sum(one.name.startswith(name) for one in self.actors)
-        made = Actor(name + "'" * number, faults)
-        self.actors.append(made)
-        return made
+        new_actor = Actor(name + "'" * number, faults)
+        self.actors.append(new_actor)
+        return new_actor
 
     def close(self) -> None:
         """Close every connection."""
@@ -209,8 +209,8 @@ class Ended:
     @property
     def facts(self) -> dict[str, Any]:
         """The JSON object on standard output, or an empty dict."""
-        found: dict[str, Any] = json.loads(self.out) if self.out.startswith("{") else {}
-        return found
+        document: dict[str, Any] = json.loads(self.out) if self.out.startswith("{") else {}
+        return document
 
 
 class Operator:

@@ -54,9 +54,9 @@ class FakeS3:
         self.now = began or dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
-        found = self._newest(Bucket, Key, "GetObject", "NoSuchKey")
-        answer = self._head(found)
-        return answer | {"Body": StreamingBody(io.BytesIO(found.content), len(found.content))}
+        version = self._newest(Bucket, Key, "GetObject", "NoSuchKey")
+        answer = self._head(version)
+        return answer | {"Body": StreamingBody(io.BytesIO(version.content), len(version.content))}
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         return self._head(self._newest(Bucket, Key, "HeadObject", "404"))
@@ -119,12 +119,12 @@ class FakeS3:
                 yield key, first, different[0]
 
     def _entry(self, key: str) -> dict[str, Any]:
-        found = self.versions[key][-1]
+        version = self.versions[key][-1]
         return {
             "Key": key,
-            "Size": len(found.content),
-            "LastModified": found.modified,
-            "ETag": found.etag,
+            "Size": len(version.content),
+            "LastModified": version.modified,
+            "ETag": version.etag,
             "StorageClass": "STANDARD",
         }
 

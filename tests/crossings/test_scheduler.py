@@ -97,6 +97,6 @@ def live_and_fail(arena: Arena) -> None:
 def test_a_failure_names_the_seed_and_the_steps(arena: Arena) -> None:
     with pytest.raises(HistoryFailedError) as failed:
         live_and_fail(arena)
-    said = str(failed.value)
-    assert "ValueError: the reason" in said
-    assert "seed 7; the steps:\n  something is done" in said
+    message = str(failed.value)
+    assert "ValueError: the reason" in message
+    assert "seed 7; the steps:\n  something is done" in message

@@ -14,7 +14,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from forebay.codec import encode
-from local.description import written
+from local.description import render_file
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.hand import hand_made
 from tests.fixtures.stack import RunningStack, gzipped, new_city
@@ -25,8 +25,8 @@ PAGE_SECONDS = 30
 def status(stack: RunningStack) -> dict[str, Any]:
     reply = stack.send("GET", "/status")
     assert (reply.status, reply["Cache-Control"], reply["X-Cache"]) == (200, "no-store", None)
-    told: dict[str, Any] = reply.json()
-    return told
+    document: dict[str, Any] = reply.json()
+    return document
 
 
 def unreachable(stack: RunningStack) -> set[str]:
@@ -38,7 +38,7 @@ def unreachable(stack: RunningStack) -> set[str]:
 def test_the_served_description_is_that_of_make_openapi(stack: RunningStack) -> None:
     reply = stack.send("GET", "/openapi.json")
     assert reply.status == 200
-    assert reply.json() == json.loads(written())
+    assert reply.json() == json.loads(render_file())
     again = stack.send("GET", "/openapi.json", If_None_Match=reply["ETag"] or "")
     assert (again.status, again.body) == (304, b"")
 
@@ -55,9 +55,9 @@ def test_the_status_tells_how_long_commands_took(stack: RunningStack) -> None:
         city = new_city()
         stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     assert unreachable(stack) == set()
-    told = status(stack)
-    assert told["database"]["role"] == "replica"
-    assert told["database"]["streaming"] is True
+    report = status(stack)
+    assert report["database"]["role"] == "replica"
+    assert report["database"]["streaming"] is True
     wait_until(lambda: status(stack)["applied"]["commands"] >= 3, "the status counts the commands")
     applied = status(stack)["applied"]
     assert 0 < applied["p50_seconds"] <= applied["p99_seconds"] < 300
@@ -95,10 +95,10 @@ def test_while_the_replica_is_away_the_status_says_so_and_writes_go_on(
         wait_until(
             lambda: unreachable(stack) == {"database_unreachable"}, "the status says what is away"
         )
-        told = status(stack)
-        assert told["status"] == "attention"
-        assert told["database"]["state"] == "unreachable"
-        assert told["applied"] is None
+        report = status(stack)
+        assert report["status"] == "attention"
+        assert report["database"]["state"] == "unreachable"
+        assert report["applied"] is None
         stack.accepted("POST", "/cities", new_city())
     wait_until(lambda: unreachable(stack) == set(), "the status is well again")
 
@@ -107,9 +107,9 @@ def test_the_status_calls_for_an_operator_while_a_rejection_is_open(stack: Runni
     bad = hand_made(new_city(), name="x" * 300)
     stack.wait_until_applied(stack.archive(f"bad-{bad.id}", gzipped([encode(bad)])))
     wait_until(lambda: status(stack)["rejections"]["open"] >= 1, "the replica has the rejection")
-    told = status(stack)
-    assert told["status"] == "attention"
-    assert "rejections_open" in {reason["code"] for reason in told["reasons"]}
+    report = status(stack)
+    assert report["status"] == "attention"
+    assert "rejections_open" in {reason["code"] for reason in report["reasons"]}
 
 
 class Page:
@@ -173,8 +173,8 @@ def test_a_write_that_is_tried_out_on_the_page_is_accepted_and_applied(
     answer = f"{block} .live-responses-table .response"
     assert page.find(f"{answer} .response-col_status").text.split()[0] == "202"
     text = page.find(f"{answer} .highlight-code code").text
-    told = json.loads(text)
-    assert told["status"] == "pending"
-    assert told["resource"] == "announcements"
-    assert stack.wait_for_status(told["links"]["status"])["status"] == "applied"
+    document = json.loads(text)
+    assert document["status"] == "pending"
+    assert document["resource"] == "announcements"
+    assert stack.wait_for_status(document["links"]["status"])["status"] == "applied"
     assert page.complaints() == []

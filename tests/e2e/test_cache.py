@@ -109,9 +109,9 @@ def test_a_failure_of_the_moment_is_told_as_503_and_never_cached(
             assert failed.json()["code"] == "unavailable"
             assert int(failed["Retry-After"] or 0) >= 1
             assert failed["X-Cache"] != "Hit"
-    found = stack.client.get(target)
-    assert found.status == 200, found.body
-    assert found["X-Cache"] in (None, "Miss")
+    reply = stack.client.get(target)
+    assert reply.status == 200, reply.body
+    assert reply["X-Cache"] in (None, "Miss")
 
 
 @contextmanager
@@ -142,8 +142,8 @@ def test_what_takes_too_long_is_told_as_504_and_never_cached(stack: RunningStack
         assert (slow.status, slow["Content-Type"]) == (504, "application/problem+json")
         assert slow.json()["code"] == "timeout"
         assert int(slow["Retry-After"] or 0) >= 1
-    found = stack.client.get(target)
-    assert (found.status, found["X-Cache"]) == (200, "Miss")
+    reply = stack.client.get(target)
+    assert (reply.status, reply["X-Cache"]) == (200, "Miss")
 
 
 def test_a_304_is_kept_for_those_only_who_have_the_answer(stack: RunningStack) -> None:
@@ -183,14 +183,14 @@ def test_a_version_that_is_not_there_yet_is_503_and_then_the_same_request_shows_
     stack: RunningStack,
 ) -> None:
     city = new_city()
-    made = hand_made(city)
-    path = f"/cities/{made.key}"
-    early = stack.send("GET", path, Read_After=made.id)
+    command = hand_made(city)
+    path = f"/cities/{command.key}"
+    early = stack.send("GET", path, Read_After=command.id)
     assert (early.status, early.json()["code"]) == (503, "unavailable")
     assert int(early["Retry-After"] or 0) >= 1
 
-    stack.wait_until_applied(stack.archive(f"late-{uuid.uuid4()}", gzipped([encode(made)])))
-    assert stack.wait_for_status(status_path(made))["status"] == "applied"
-    found = stack.send("GET", path, Read_After=made.id)
-    assert (found.status, found.json()) == (200, city)
-    assert version_of(found["ETag"] or "") == made.id
+    stack.wait_until_applied(stack.archive(f"late-{uuid.uuid4()}", gzipped([encode(command)])))
+    assert stack.wait_for_status(status_path(command))["status"] == "applied"
+    reply = stack.send("GET", path, Read_After=command.id)
+    assert (reply.status, reply.json()) == (200, city)
+    assert version_of(reply["ETag"] or "") == command.id

@@ -33,8 +33,8 @@ def test_a_compressed_body_is_accepted_and_applied_like_a_plain_one(
     assert reply.status == 207
     (result,) = reply.json()["results"]
     assert stack.wait_for_status(result["links"]["status"])["status"] == "applied"
-    found = stack.send("GET", f"/cities/{city['geonameid']}", Read_After=result["command_id"])
-    assert found.json() == city
+    answer = stack.send("GET", f"/cities/{city['geonameid']}", Read_After=result["command_id"])
+    assert answer.json() == city
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ FAULTS = {
 
 def load(stack: RunningStack, *arguments: str) -> dict[str, Any]:
     """Run `make load`'s program with these arguments; return its report."""
-    done = subprocess.run(
+    process = subprocess.run(
         [
             *(sys.executable, "-m", "local.load", "--json"),
             *("--port", str(stack.settings.ports.base), *arguments),
@@ -37,7 +37,7 @@ def load(stack: RunningStack, *arguments: str) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         check=True,
     )
-    report: dict[str, Any] = json.loads(done.stdout)
+    report: dict[str, Any] = json.loads(process.stdout)
     return report
 
 
@@ -60,11 +60,11 @@ def ledger(stack: RunningStack) -> dict[str, int]:
 
 def versions(stack: RunningStack) -> dict[tuple[str, int | str], str]:
     """The version of every row of both tables, by resource and key."""
-    found: list[tuple[str, int | str, str]] = [
+    rows: list[tuple[str, int | str, str]] = [
         *stack.rows("SELECT 'countries', code, _version::text FROM countries"),
         *stack.rows("SELECT 'cities', geonameid, _version::text FROM cities"),
     ]
-    return {(resource, key): version for resource, key, version in found}
+    return {(resource, key): version for resource, key, version in rows}
 
 
 def test_with_every_fault_on_each_accepted_command_has_a_fate_and_nothing_else_is_there(

@@ -28,7 +28,7 @@ PHASES = ("examples", "coverage", "fuzzing", "stateful")
 def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
     """Run Schemathesis on the served document; fail with its whole output."""
     address = f"http://127.0.0.1:{stack.settings.ports.gateway}/v1/openapi.json"
-    done = subprocess.run(
+    process = subprocess.run(
         [
             *(Path(sys.executable).parent / "schemathesis", "--config-file", CONFIGURATION),
             *("run", address, "--phases", ",".join(PHASES)),
@@ -40,13 +40,13 @@ def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     # Invalid values were sent in every part, not only valid values.
     assert set((folder / "tried").read_text().splitlines()) >= FORBIDDEN
     # No operation was skipped, except the document itself, from which Schemathesis read the others.
-    assert "disabled" not in done.stdout
+    assert "disabled" not in process.stdout
     paths = stack.send("GET", "/openapi.json").json()["paths"]
-    assert f"Tested: {sum(len(item) for item in paths.values()) - 1}" in done.stdout
+    assert f"Tested: {sum(len(item) for item in paths.values()) - 1}" in process.stdout
 
 
 @pytest.mark.timeout(600)

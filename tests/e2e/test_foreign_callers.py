@@ -24,7 +24,7 @@ import psycopg
 import pytest
 from selenium.webdriver import Chrome
 
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from local.postgres.config import OWNER, READER, SUPERUSER, primary_of, replica_of
 from tests.fixtures.emulator import aws_client
 from tests.fixtures.stack import RunningStack, new_city
@@ -114,8 +114,8 @@ def foreign(browser: Chrome, site: int) -> Chrome:
 
 
 def fetched(page: Chrome, *requests: tuple[str, dict[str, Any]]) -> list[list[Any]]:
-    found: list[list[Any]] = page.execute_async_script(_FETCH, requests)
-    return found
+    results: list[list[Any]] = page.execute_async_script(_FETCH, requests)
+    return results
 
 
 def addresses(port: int) -> list[str]:
@@ -123,7 +123,7 @@ def addresses(port: int) -> list[str]:
 
 
 def emulated(stack: RunningStack, service: str) -> Any:
-    return aws_client(service, stack.settings.emulator_url, key=secret_key(stack.settings))
+    return aws_client(service, stack.settings.emulator_url, key=read_secret_key(stack.settings))
 
 
 def function_order(name: str) -> str:
@@ -145,7 +145,7 @@ def function_order(name: str) -> str:
 
 def has_function(stack: RunningStack, name: str) -> bool:
     pages = emulated(stack, "lambda").get_paginator("list_functions").paginate()
-    return name in {found["FunctionName"] for page in pages for found in page["Functions"]}
+    return name in {function["FunctionName"] for page in pages for function in page["Functions"]}
 
 
 def has_city(stack: RunningStack, key: int) -> bool:
@@ -208,13 +208,13 @@ def test_a_foreign_page_writes_nothing(stack: RunningStack, foreign: Chrome) -> 
     assert entries > 0
     body = json.dumps(city)
     plain = {"method": "POST", "mode": "no-cors", "body": body}
-    asked = {"method": "POST", "body": body, "headers": {"Content-Type": "application/json"}}
+    options = {"method": "POST", "body": body, "headers": {"Content-Type": "application/json"}}
     faults = {"method": "PUT", "body": '{"down": "error"}'}
     for gateway in addresses(stack.settings.ports.gateway):
         answers = fetched(
             foreign,
             (f"{gateway}/v1/cities", plain),
-            (f"{gateway}/v1/cities", asked),
+            (f"{gateway}/v1/cities", options),
             (f"{gateway}/_gateway/flush", {"method": "POST", "mode": "no-cors"}),
         )
         assert [answer[0] for answer in answers if answer[0] == "cors"] == []
@@ -290,10 +290,10 @@ def test_a_page_of_this_machine_uses_the_api_as_its_cors_declares(
 
 def listeners(stack: RunningStack) -> set[tuple[str, int]]:
     """The addresses on which the stack's processes listen."""
-    found = set()
+    addresses = set()
     for process in stack.process.family():
         with suppress(psutil.Error):
-            found |= {
+            addresses |= {
                 (connection.laddr.ip, connection.laddr.port)
                 for connection in process.net_connections("inet")
                 if connection.status == psutil.CONN_LISTEN
@@ -304,14 +304,14 @@ def listeners(stack: RunningStack) -> set[tuple[str, int]]:
                 if connection.laddr and str(connection.laddr).startswith("/")
             ]
             assert unix == []
-    return found
+    return addresses
 
 
 def test_the_stack_listens_on_its_five_ports_of_the_loopback_address_only(
     stack: RunningStack,
 ) -> None:
     """Each new listener needs a security test of its own before it is added here."""
-    ports = stack.settings.ports.named().values()
+    ports = stack.settings.ports.list_by_name().values()
     assert listeners(stack) == {("127.0.0.1", port) for port in ports}
 
 
@@ -319,7 +319,7 @@ def test_no_password_is_on_a_command_line_or_in_what_is_printed(stack: RunningSt
     """Every user of the machine can read command lines."""
     primary = primary_of(stack.settings)
     secrets = [primary.password(role) for role in (SUPERUSER, OWNER, READER)]
-    secrets.append(secret_key(stack.settings))
+    secrets.append(read_secret_key(stack.settings))
     seen = [stack.process.said()]
     for process in stack.process.family():
         with suppress(psutil.Error):
@@ -330,9 +330,9 @@ def test_no_password_is_on_a_command_line_or_in_what_is_printed(stack: RunningSt
 def test_the_printed_credentials_open_the_emulator_and_the_databases(
     stack: RunningStack,
 ) -> None:
-    code, said = stack.machine.does("credentials")
+    code, output = stack.machine.does("credentials")
     assert code == 0
-    values = dict(line.removeprefix("export ").split("=", 1) for line in said.splitlines())
+    values = dict(line.removeprefix("export ").split("=", 1) for line in output.splitlines())
     for service, operation in (("s3", "list_buckets"), ("firehose", "list_delivery_streams")):
         variable = "AWS_ENDPOINT_URL_FIREHOSE" if service == "firehose" else "AWS_ENDPOINT_URL"
         client = aws_client(service, values[variable], key=values["AWS_SECRET_ACCESS_KEY"])
@@ -349,26 +349,26 @@ def test_the_printed_credentials_open_the_emulator_and_the_databases(
 
 def admitted(urls: Sequence[str]) -> list[str]:
     """Return the logins that succeed."""
-    found = []
+    names = []
     for url in urls:
         try:
             psycopg.connect(url, connect_timeout=20).close()
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 continue
-            found.append(f"{url}: {error}")
+            names.append(f"{url}: {error}")
         else:
-            found.append(url)
-    return found
+            names.append(url)
+    return names
 
 
 def readable(paths: Sequence[Path]) -> list[str]:
     """Return the contents of the files and folders that can be read."""
-    found = []
+    names = []
     for path in paths:
         with suppress(PermissionError):
-            found.append(str(list(path.iterdir()) if path.is_dir() else path.read_bytes()))
-    return found
+            names.append(str(list(path.iterdir()) if path.is_dir() else path.read_bytes()))
+    return names
 
 
 def as_another_user(do: Callable[[], list[str]]) -> str:
@@ -385,8 +385,8 @@ def as_another_user(do: Callable[[], list[str]]) -> str:
         finally:
             os._exit(0)
     os.close(theirs)
-    with os.fdopen(ours) as told:
-        answer = told.read()
+    with os.fdopen(ours) as pipe:
+        answer = pipe.read()
     os.waitpid(child, 0)
     return answer
 

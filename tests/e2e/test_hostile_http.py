@@ -255,8 +255,8 @@ def test_chunks_with_extensions_and_trailers_are_one_body(wire: Wire) -> None:
     )
     (reply,) = wire.send(post(b"Transfer-Encoding: chunked\r\n", sent))
     assert reply.status == 202, reply.body
-    told = wire.stack.wait_for_status(reply["Location"] or "")
-    assert told["status"] == "applied"
+    status = wire.stack.wait_for_status(reply["Location"] or "")
+    assert status["status"] == "applied"
 
 
 def test_a_client_that_asks_whether_to_go_on_is_told_to(wire: Wire) -> None:
@@ -333,9 +333,9 @@ def test_what_is_accepted_is_applied_and_nothing_else_has_changed(stack: Running
     stack.settle()
     assert {stack.wait_for_status(status)["status"] for status in statuses} == {"applied"}
     assert (stack.rows(_DDL), stack.as_superuser(_OTHERS)) == before
-    found = dict(stack.rows("SELECT geonameid, name FROM cities"))
-    assert found[canary["geonameid"]] == "canary"
-    assert {key: found[key] for key in (city["geonameid"] for city in cities)} == {
+    rows = dict(stack.rows("SELECT geonameid, name FROM cities"))
+    assert rows[canary["geonameid"]] == "canary"
+    assert {key: rows[key] for key in (city["geonameid"] for city in cities)} == {
         city["geonameid"]: city["name"] for city in cities
     }
     stack.flush_cache()

@@ -16,8 +16,8 @@ def store(stack: RunningStack, name: str, content: bytes) -> dict[str, Any]:
     stack.s3.put_object(Bucket=bucket, Key=key, Body=content)
     report = f"{key}.report.json"
     wait_until(lambda: report in stack.keys("imports/"), f"{report} is written")
-    found: dict[str, Any] = json.loads(stack.read_archived(report))
-    return found
+    document: dict[str, Any] = json.loads(stack.read_archived(report))
+    return document
 
 
 def test_an_exported_list_is_imported_as_the_same_rows(stack: RunningStack) -> None:

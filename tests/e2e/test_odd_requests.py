@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import pytest
 
-from local.load.data import countries
+from local.load.data import read_countries
 from tests.fixtures.gateway import Reply
 from tests.fixtures.stack import RunningStack
 
-COUNTRIES = {str(item.key): item.body for item in countries()}
+COUNTRIES = {str(item.key): item.body for item in read_countries()}
 CODES = sorted(COUNTRIES)
 OBJECT = "application/vnd.pgrst.object+json"
 # Headers that differ from answer to answer.

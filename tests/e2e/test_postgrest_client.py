@@ -12,14 +12,14 @@ import pytest
 from postgrest import APIError, CountMethod, SyncPostgrestClient
 from postgrest._sync.request_builder import SyncSelectRequestBuilder
 
-from local.load.data import cities, countries
+from local.load.data import read_cities, read_countries
 from tests.fixtures.stack import RunningStack
 
 Row = Mapping[str, Any]
 Ask = Callable[[Any], Any]
 
-COUNTRIES: list[Row] = [item.body for item in countries()]
-CITIES: list[Row] = [item.body for item in cities(500)]
+COUNTRIES: list[Row] = [item.body for item in read_countries()]
+CITIES: list[Row] = [item.body for item in read_cities(500)]
 NEWS: list[dict[str, Any]] = [
     {"title": "Roads", "tags": ["roads", "a,b"], "pinned": True, "expires_at": None},
     {"title": "rats & cats", "tags": ["cats", 'say "x"'], "pinned": False, "expires_at": None},
@@ -48,8 +48,8 @@ def client(shared_stack: RunningStack) -> Iterator[SyncPostgrestClient]:
         stack.wait_for_status(results[-1]["links"]["status"])["status"] == "applied"
     )  # on the replica
     stack.flush_cache()
-    with SyncPostgrestClient(f"http://127.0.0.1:{stack.settings.ports.gateway}/v1") as made:
-        yield made
+    with SyncPostgrestClient(f"http://127.0.0.1:{stack.settings.ports.gateway}/v1") as new_client:
+        yield new_client
 
 
 # Supported queries
@@ -171,17 +171,17 @@ ON_NEWS: Mapping[str, tuple[Ask, list[str]]] = {
 @pytest.mark.parametrize("name", ON_COUNTRIES)
 def test_a_filter_of_the_client_finds_what_it_means(client: SyncPostgrestClient, name: str) -> None:
     ask, holds = ON_COUNTRIES[name]
-    found = ask(client.from_("countries").select("*").limit(1000)).execute().data
+    rows = ask(client.from_("countries").select("*").limit(1000)).execute().data
     expected = [country for country in COUNTRIES if holds(country)]
     assert expected
-    assert found == sorted(expected, key=lambda country: str(country["code"]))
+    assert rows == sorted(expected, key=lambda country: str(country["code"]))
 
 
 @pytest.mark.parametrize("name", ON_NEWS)
 def test_a_filter_of_the_client_on_lists_and_texts(client: SyncPostgrestClient, name: str) -> None:
     ask, expected = ON_NEWS[name]
-    found = ask(client.from_("announcements").select("title")).execute().data
-    assert sorted(row["title"] for row in found) == sorted(expected)
+    rows = ask(client.from_("announcements").select("title")).execute().data
+    assert sorted(row["title"] for row in rows) == sorted(expected)
 
 
 # Queries that the client can send and Forebay refuses, as listed in docs/reading.md.
@@ -284,12 +284,12 @@ def test_every_method_of_the_client_is_tried() -> None:
 
 def test_order_of_the_client(client: SyncPostgrestClient) -> None:
     ask = client.from_("countries").select("code").limit(300)
-    found: Any = (
+    response: Any = (
         ask.order("capital", desc=True, nullsfirst=False).order("code", desc=True).execute()
     )
     expected = sorted(COUNTRIES, key=lambda c: str(c["code"]), reverse=True)
     expected.sort(key=lambda c: c["capital"] or "", reverse=True)
-    assert [row["code"] for row in found.data] == [country["code"] for country in expected]
+    assert [row["code"] for row in response.data] == [country["code"] for country in expected]
 
 
 def test_limit_offset_and_range_of_the_client(client: SyncPostgrestClient) -> None:
@@ -360,8 +360,8 @@ def test_csv_of_the_client(client: SyncPostgrestClient) -> None:
 
 def test_embedding_of_the_client(client: SyncPostgrestClient) -> None:
     biggest = sorted(CITIES, key=lambda c: -c["population"])
-    found = client.from_("cities").select("name", "country(name)")
-    answer = found.order("population", desc=True).limit(3).execute()
+    request = client.from_("cities").select("name", "country(name)")
+    answer = request.order("population", desc=True).limit(3).execute()
     assert answer.data == [
         {"name": city["name"], "country": {"name": NAMES[city["country_code"]]}}
         for city in biggest[:3]
@@ -384,9 +384,9 @@ def test_filters_on_related_rows_of_the_client(client: SyncPostgrestClient) -> N
     inner = cities_in("country!inner(code)").eq("country.continent", "EU").execute()
     assert {row["country"]["code"] for row in inner.data} <= europe
     assert len(inner.data) == inner.count == sum(c["country_code"] in europe for c in CITIES)
-    left = cities_in("country(code)").eq("country.continent", "EU").execute()
-    assert left.count == len(CITIES)
-    assert sum(row["country"] is not None for row in left.data) == inner.count
+    response = cities_in("country(code)").eq("country.continent", "EU").execute()
+    assert response.count == len(CITIES)
+    assert sum(row["country"] is not None for row in response.data) == inner.count
 
     large = client.from_("countries").select("code,cities!inner(name)").order("code")
     large = large.limit(2, foreign_table="cities").order("name", foreign_table="cities")
@@ -398,11 +398,11 @@ def test_filters_on_related_rows_of_the_client(client: SyncPostgrestClient) -> N
 
 
 def _grouped(rows: Sequence[Row]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for row in rows:
         if row["population"] > 15_000_000 or row["name"] == "Berlin":
-            found.setdefault(row["country_code"], []).append(row["name"])
-    return found
+            groups.setdefault(row["country_code"], []).append(row["name"])
+    return groups
 
 
 def test_selection_of_the_client(client: SyncPostgrestClient) -> None:

@@ -27,9 +27,9 @@ def steps(shared_stack: RunningStack, keys: list[int]) -> dict[str, Any]:
     """What the client returned at each step, and the rows that it read afterwards."""
     address = f"http://127.0.0.1:{shared_stack.settings.ports.gateway}/v1"
     done = subprocess.run(
-        [node.folder() / "node", SCRIPT, address, *map(str, keys)],
+        [node.find_folder() / "node", SCRIPT, address, *map(str, keys)],
         cwd=ROOT,
-        env=node.environment(os.environ),
+        env=node.build_environment(os.environ),
         capture_output=True,
         text=True,
         check=False,

@@ -5,7 +5,7 @@ import uuid
 import orjson
 
 from forebay.codec import encode
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from tests.fixtures.emulator import aws_client
 from tests.fixtures.hand import hand_made, status_path
 from tests.fixtures.stack import RunningStack, gzipped, new_city
@@ -18,8 +18,8 @@ def counts(stack: RunningStack, key: str) -> tuple[int, ...]:
 
 
 def rejected_codes(stack: RunningStack, key: str) -> list[str]:
-    found = stack.rows("SELECT code FROM forebay.rejections WHERE object = %s ORDER BY 1", key)
-    return [code for (code,) in found]
+    rows = stack.rows("SELECT code FROM forebay.rejections WHERE object = %s ORDER BY 1", key)
+    return [code for (code,) in rows]
 
 
 def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
@@ -28,18 +28,18 @@ def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
     good = [hand_made(new_city()) for _ in range(3)]
     too_long = hand_made(new_city(), name="x" * 300)
     no_number = hand_made(new_city(), population="many")
-    lines = [encode(made) for made in (good[0], too_long, good[1], no_number, good[2])]
+    lines = [encode(command) for command in (good[0], too_long, good[1], no_number, good[2])]
     key = stack.archive(f"hand-made-{uuid.uuid4()}", gzipped(lines))
     stack.wait_until_applied(key)
 
-    for made in good:
-        assert stack.wait_for_status(status_path(made))["status"] == "applied"
-    for made in (too_long, no_number):
-        told = stack.wait_for_status(status_path(made))
-        assert told["status"] == "rejected"
-        assert told["error"]["code"]
-        assert told["error"]["detail"]
-        assert stack.send("GET", f"/cities/{made.key}").status == 404
+    for command in good:
+        assert stack.wait_for_status(status_path(command))["status"] == "applied"
+    for command in (too_long, no_number):
+        status = stack.wait_for_status(status_path(command))
+        assert status["status"] == "rejected"
+        assert status["error"]["code"]
+        assert status["error"]["detail"]
+        assert stack.send("GET", f"/cities/{command.key}").status == 404
     assert counts(stack, key) == (5, 3, 0, 0, 2)
 
     entries = map(stack.read_archived, stack.keys("decisions/"))
@@ -56,8 +56,8 @@ def test_lines_that_are_no_commands_are_rejected_alone(stack: RunningStack) -> N
     lines = [encode(first), b"no JSON\n", newer_format + b"\n", unknown, b"[]\n", encode(last)]
     key = stack.archive(f"bad-lines-{uuid.uuid4()}", gzipped(lines))
     stack.wait_until_applied(key)
-    for made in (first, last):
-        assert stack.wait_for_status(status_path(made))["status"] == "applied"
+    for command in (first, last):
+        assert stack.wait_for_status(status_path(command))["status"] == "applied"
     assert rejected_codes(stack, key) == [
         "envelope_invalid",
         "envelope_version_unknown",
@@ -114,7 +114,7 @@ def test_nothing_bad_ends_in_the_dead_letter_queue(stack: RunningStack) -> None:
     """Retries can't repair bad data, so a message must not fail because of it."""
     garbage = stack.archive(f"garbage-{uuid.uuid4()}", b"garbage")
     stack.wait_until_applied(garbage)
-    queues = aws_client("sqs", stack.settings.emulator_url, key=secret_key(stack.settings))
+    queues = aws_client("sqs", stack.settings.emulator_url, key=read_secret_key(stack.settings))
     for url in (stack.deployed.queue_url, stack.deployed.dead_letter_queue_url):
-        found = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        assert found["ApproximateNumberOfMessages"] == "0"
+        attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        assert attributes["ApproximateNumberOfMessages"] == "0"

@@ -14,12 +14,12 @@ _RELOADED = "· reloaded"
 
 def save(stack: RunningStack, path: Path, text: str) -> str:
     """Save a source of the running stack; return the output since the stack reloaded it."""
-    told = stack.process.said().count(_RELOADED)
+    count = stack.process.said().count(_RELOADED)
     draft = path.with_suffix(".draft")
     draft.write_text(text)
     draft.replace(path)
     wait_until(
-        lambda: stack.process.said().count(_RELOADED) > told or not stack.is_running,
+        lambda: stack.process.said().count(_RELOADED) > count or not stack.is_running,
         f"the saved {path.name} is live",
     )
     return stack.process.said().rpartition(_RELOADED)[2]
@@ -34,9 +34,9 @@ def changed(stack: RunningStack, file: str, old: str, new: str) -> Iterator[str]
     path = stack.machine.root / file
     text = path.read_text()
     assert text.count(old) == 1
-    told = save(stack, path, text.replace(old, new))
+    count = save(stack, path, text.replace(old, new))
     try:
-        yield told
+        yield count
     finally:
         save(stack, path, text)
 
@@ -64,10 +64,10 @@ def test_a_saved_change_of_a_function_is_live_without_a_deployment(stack: Runnin
 
 def test_a_saved_change_of_the_core_is_live_in_reads_and_writes(stack: RunningStack) -> None:
     change = ('"The item does not exist"', '"Nothing here"')
-    with changed(stack, "forebay/problem.py", *change) as told:
+    with changed(stack, "forebay/problem.py", *change) as count:
         assert missing_title(stack) == "Nothing here"
-        assert "read" in told
-        assert "write" in told
+        assert "read" in count
+        assert "write" in count
     assert missing_title(stack) == "The item does not exist"
 
 
@@ -126,11 +126,11 @@ def saved_migration(stack: RunningStack, revision: str, body: str) -> Iterator[s
     folder = stack.machine.root / "migrations" / "versions"
     path = folder / f"{revision}.py"
     title = f"Say {revision}"
-    told = save(
+    count = save(
         stack, path, MIGRATION.format(title=title, revision=revision, before=before, body=body)
     )
     try:
-        yield told
+        yield count
     finally:
         stack.as_superuser(f"UPDATE forebay.resources_version SET version_num = '{before}'")
         gone = stack.process.said().count(_RELOADED)
@@ -151,9 +151,9 @@ def test_a_saved_migration_runs_at_once_if_it_adds_and_waits_for_a_yes_if_it_dro
         assert tables() == [("saved_lakes",)]
         before = len(stack.process.said())
         with saved_migration(stack, "aaaa00000002", "op.drop_table('saved_lakes')"):
-            told = stack.process.said()[before:]
-            assert "1 migration waits for your confirmation" in told
-            assert "DROP TABLE saved_lakes" in told
-            assert f"make migrate PORT={stack.settings.ports.base}" in told
+            output = stack.process.said()[before:]
+            assert "1 migration waits for your confirmation" in output
+            assert "DROP TABLE saved_lakes" in output
+            assert f"make migrate PORT={stack.settings.ports.base}" in output
             assert tables() == [("saved_lakes",)]
         stack.as_superuser("DROP TABLE public.saved_lakes")

@@ -28,11 +28,11 @@ def test_a_replay_through_its_queue_brings_back_what_was_lost(
     stack.rows("DELETE FROM cities")
     objects = len(stack.keys("commands/"))
 
-    told = operator.done("replay", "--via-queue", "--watch", "--yes")
+    result = operator.done("replay", "--via-queue", "--watch", "--yes")
 
-    assert told["objects"] == objects
-    assert told["objects_missing"] == 0
-    assert told["applied"] == told["commands"] == 20
+    assert result["objects"] == objects
+    assert result["objects_missing"] == 0
+    assert result["applied"] == result["commands"] == 20
     assert stack.rows("SELECT count(*) FROM cities") == [(20,)]
     assert stack.rows("SELECT min(replays) FROM forebay.ledger") == [(1,)]
     assert stack.rows("SELECT state FROM forebay.runs ORDER BY started_at DESC LIMIT 1") == [
@@ -49,11 +49,11 @@ def test_a_chosen_key_goes_through_the_queue_and_no_other(
     stack.settle()
     stack.rows("DELETE FROM cities")
 
-    told = operator.done(
+    result = operator.done(
         "replay", "--via-queue", "--watch", "--yes", "--key", str(one["geonameid"])
     )
 
-    assert told["applied"] == 1
+    assert result["applied"] == 1
     assert stack.rows("SELECT geonameid FROM cities") == [(one["geonameid"],)]
 
 

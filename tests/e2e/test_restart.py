@@ -92,10 +92,10 @@ def test_what_was_accepted_before_everything_ended_is_applied_after_the_next_sta
     assert stack.wait_for_status(archived)["status"] == "applied"
     assert len(writers.accepted) >= ACCEPTED_BEFORE_THE_END
     for status, city in writers.accepted.items():
-        told = stack.wait_for_status(status)
-        assert told["status"] == "applied"
-        found = stack.send("GET", f"/cities/{city['geonameid']}", Read_After=told["command_id"])
-        assert (found.status, found.json()) == (200, city)
+        answer = stack.wait_for_status(status)
+        assert answer["status"] == "applied"
+        reply = stack.send("GET", f"/cities/{city['geonameid']}", Read_After=answer["command_id"])
+        assert (reply.status, reply.json()) == (200, city)
     again = stack.send("GET", f"/cities/{early['geonameid']}")
     assert (again.status, version_of(again["ETag"] or "")) == (200, first["command_id"])
     assert stack.wait_for_status(first["links"]["status"])["status"] == "applied"

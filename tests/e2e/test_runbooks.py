@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from forebay.aws.events import object_event
 from forebay.aws.queue import Queue
 from forebay.codec import encode
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from local.postgres.config import OWNER, SUPERUSER, primary_of
 from tests.fixtures.emulator import aws_client, wait_until
 from tests.fixtures.hand import hand_made
@@ -45,7 +45,7 @@ def shell(fresh: RunningStack, tmp_path: Path) -> Shell:
 
 def dead_letters(stack: RunningStack) -> Queue:
     return Queue(
-        aws_client("sqs", stack.settings.emulator_url, key=secret_key(stack.settings)),
+        aws_client("sqs", stack.settings.emulator_url, key=read_secret_key(stack.settings)),
         stack.deployed.dead_letter_queue_url,
     )
 
@@ -118,7 +118,7 @@ def test_poison_command(fresh: RunningStack, shell: Shell) -> None:
     long = hand_made(new_city(), name="x" * 300)
     other = hand_made(new_city(), population="many")
     good = hand_made(new_city())
-    lines = [encode(made) for made in (long, good, other)]
+    lines = [encode(command) for command in (long, good, other)]
     fresh.wait_until_applied(fresh.archive(f"poison-{uuid.uuid4()}", gzipped(lines)))
 
     printed = shell.run_book("poison-command.md")
@@ -134,8 +134,8 @@ def test_poison_command(fresh: RunningStack, shell: Shell) -> None:
 
 def test_lost_bucket_notification(fresh: RunningStack, shell: Shell) -> None:
     bucket = fresh.deployed.archive_bucket
-    told = fresh.s3.get_bucket_notification_configuration(Bucket=bucket)
-    wanted = {"QueueConfigurations": told["QueueConfigurations"]}
+    configuration = fresh.s3.get_bucket_notification_configuration(Bucket=bucket)
+    wanted = {"QueueConfigurations": configuration["QueueConfigurations"]}
     fresh.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     try:
         _, status = put_city(fresh)
@@ -246,15 +246,15 @@ def test_point_in_time_restore(fresh: RunningStack, shell: Shell) -> None:
     }
     printed = shell.run_book("point-in-time-restore.md", settings)
     assert "as it was" in printed
-    made = shell.get_value("NEW_DATABASE_URL")
+    url = shell.get_value("NEW_DATABASE_URL")
     try:
-        assert fetch(made, "SELECT * FROM public.cities ORDER BY 1") == snapshot
+        assert fetch(url, "SELECT * FROM public.cities ORDER BY 1") == snapshot
         assert key not in names(fresh), "the live tables are not touched"
         proves_the_new_database(
             shell,
             "point-in-time-restore.md",
             "Everything, in a database beside",
-            {**settings, "NEW_DATABASE_URL": made},
+            {**settings, "NEW_DATABASE_URL": url},
         )
     finally:
-        drop(fresh, str(conninfo_to_dict(made)["dbname"]))
+        drop(fresh, str(conninfo_to_dict(url)["dbname"]))

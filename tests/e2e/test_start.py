@@ -5,7 +5,7 @@ import shlex
 import subprocess
 from typing import Any
 
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from tests.fixtures.emulator import aws_client
 from tests.fixtures.stack import RunningStack
 
@@ -39,25 +39,25 @@ def test_the_printed_commands_work_when_pasted(stack: RunningStack) -> None:
 def sent(example: str) -> dict[str, Any]:
     """The item that the first of these lines writes."""
     words = shlex.split(example.partition("| tee")[0].removeprefix("id=$("))
-    found: dict[str, Any] = json.loads(words[words.index("-d") + 1])
-    return found
+    document: dict[str, Any] = json.loads(words[words.index("-d") + 1])
+    return document
 
 
 def split_documents(text: str) -> list[str]:
     """Split concatenated JSON objects, as two answers without a newline are."""
-    decoder, found, at = json.JSONDecoder(), [], 0
+    decoder, documents, at = json.JSONDecoder(), [], 0
     while at < len(text.rstrip()):
         _, end = decoder.raw_decode(text, at)
-        found.append(text[at:end])
+        documents.append(text[at:end])
         at = end
-    return found
+    return documents
 
 
 def first_answer(stack: RunningStack, function: str) -> tuple[str, int]:
     """Path and status of the first answer that the function has logged since the start."""
-    logs = aws_client("logs", stack.settings.emulator_url, key=secret_key(stack.settings))
-    found = logs.filter_log_events(logGroupName=f"/aws/lambda/forebay-local-{function}")["events"]
-    lines = [event["message"] for event in sorted(found, key=lambda event: event["timestamp"])]
+    logs = aws_client("logs", stack.settings.emulator_url, key=read_secret_key(stack.settings))
+    events = logs.filter_log_events(logGroupName=f"/aws/lambda/forebay-local-{function}")["events"]
+    lines = [event["message"] for event in sorted(events, key=lambda event: event["timestamp"])]
     answered = next(line for line in lines if f'"{function}_answered"' in line)
     document = json.loads(answered[answered.index("{") :])
     return document["path"], document["status"]
@@ -71,9 +71,9 @@ def test_both_functions_have_answered_before_any_client_asks(stack: RunningStack
 
 
 def test_the_printed_addresses_are_those_of_both_databases(stack: RunningStack) -> None:
-    said = stack.process.said()
+    output = stack.process.said()
     ports = stack.settings.ports
-    assert f"127.0.0.1:{ports.primary}/forebay" in said
-    assert f"127.0.0.1:{ports.replica}/forebay" in said
+    assert f"127.0.0.1:{ports.primary}/forebay" in output
+    assert f"127.0.0.1:{ports.replica}/forebay" in output
     assert stack.as_superuser("SELECT pg_is_in_recovery()") == [(False,)]
     assert stack.as_superuser("SELECT pg_is_in_recovery()", on_replica=True) == [(True,)]

@@ -20,24 +20,26 @@ def test_a_put_is_accepted_then_applied_then_read(stack: RunningStack) -> None:
     item = f"/v1/cities/{city['geonameid']}"
     accepted = stack.send("PUT", item.removeprefix("/v1"), city)
     assert accepted.status == 202
-    told = accepted.json()
-    assert told["status"] == "pending"
+    document = accepted.json()
+    assert document["status"] == "pending"
     assert (
-        accepted["Location"] == told["links"]["status"] == f"{item}/commands/{told['command_id']}"
+        accepted["Location"]
+        == document["links"]["status"]
+        == f"{item}/commands/{document['command_id']}"
     )
     assert accepted["Content-Location"] == item
     assert int(accepted["Retry-After"] or 0) >= 1
 
-    settled = stack.client.get(told["links"]["status"], {"Prefer": "wait=20"})
+    settled = stack.client.get(document["links"]["status"], {"Prefer": "wait=20"})
     assert (settled.status, settled.json()["status"]) == (200, "applied")
     assert settled["Preference-Applied"] == "wait=20"
     assert settled["Cache-Control"] == "no-store"
 
-    found = stack.client.get(item, {"Read-After": told["command_id"]})
-    assert (found.status, found.json()) == (200, city)
-    assert shown_version(found) == told["command_id"]
-    unchanged = stack.client.get(item, {"If-None-Match": found["ETag"] or ""})
-    assert (unchanged.status, unchanged.body, unchanged["ETag"]) == (304, b"", found["ETag"])
+    reply = stack.client.get(item, {"Read-After": document["command_id"]})
+    assert (reply.status, reply.json()) == (200, city)
+    assert shown_version(reply) == document["command_id"]
+    unchanged = stack.client.get(item, {"If-None-Match": reply["ETag"] or ""})
+    assert (unchanged.status, unchanged.body, unchanged["ETag"]) == (304, b"", reply["ETag"])
 
 
 def test_a_deleted_item_is_gone_and_leaves_a_tombstone(stack: RunningStack) -> None:
@@ -64,8 +66,8 @@ def test_a_deleted_key_can_be_put_again(stack: RunningStack) -> None:
     stack.wait_for_status(stack.accepted("DELETE", path))
     again = stack.wait_for_status(stack.accepted("PUT", path, city))
     assert again["status"] == "applied"
-    found = stack.send("GET", path, Read_After=again["command_id"])
-    assert (found.status, found.json()) == (200, city)
+    reply = stack.send("GET", path, Read_After=again["command_id"])
+    assert (reply.status, reply.json()) == (200, city)
 
 
 @pytest.mark.parametrize("form", ["array", "ndjson"])
@@ -90,8 +92,8 @@ def test_in_a_batch_the_good_items_are_accepted_and_the_bad_ones_explained(
 
     for result, item in ((first, good), (third, other)):
         assert stack.wait_for_status(result["links"]["status"])["status"] == "applied"
-        found = stack.client.get(result["links"]["item"], {"Read-After": result["command_id"]})
-        assert found.json() == item
+        answer = stack.client.get(result["links"]["item"], {"Read-After": result["command_id"]})
+        assert answer.json() == item
     assert stack.send("GET", f"/cities/{bad['geonameid']}").status == 404
 
 
@@ -106,8 +108,8 @@ def test_a_create_never_overwrites(stack: RunningStack) -> None:
     ]
     for create in creates:
         assert (create["status"], create["superseded_by"]) == ("superseded", put["command_id"])
-    found = stack.send("GET", path, Read_After=creates[-1]["command_id"])
-    assert found.json() == city
+    reply = stack.send("GET", path, Read_After=creates[-1]["command_id"])
+    assert reply.json() == city
 
 
 def test_an_older_put_is_superseded_by_a_newer(stack: RunningStack) -> None:
@@ -130,7 +132,7 @@ def test_the_same_idempotency_key_makes_one_item(stack: RunningStack) -> None:
     assert first["key"] == second["key"]
     assert first["command_id"] != second["command_id"]
     statuses = [
-        stack.wait_for_status(told["links"]["status"])["status"] for told in (first, second)
+        stack.wait_for_status(answer["links"]["status"])["status"] for answer in (first, second)
     ]
     assert statuses == ["applied", "superseded"]
     count = stack.rows("SELECT count(*) FROM announcements WHERE id = %s", first["key"])
@@ -143,8 +145,8 @@ def test_the_same_idempotency_key_makes_one_item(stack: RunningStack) -> None:
 def test_posts_without_an_idempotency_key_are_different_items(stack: RunningStack) -> None:
     first, second = (stack.send("POST", "/announcements", ANNOUNCEMENT).json() for _ in range(2))
     assert first["key"] != second["key"]
-    for told in (first, second):
-        assert stack.wait_for_status(told["links"]["status"])["status"] == "applied"
+    for answer in (first, second):
+        assert stack.wait_for_status(answer["links"]["status"])["status"] == "applied"
 
 
 def test_read_after_shows_what_neither_the_cache_nor_the_replica_has_yet(
@@ -162,8 +164,8 @@ def test_read_after_shows_what_neither_the_cache_nor_the_replica_has_yet(
         wait_until(lambda: version_on_primary(stack, city) == new, "the primary has the put")
 
         assert stack.client.get(status).status == 202, "the replica can't know of it"
-        found = stack.send("GET", path, Read_After=new)
-        assert (found.status, shown_version(found), found.json()) == (200, new, changed)
+        reply = stack.send("GET", path, Read_After=new)
+        assert (reply.status, shown_version(reply), reply.json()) == (200, new, changed)
         assert shown_version(stack.send("GET", path)) == old, "who does not ask gets it later"
     finally:
         stack.as_superuser("SELECT pg_wal_replay_resume()", on_replica=True)

@@ -80,10 +80,10 @@ def repeat(stack: FaultyStack, key: str, times: int) -> int:
 
 def is_idle(stack: FaultyStack) -> bool:
     """Return whether the queue is nearly empty; traffic continues, so a few messages are normal."""
-    found = stack.sqs.get_queue_attributes(
+    answer = stack.sqs.get_queue_attributes(
         QueueUrl=stack.deployed.queue_url, AttributeNames=["ApproximateNumberOfMessages"]
     )
-    return int(found["Attributes"]["ApproximateNumberOfMessages"]) < 5
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"]) < 5
 
 
 def test_events_are_lost(faulty_stack: FaultyStack) -> None:

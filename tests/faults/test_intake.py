@@ -18,8 +18,8 @@ _KILLS = 10
 
 def direct(stack: FaultyStack) -> set[str]:
     """The first command ids of the objects that the write function has written itself."""
-    found = (re.search(r"/direct-(.+)\.gz$", key) for key in stack.keys(COMMANDS_PREFIX))
-    return {match[1] for match in found if match}
+    matches = (re.search(r"/direct-(.+)\.gz$", key) for key in stack.keys(COMMANDS_PREFIX))
+    return {match[1] for match in matches if match}
 
 
 def test_firehose_throttles(faulty_stack: FaultyStack) -> None:

@@ -68,13 +68,15 @@ def test_a_large_object_in_a_small_function(
         f"{size / MEBIBYTE:.0f} MiB as stored, {lines:,} commands of 20 kB; the kernel refuses the "
         "process more than 256 MiB (RLIMIT_DATA), and its peak of resident memory is measured",
         part="consumer",
-    ) as (made, _):
-        told = consume_within(bench, FUNCTION_MEBIBYTES * MEBIBYTE, [bench.message(key)])
-        peak = told["peak_kibibytes"] / 1024
-        made.recovery_seconds = round(told["seconds"], 1)
-        made.remark = f"peak {peak:.0f} MiB, {told['start_kibibytes'] / 1024:.0f} MiB at its start"
+    ) as (fault_record, _):
+        result = consume_within(bench, FUNCTION_MEBIBYTES * MEBIBYTE, [bench.message(key)])
+        peak = result["peak_kibibytes"] / 1024
+        fault_record.recovery_seconds = round(result["seconds"], 1)
+        fault_record.remark = (
+            f"peak {peak:.0f} MiB, {result['start_kibibytes'] / 1024:.0f} MiB at its start"
+        )
         ((count,),) = bench.database.rows("SELECT count(*) FROM announcements")
-        made.acknowledged = lines
-        made.lost = lines - int(count)
-    assert told["answer"] == {"batchItemFailures": []}
+        fault_record.acknowledged = lines
+        fault_record.lost = lines - int(count)
+    assert result["answer"] == {"batchItemFailures": []}
     assert peak < FUNCTION_MEBIBYTES

@@ -78,12 +78,12 @@ def test_a_primary_whose_disk_is_full(faulty_stack: FaultyStack, small_disk: Pat
             stack.local._supervisor._forget(child)
             stack.start_primary()
         watched.ends()
-        said = stack.local.primary.log.read_text(errors="replace")
+        text = stack.local.primary.log.read_text(errors="replace")
         watched.fault.remark = (
-            f"{said.count('No space left on device')} errors of the server, which "
+            f"{text.count('No space left on device')} errors of the server, which "
             f"{'ended' if ended else 'went on'}"
         )
-    assert "No space left on device" in said
+    assert "No space left on device" in text
 
 
 def top_up(file: object) -> None:

@@ -59,9 +59,9 @@ class Expected:
             return
         fault.acknowledged = len(self.rows) + len(self.deleted) + len(self.rejected)
         cities, tombstones = database.cities(), set(database.tombstones().values())
-        found = {key: version for key, (version, _, _) in cities.items()}
+        versions = {key: version for key, (version, _, _) in cities.items()}
         rejections = set(database.rejections())
-        fault.lost = sum(found.get(key) != version for key, version in self.rows.items())
+        fault.lost = sum(versions.get(key) != version for key, version in self.rows.items())
         fault.lost += len(self.deleted - tombstones) + len(self.rejected - rejections)
         good = set(self.rows.values()) | self.deleted
         fault.hurt = len(good & rejections)
@@ -76,9 +76,9 @@ def verified(bench: Bench) -> bool:
         "FOREBAY_ARCHIVE_BUCKET": f"s3://{bench.bucket}",
         **aws_environment(bench),
     }
-    told = operator.run("verify", "--json")
-    sys.stderr.write(told.out + told.err)
-    return told.code == 0 and told.json["agrees"] and not told.json["not_applied"]
+    result = operator.run("verify", "--json")
+    sys.stderr.write(result.out + result.err)
+    return result.code == 0 and result.json["agrees"] and not result.json["not_applied"]
 
 
 def deliver(bench: Bench, key: str) -> tuple[int, float]:
@@ -127,7 +127,7 @@ def test_the_connection_is_cut_between_any_two_statements(
             "a proxy counts statements and breaks the connection before the n-th, or after it "
             "without its answer, for each n from the first to the commit",
             part="consumer",
-        ) as (made, expected),
+        ) as (fault_record, expected),
     ):
         slowest, cuts, redelivered = 0.0, 0, 0
         number = 1
@@ -145,8 +145,8 @@ def test_the_connection_is_cut_between_any_two_statements(
                 slowest, cuts = max(slowest, seconds), cuts + 1
                 redelivered += deliveries - 1
                 statement += 1
-        made.recovery_seconds = round(slowest, 1)
-        made.remark = f"{cuts} cuts; {redelivered} messages had to be delivered again"
+        fault_record.recovery_seconds = round(slowest, 1)
+        fault_record.remark = f"{cuts} cuts; {redelivered} messages had to be delivered again"
     assert cuts > 30, "the statements of five commands of all kinds"
 
 
@@ -162,7 +162,7 @@ def test_a_poisoned_command_in_each_position(
         f"poison command in each position: {kind}",
         f"an object of {count} commands, one of them bad, for each place",
         part="consumer",
-    ) as (made, expected):
+    ) as (fault_record, expected):
         slowest = 0.0
         for place in range(count):
             first = place * 100
@@ -176,8 +176,10 @@ def test_a_poisoned_command_in_each_position(
             _, seconds = deliver(bench, key)
             expected.rejected |= set(bench.database.rejections()) - before
             slowest = max(slowest, seconds)
-        made.recovery_seconds = round(slowest, 1)
-        made.client = "the bad command's status is `rejected`, with the reason; others are applied"
+        fault_record.recovery_seconds = round(slowest, 1)
+        fault_record.client = (
+            "the bad command's status is `rejected`, with the reason; others are applied"
+        )
     assert len(expected.rejected) == count
 
 
@@ -206,13 +208,13 @@ def test_two_consumers_with_the_same_object(
             "two consumers on one object",
             f"both get its message at the same moment, {rounds} objects",
             part="consumer",
-        ) as (made, expected),
+        ) as (fault_record, expected),
     ):
         slowest = 0.0
         for number in range(1, rounds + 1):
             key = bench.put(f"{HOUR}/{number}.gz", *mixed(number, expected))
             slowest = max(slowest, both_at_once([bench, other], key))
-        made.recovery_seconds = round(slowest, 1)
+        fault_record.recovery_seconds = round(slowest, 1)
     counted = [
         sum(row[name] for name in ("applied", "superseded", "duplicates", "rejected"))
         for row in database.ledger().values()

@@ -16,7 +16,7 @@ from forebay.intake.acceptance import Acceptor
 from forebay.log import Log
 from lambdas.write.answers import Answers
 from lambdas.write.app import WriteApp
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from tests.fixtures.api import event
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.faulty import FaultyStack
@@ -29,7 +29,7 @@ WRONG_BY_SECONDS = 5 * 60
 def writer(stack: FaultyStack, ahead_seconds: int) -> WriteApp:
     """The write function's app in this process; its clock is `ahead_seconds` ahead."""
     session = botocore.session.get_session()
-    session.set_credentials("test", secret_key(stack.settings))
+    session.set_credentials("test", read_secret_key(stack.settings))
 
     def client(service: str, url: str) -> object:
         return session.create_client(

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from local.description import written
+from local.description import render_file
 from tests.fixtures.generators import PINNED, Generators
 
-DESCRIBED: dict[str, Any] = json.loads(written())
+DESCRIBED: dict[str, Any] = json.loads(render_file())
 SCHEMAS: dict[str, Any] = DESCRIBED["components"]["schemas"]
 OPERATIONS = {
     operation["operationId"]: operation["tags"][0]
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.xdist_group("generators"), pytest.mark.timeout(1200)]
 def document(tmp_path: Path) -> Path:
     """A file with the API description of the tests' resources."""
     file = tmp_path / "openapi.json"
-    file.write_bytes(written())
+    file.write_bytes(render_file())
     return file
 
 
@@ -43,9 +43,9 @@ def test_openapi_python_client_drops_nothing(
         tmp_path,
     )
     assert "warning" not in printed.lower()
-    made = {path.relative_to(tmp_path / "client") for path in tmp_path.rglob("*.py")}
+    files = {path.relative_to(tmp_path / "client") for path in tmp_path.rglob("*.py")}
     wanted = {Path(f"api/{tag}/{name}.py") for name, tag in OPERATIONS.items()}
-    assert wanted <= made
+    assert wanted <= files
     check = [
         "from client import models",
         f"missing = {sorted(MODELS)!r} - vars(models).keys()".replace("[", "{").replace("]", "}"),

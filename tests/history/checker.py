@@ -216,9 +216,9 @@ class _Check:
             assert read.place is not None, read
             who = (read.client, read.place)
             last = seen.get(who)
-            asked = None if read.read_after in self._final.rejected else read.read_after
+            floor = None if read.read_after in self._final.rejected else read.read_after
             chained = last is not None and strength(read.read_after) >= strength(last)
-            if asked and not self._reaches(read, asked):
+            if floor and not self._reaches(read, floor):
                 yield Violation("older than asked", f"got {read.version}", read)
             elif last and chained and not self._reaches(read, last):
                 yield Violation("went back", f"{last} was seen, then {read.version}", read)
@@ -243,12 +243,12 @@ class _Check:
     # Statuses
 
     def _statuses(self) -> Iterator[Violation]:
-        told: defaultdict[str, list[Operation]] = defaultdict(list)
+        statuses: defaultdict[str, list[Operation]] = defaultdict(list)
         for operation in self._history:
             if operation.kind == "status" and operation.fate is not None:
-                told[str(operation.command_id)].append(operation)
+                statuses[str(operation.command_id)].append(operation)
                 yield from self._status(operation)
-        for answers in told.values():
+        for answers in statuses.values():
             yield from _turns(answers)
 
     def _status(self, told: Operation) -> Iterator[Violation]:

@@ -97,8 +97,8 @@ class Someone:
         cities = [self._city(key=key) for key in self.chance.sample(self.keys, _BATCH)]
         cities[-1]["latitude"] = 91.0
         began = time.monotonic()
-        status, _, told = await self._ask("POST", "/cities", cities)
-        results = told["results"] if status == 207 else [{}] * _BATCH
+        status, _, answer = await self._ask("POST", "/cities", cities)
+        results = answer["results"] if status == 207 else [{}] * _BATCH
         for city, result in zip(cities, results, strict=True):
             self._note(
                 "create",
@@ -118,17 +118,17 @@ class Someone:
         headers = {"Idempotency-Key": f'"{title}"'}
         for _ in range(self.chance.choice([1, 2, 3])):
             began = time.monotonic()
-            status, _, told = await self._ask("POST", "/announcements", sent, headers)
+            status, _, answer = await self._ask("POST", "/announcements", sent, headers)
             noted = self._note(
                 "create",
-                told.get("key"),
+                answer.get("key"),
                 began,
                 resource="announcements",
                 status=status,
-                code=told.get("code"),
+                code=answer.get("code"),
                 idempotency_key=title,
                 sent=sent,
-                command_id=told.get("command_id"),
+                command_id=answer.get("command_id"),
             )
             if noted.is_acknowledged:
                 await self._read("announcements", str(noted.key), noted.command_id)
@@ -142,26 +142,26 @@ class Someone:
         faulty: bool = False,
     ) -> None:
         key = str(city["geonameid"]) if city else self.chance.choice(self.keys)
-        said = dict(headers or {})
+        sent_headers = dict(headers or {})
         known = self.seen.get(key)
         shown = self.chance.choice(["If-Match", "Read-After", None])
         if known and shown:
             tag = self.tags.get(f"cities/{key}", "")
-            said[shown] = tag if version_of(tag) == known else known
+            sent_headers[shown] = tag if version_of(tag) == known else known
         method = "DELETE" if city is None else "PUT"
         began = time.monotonic()
-        status, _, told = await self._ask(method, f"/cities/{key}", city, said)
+        status, _, answer = await self._ask(method, f"/cities/{key}", city, sent_headers)
         noted = self._note(
             kind,
             key,
             began,
             status=status,
-            code=told.get("code"),
+            code=answer.get("code"),
             sent=city,
             faulty=faulty,
-            command_id=told.get("command_id"),
-            if_match=known if "If-Match" in said else None,
-            read_after=known if "Read-After" in said else None,
+            command_id=answer.get("command_id"),
+            if_match=known if "If-Match" in sent_headers else None,
+            read_after=known if "Read-After" in sent_headers else None,
         )
         if noted.is_acknowledged:
             self.own.append(noted)
@@ -201,7 +201,7 @@ class Someone:
         began = time.monotonic()
         headers = {"Prefer": f"wait={wait_seconds}"} if wait_seconds else {}
         path = f"/{write.resource}/{write.key}/commands/{write.command_id}"
-        status, _, told = await self._ask("GET", path, None, headers)
+        status, _, answer = await self._ask("GET", path, None, headers)
         self._note(
             "status",
             str(write.key),
@@ -209,8 +209,8 @@ class Someone:
             resource=write.resource,
             status=status,
             command_id=write.command_id,
-            fate=told.get("status") if status in (200, 202) else None,
-            superseded_by=told.get("superseded_by"),
+            fate=answer.get("status") if status in (200, 202) else None,
+            superseded_by=answer.get("superseded_by"),
         )
 
     async def read_all_keys(self) -> None:
@@ -224,8 +224,8 @@ class Someone:
         if tag and self.chance.random() < 0.2:
             headers["If-None-Match"] = tag
         began = time.monotonic()
-        status, told, got = await self._ask("GET", f"/{resource}/{key}", None, headers)
-        tag = told.get("ETag", "")
+        status, answer, got = await self._ask("GET", f"/{resource}/{key}", None, headers)
+        tag = answer.get("ETag", "")
         version = version_of(tag)
         if version:
             self.tags[f"{resource}/{key}"] = tag

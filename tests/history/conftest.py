@@ -12,8 +12,8 @@ CLIENTS_VARIABLE = "FOREBAY_HISTORY_CLIENTS"
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each requested seed."""
     if "seed" in metafunc.fixturenames:
-        asked = os.environ.get(SEEDS_VARIABLE, "1")
-        metafunc.parametrize("seed", [int(seed) for seed in asked.split()])
+        seeds_text = os.environ.get(SEEDS_VARIABLE, "1")
+        metafunc.parametrize("seed", [int(seed) for seed in seeds_text.split()])
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ class Model:
         kind = self.chance.choice(["put", "put", "delete", "create"])
         outcome = self.chance.choice(["yes", "yes", "yes", "no", "open", "nothing"])
         command_id = join_id(_START_MS + int(self.now), kind == "create")
-        made = self._operation(
+        operation = self._operation(
             client, place,
             kind=kind,
             sent=None if kind == "delete" else {"name": f"written at {self.now}"},
@@ -73,15 +73,15 @@ class Model:
             if_match=self.last.get((client, place)) if self.chance.random() < 0.5 else None,
         )  # fmt: skip
         if outcome in ("yes", "open"):
-            self.stored[place].append(made)
-        self.history.append(made if outcome == "yes" else replace(made, command_id=None))
+            self.stored[place].append(operation)
+        self.history.append(operation if outcome == "yes" else replace(operation, command_id=None))
 
     def read(self, client: str, place: Place) -> None:
         after = None
         if self.chance.random() < 0.5:
             last = self.last.get((client, place))
-            told = [*([last] if last else []), *self._acknowledged(place)]
-            after = self.chance.choice(told) if told else None
+            candidates = [*([last] if last else []), *self._acknowledged(place)]
+            after = self.chance.choice(candidates) if candidates else None
         seen = self.replica
         if after is not None and self._fate(after, place, seen) == "pending":
             seen = self.primary
@@ -158,16 +158,16 @@ class Model:
         ]
 
     def _winners(self) -> list[tuple[Place, Operation]]:
-        found = [(place, self._winner(place, self.primary)) for place in self.stored]
-        return [(place, won) for place, won in found if won is not None]
+        winners = [(place, self._winner(place, self.primary)) for place in self.stored]
+        return [(place, won) for place, won in winners if won is not None]
 
     def _winner(self, place: Place, seen: set[str]) -> Operation | None:
         some = [one for one in self.stored[place] if one.command_id in seen and not one.faulty]
         return max(some, key=lambda one: strength(str(one.command_id)), default=None)
 
     def _fate(self, command_id: str, place: Place, seen: set[str]) -> str:
-        (asked,) = [one for one in self.stored[place] if one.command_id == command_id]
-        if asked.faulty:
+        (command,) = [one for one in self.stored[place] if one.command_id == command_id]
+        if command.faulty:
             return "rejected" if command_id in seen else "pending"
         won = self._winner(place, seen)
         if won is None or strength(str(won.command_id)) < strength(command_id):

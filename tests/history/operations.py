@@ -115,8 +115,10 @@ def write_history(file: Path, history: Iterable[Operation], final: Final) -> Non
     """Write a run as NDJSON, with the final state last, for analysis and repeated checks."""
     with file.open("w", encoding="utf-8") as lines:
         for operation in history:
-            told = {name: value for name, value in asdict(operation).items() if value is not None}
-            lines.write(json.dumps(told, ensure_ascii=False) + "\n")
+            members = {
+                name: value for name, value in asdict(operation).items() if value is not None
+            }
+            lines.write(json.dumps(members, ensure_ascii=False) + "\n")
         lines.write(json.dumps({"final": _document(final)}, ensure_ascii=False) + "\n")
 
 

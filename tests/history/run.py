@@ -181,12 +181,12 @@ def _delivered(stack: FaultyStack) -> bool:
 def _redrive(stack: FaultyStack) -> None:
     queue = stack.deployed
     while True:
-        found = stack.sqs.receive_message(
+        response = stack.sqs.receive_message(
             QueueUrl=queue.dead_letter_queue_url, MaxNumberOfMessages=10
         ).get("Messages", [])
-        if not found:
+        if not response:
             return
-        for message in found:
+        for message in response:
             stack.sqs.send_message(QueueUrl=queue.queue_url, MessageBody=message["Body"])
             stack.sqs.delete_message(
                 QueueUrl=queue.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"]
@@ -220,10 +220,10 @@ def _tombstones(stack: FaultyStack) -> dict[Place, str]:
 
 
 def _places(stack: FaultyStack) -> list[tuple[Place, Row]]:
-    found = []
+    places = []
     with psycopg.connect(stack.primary_url, autocommit=True) as connection:
         for resource, key in _TABLES.items():
             query = f"SELECT {key}::text, _version::text, to_jsonb({resource}) FROM {resource}"
             for name, version, body in connection.execute(query.encode()):
-                found.append(((resource, str(name)), Row(version, cast("dict[str, Any]", body))))
-    return found
+                places.append(((resource, str(name)), Row(version, cast("dict[str, Any]", body))))
+    return places

@@ -91,8 +91,8 @@ def test_a_changed_value_is_found(run: Run, data: st.DataObject) -> None:
 @SLOW
 def test_a_version_of_nobody_is_found(run: Run, data: st.DataObject) -> None:
     history, final = run
-    told = {one.command_id: one for one in history if one.is_acknowledged}
-    read = chosen(data, [one for one in history if one.found and one.version in told])
+    acknowledged = {one.command_id: one for one in history if one.is_acknowledged}
+    read = chosen(data, [one for one in history if one.found and one.version in acknowledged])
     wrong = replace(read, version=join_id(1_799_999_999_999, 0))
     assert "value never written" in broken(changed(history, read, wrong), final)
 
@@ -120,8 +120,8 @@ def test_a_read_after_that_is_older_is_found(run: Run, data: st.DataObject) -> N
         and one.command_id not in final.rejected
         and strength(str(one.command_id)) > strength(str(read.version))
     ]
-    asked = chosen(data, later)
-    wrong = replace(read, read_after=asked.command_id)
+    operation = chosen(data, later)
+    wrong = replace(read, read_after=operation.command_id)
     assert "older than asked" in broken(changed(history, read, wrong), final)
 
 
@@ -129,9 +129,9 @@ def test_a_read_after_that_is_older_is_found(run: Run, data: st.DataObject) -> N
 @SLOW
 def test_a_final_status_that_turns_is_found(run: Run, data: st.DataObject) -> None:
     history, final = run
-    told = chosen(data, [one for one in history if one.fate not in (None, "pending")])
+    operation = chosen(data, [one for one in history if one.fate not in (None, "pending")])
     end = max(one.ended for one in history)
-    turned = replace(told, fate="pending", superseded_by=None, began=end + 1, ended=end + 2)
+    turned = replace(operation, fate="pending", superseded_by=None, began=end + 1, ended=end + 2)
     assert "status turned" in broken([*history, turned], replace(final, at=float("inf")))
 
 

@@ -21,12 +21,12 @@ def test_clients_see_no_promise_broken(
     faulty_stack: FaultyStack, seed: int, seconds: float, clients: int
 ) -> None:
     checked = run(faulty_stack, seconds=seconds, seed=seed, clients=clients)
-    told = look_into(checked, seed)
+    summary = look_into(checked, seed)
     # Otherwise the run proves too little. The numbers depend on the machine.
-    assert told["acknowledged"] > _LEAST
-    assert told["reads_with_read_after"] > _LEAST
-    assert told["refused"] > 0
-    assert told["hazards"] > 1
+    assert summary["acknowledged"] > _LEAST
+    assert summary["reads_with_read_after"] > _LEAST
+    assert summary["refused"] > 0
+    assert summary["hazards"] > 1
 
 
 @pytest.mark.timeout(600)
@@ -34,17 +34,17 @@ def test_clients_see_no_promise_broken(
 def test_a_few_clients_see_no_promise_broken_for_a_few_seconds(faulty_stack: FaultyStack) -> None:
     """A short run with a few faults for `make test`; it need not be conclusive."""
     checked = run(faulty_stack, seconds=_SHORT_SECONDS, seed=_SEED, clients=_FEW_CLIENTS)
-    told = look_into(checked, _SEED)
-    assert told["acknowledged"] > 0
-    assert told["hazards"] > 0
+    summary = look_into(checked, _SEED)
+    assert summary["acknowledged"] > 0
+    assert summary["hazards"] > 0
 
 
 def look_into(checked: Checked, seed: int) -> dict[str, Any]:
     """Fail if a promise was broken; return the run's numbers."""
-    told = checked.summary()
-    sys.stderr.write(f"\nseed {seed}: {json.dumps(told)}\n")
+    summary = checked.summary()
+    sys.stderr.write(f"\nseed {seed}: {json.dumps(summary)}\n")
     assert not checked.violations, "\n".join(
         [str(checked.file), *map(str, checked.violations[:20])]
     )
     assert checked.verified
-    return told
+    return summary

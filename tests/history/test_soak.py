@@ -28,9 +28,9 @@ def test_half_an_hour_of_trouble(faulty_stack: FaultyStack) -> None:
     memory = Memory(faulty_stack)
     with memory.watched():
         checked = run(faulty_stack, seconds=seconds, seed=7, clients=4)
-    told = {"seconds": seconds, **checked.summary(), "memory_mebibytes": memory.summary()}
-    sys.stderr.write(f"\n{json.dumps(told)}\n")
-    results.write("soak", Findings(facts=told), folder=results.LOAD_FOLDER, about=about)
+    summary = {"seconds": seconds, **checked.summary(), "memory_mebibytes": memory.summary()}
+    sys.stderr.write(f"\n{json.dumps(summary)}\n")
+    results.write("soak", Findings(facts=summary), folder=results.LOAD_FOLDER, about=about)
     assert not checked.violations, "\n".join(
         [str(checked.file), *map(str, checked.violations[:20])]
     )

@@ -43,5 +43,5 @@ def dev(flags: Mapping[str, Any], package: Path) -> Synthesised:
 @pytest.fixture(params=["local", "dev"])
 def either(request: pytest.FixtureRequest) -> Synthesised:
     """Each of the two environments."""
-    found: Synthesised = request.getfixturevalue(request.param)
-    return found
+    environment: Synthesised = request.getfixturevalue(request.param)
+    return environment

@@ -52,27 +52,27 @@ class Synthesised:
 
     def properties(self, stack: str, resource_type: str) -> list[Mapping[str, Any]]:
         """The properties of all resources of a type."""
-        return [found.get("Properties", {}) for found in self.resources(stack, resource_type)]
+        return [resource.get("Properties", {}) for resource in self.resources(stack, resource_type)]
 
     def only(self, stack: str, resource_type: str) -> Mapping[str, Any]:
         """The properties of the only resource of a type."""
-        (found,) = self.properties(stack, resource_type)
-        return found
+        (resource,) = self.properties(stack, resource_type)
+        return resource
 
     def resources(self, stack: str, resource_type: str) -> list[Mapping[str, Any]]:
         """All resources of a type."""
         everything = getattr(self, stack)["Resources"].values()
-        return [found for found in everything if found["Type"] == resource_type]
+        return [resource for resource in everything if resource["Type"] == resource_type]
 
     def function(self, name: FunctionName) -> Mapping[str, Any]:
         """The properties of a function of the product."""
         suffix = f"-{name.replace('_', '-')}"
-        (found,) = (
+        (resource,) = (
             properties
             for properties in self.properties("service", "AWS::Lambda::Function")
             if str(properties.get("FunctionName", "")).endswith(suffix)
         )
-        return found
+        return resource
 
     def granted(self, name: FunctionName) -> set[tuple[str, str]]:
         """All permissions of a function's role, as pairs of action and readable resource."""

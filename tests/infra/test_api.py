@@ -28,8 +28,11 @@ def _path(template: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
 def _methods(synthesised: Synthesised) -> Mapping[tuple[str, str], Mapping[str, Any]]:
     """The properties of every method, by HTTP method and path."""
     return {
-        (found["HttpMethod"], _path(synthesised.service, found["ResourceId"]) or "/"): found
-        for found in synthesised.properties("service", "AWS::ApiGateway::Method")
+        (
+            properties["HttpMethod"],
+            _path(synthesised.service, properties["ResourceId"]) or "/",
+        ): properties
+        for properties in synthesised.properties("service", "AWS::ApiGateway::Method")
     }
 
 
@@ -40,13 +43,13 @@ def _spelled(parameter: Parameter) -> str:
 def _setting(synthesised: Synthesised, method: str, path: str) -> Mapping[str, Any]:
     """The stage's settings for a method."""
     stage = synthesised.only("service", "AWS::ApiGateway::Stage")
-    found: Mapping[str, Any]
-    (found,) = (
+    properties: Mapping[str, Any]
+    (properties,) = (
         setting
         for setting in stage["MethodSettings"]
         if (setting["HttpMethod"], setting["ResourcePath"]) == (method, path)
     )
-    return found
+    return properties
 
 
 def _routes(synthesised: Synthesised, *, cached: bool) -> Iterator[tuple[Route, Mapping[str, Any]]]:
@@ -70,9 +73,9 @@ def test_no_method_has_metrics_of_its_own(either: Synthesised) -> None:
 def test_api_gateway_s_own_log_ends_too(either: Synthesised) -> None:
     """At the first error API Gateway would create that log itself, without an expiry."""
     (log,) = (
-        found
-        for found in either.properties("service", "AWS::Logs::LogGroup")
-        if "Execution-Logs" in readable(found["LogGroupName"])
+        properties
+        for properties in either.properties("service", "AWS::Logs::LogGroup")
+        if "Execution-Logs" in readable(properties["LogGroupName"])
     )
 
     assert readable(log["LogGroupName"]).startswith("API-Gateway-Execution-Logs_<RestApi")
@@ -90,20 +93,20 @@ def test_methods_that_a_path_does_not_have_are_refused_by_a_function(either: Syn
     """Without it, API Gateway would answer as for an unknown path."""
     methods = _methods(either)
     for route in either.routes:
-        found = methods["ANY", route.path]
-        assert "AboutFunction" in json.dumps(found["Integration"]["Uri"])
+        method = methods["ANY", route.path]
+        assert "AboutFunction" in json.dumps(method["Integration"]["Uri"])
 
 
 def test_reads_and_writes_go_to_their_functions(either: Synthesised) -> None:
     methods = _methods(either)
     for route in either.routes:
         uri = json.dumps(methods[route.method, route.path]["Integration"]["Uri"])
-        told = {
+        functions = {
             name
             for name in ("read", "status", "write", "about")
             if f"{name.title()}Function" in uri
         }
-        assert told == {route.function}
+        assert functions == {route.function}
 
 
 def test_every_declared_parameter_of_a_cached_route_is_a_cache_key(either: Synthesised) -> None:
@@ -167,17 +170,17 @@ def test_throttling_holds_for_every_method(either: Synthesised) -> None:
 
 def test_an_api_key_is_asked_for_where_the_settings_say(either: Synthesised) -> None:
     public = {route.path for route in either.routes if route.public}
-    for (method, path), found in _methods(either).items():
+    for (method, path), properties in _methods(either).items():
         wanted = either.settings.api.require_api_key and method != "OPTIONS"
-        assert found["ApiKeyRequired"] is (wanted and path not in public)
+        assert properties["ApiKeyRequired"] is (wanted and path not in public)
 
 
 def test_only_what_describes_the_api_goes_without_a_key(dev: Synthesised) -> None:
     """A browser that opens a page can't send a key."""
     free = {
         path
-        for (method, path), found in _methods(dev).items()
-        if method != "OPTIONS" and not found["ApiKeyRequired"]
+        for (method, path), properties in _methods(dev).items()
+        if method != "OPTIONS" and not properties["ApiKeyRequired"]
     }
     assert free == {"/", "/docs", "/docs/{version}/{file}", "/openapi.json"}
 
@@ -305,11 +308,13 @@ def test_browsers_may_ask_first(either: Synthesised) -> None:
 
 
 def test_pages_may_send_what_tracing_adds_and_compressed_bodies(either: Synthesised) -> None:
-    preflights = [found for (method, _), found in _methods(either).items() if method == "OPTIONS"]
+    preflights = [
+        properties for (method, _), properties in _methods(either).items() if method == "OPTIONS"
+    ]
     name = "method.response.header.Access-Control-Allow-Headers"
     for preflight in preflights:
         (answer,) = preflight["Integration"]["IntegrationResponses"]
-        allowed = {found.lower() for found in answer["ResponseParameters"][name][1:-1].split(",")}
+        allowed = {header.lower() for header in answer["ResponseParameters"][name][1:-1].split(",")}
         assert {"traceparent", "tracestate", "baggage", "content-encoding"} <= allowed
 
 
@@ -319,12 +324,12 @@ def test_answers_of_a_kibibyte_and_more_are_compressed(either: Synthesised) -> N
 
 
 def _gateway_response(synthesised: Synthesised, response_type: str) -> Mapping[str, Any]:
-    (found,) = (
+    (setting,) = (
         properties
         for properties in synthesised.properties("service", "AWS::ApiGateway::GatewayResponse")
         if properties["ResponseType"] == response_type
     )
-    return found
+    return setting
 
 
 def _headers(response: Mapping[str, Any]) -> dict[str, str]:

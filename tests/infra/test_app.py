@@ -22,7 +22,7 @@ from tests.infra.variants import ACCOUNT, JUDGE_ARN, settings_of, two_resources
 
 
 def _types(template: Mapping[str, Any]) -> Counter[str]:
-    return Counter(found["Type"] for found in template["Resources"].values())
+    return Counter(resource["Type"] for resource in template["Resources"].values())
 
 
 def _dev_with_ttls(ttl_seconds_by_route: Mapping[str, int]) -> Settings:
@@ -68,14 +68,14 @@ def test_one_route_can_be_kept_longer_or_not_at_all(
 
     stage = Synthesised.of(settings, flags, package).only("service", "AWS::ApiGateway::Stage")
 
-    said = {
+    cache_settings = {
         setting["ResourcePath"]: (setting["CachingEnabled"], setting["CacheTtlInSeconds"])
         for setting in stage["MethodSettings"]
         if setting["HttpMethod"] == "GET"
     }
-    assert said["/~1countries"] == (True, 3600)
-    assert said["/~1cities~1{key}"] == (False, 0)
-    assert said["/~1cities"] == (True, settings.api.cache.ttl_seconds)
+    assert cache_settings["/~1countries"] == (True, 3600)
+    assert cache_settings["/~1cities~1{key}"] == (False, 0)
+    assert cache_settings["/~1cities"] == (True, settings.api.cache.ttl_seconds)
 
 
 SHARED = {"kind": "lambda", "function_arn": JUDGE_ARN, "shares_cache": True}
@@ -127,7 +127,7 @@ def test_a_scope_that_no_route_asks_for_is_refused(
 
 
 def test_a_refusal_is_a_sentence_and_no_traceback() -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "infra.app"],
         cwd=ROOT,
         env={**os.environ, "CDK_CONTEXT_JSON": '{"env": "moon"}'},
@@ -136,7 +136,7 @@ def test_a_refusal_is_a_sentence_and_no_traceback() -> None:
         check=False,
     )
 
-    assert done.returncode == 1
-    assert done.stderr == (
+    assert process.returncode == 1
+    assert process.stderr == (
         "forebay: the environment 'moon' does not exist; choose one of: dev, local, prod, staging\n"
     )

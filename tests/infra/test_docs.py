@@ -24,18 +24,18 @@ _STACK = re.compile(r"forebay-dev-(?:data|service|database|identity|edge|operati
 
 def names() -> set[str]:
     """Names of `prod` in the pages, as `dev` has them."""
-    told = "\n".join(page.read_text(encoding="utf-8") for page in pages())
-    found = re.findall(r"(?:/aws/[a-z]+/)?forebay-(?:prod|dev)(?:-[a-z-]*[a-z])?", told)
-    return {name.replace("forebay-prod", "forebay-dev") for name in found}
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages())
+    matches = re.findall(r"(?:/aws/[a-z]+/)?forebay-(?:prod|dev)(?:-[a-z-]*[a-z])?", text)
+    return {name.replace("forebay-prod", "forebay-dev") for name in matches}
 
 
 def test_every_queue_log_and_function_that_a_page_names_is_in_a_template(dev: Synthesised) -> None:
-    made = json.dumps([dev.data, dev.service])
+    text = json.dumps([dev.data, dev.service])
     lost = {
         name
         for name in names()
         # The rest of an archive's name is the account and the region.
-        if f'"{name}' not in made and not _STACK.fullmatch(name)
+        if f'"{name}' not in text and not _STACK.fullmatch(name)
     }
     assert lost == set()
 
@@ -44,9 +44,9 @@ def test_every_queue_log_and_function_that_a_page_names_is_in_a_template(dev: Sy
 def test_the_page_knows_how_much_concurrency_is_reserved(name: str) -> None:
     functions = Settings.load(name, {}).functions
     reserved = sum(functions.of(one).reserved_concurrency or 0 for one in get_args(FunctionName))
-    told = re.search(rf"functions reserve [^|]*?(\d+) in `{name}`", text_of("infra/README.md"))
-    assert told is not None
-    assert int(told[1]) == reserved
+    match = re.search(rf"functions reserve [^|]*?(\d+) in `{name}`", text_of("infra/README.md"))
+    assert match is not None
+    assert int(match[1]) == reserved
 
 
 def test_a_resource_is_as_many_resources_of_cloudformation_as_the_pages_say(
@@ -58,11 +58,13 @@ def test_a_resource_is_as_many_resources_of_cloudformation_as_the_pages_say(
         for count in (1, 2)
     )
     for page in ("docs/resources.md", "infra/README.md"):
-        told = re.search(r"(\d+)\sCloudFormation\sresources;\sa\s+stack\sholds\s500", text_of(page))
+        match = re.search(
+            r"(\d+)\sCloudFormation\sresources;\sa\s+stack\sholds\s500", text_of(page)
+        )
         fit = re.search(r"enough for about (\d+)", text_of(page))
-        assert told is not None
+        assert match is not None
         assert fit is not None
-        assert int(told[1]) == two - one
+        assert int(match[1]) == two - one
         other = len(dev.service["Resources"]) - len(resources.load()) * (two - one)
         # `prod` has some more than `dev`.
         assert other + 10 + int(fit[1]) * (two - one) <= 500
@@ -70,7 +72,7 @@ def test_a_resource_is_as_many_resources_of_cloudformation_as_the_pages_say(
 
 def declared(count: int) -> Mapping[str, ResourceSpec]:
     """So many resources that refer to nothing."""
-    return {made.spec_.path: made.spec_ for made in (Lake, Sea)[:count]}
+    return {resource.spec_.path: resource.spec_ for resource in (Lake, Sea)[:count]}
 
 
 class Lake(Resource, path="lakes"):

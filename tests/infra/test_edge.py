@@ -38,8 +38,8 @@ def stacks(flags: Mapping[str, Any], package: Path) -> Mapping[str, cdk.Stack]:
     build_app(settings, app=app, served=two_resources(), packages=lambda _: package)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     app.synth()
-    found = [child for child in app.node.children if isinstance(child, cdk.Stack)]
-    return {stack.stack_name: stack for stack in found}
+    children = [child for child in app.node.children if isinstance(child, cdk.Stack)]
+    return {stack.stack_name: stack for stack in children}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def edge(stacks: Mapping[str, cdk.Stack]) -> Template:
 
 
 def distribution(template: Template) -> Mapping[str, Any]:
-    (found,) = properties(template, "AWS::CloudFront::Distribution")
-    config: Mapping[str, Any] = found["DistributionConfig"]
+    (resource,) = properties(template, "AWS::CloudFront::Distribution")
+    config: Mapping[str, Any] = resource["DistributionConfig"]
     return config
 
 
@@ -125,9 +125,9 @@ def rules(template: Template) -> Mapping[str, Mapping[str, Any]]:
 
 
 def test_rates_are_bounded_per_address_and_per_signature(edge: Template) -> None:
-    found = rules(edge)
-    address = found["per-address"]["Statement"]["RateBasedStatement"]
-    signature = found["per-signature"]["Statement"]["RateBasedStatement"]
+    rules_by_name = rules(edge)
+    address = rules_by_name["per-address"]["Statement"]["RateBasedStatement"]
+    signature = rules_by_name["per-signature"]["Statement"]["RateBasedStatement"]
 
     assert (address["AggregateKeyType"], address["Limit"]) == ("IP", 2_000)
     assert signature["Limit"] == 20_000
@@ -135,7 +135,7 @@ def test_rates_are_bounded_per_address_and_per_signature(edge: Template) -> None
         *("JA4Fingerprint", "HTTPMethod", "UriPath", "QueryString"),
     }
     for name in ("per-address", "per-signature"):
-        response = found[name]["Action"]["Block"]["CustomResponse"]
+        response = rules_by_name[name]["Action"]["Block"]["CustomResponse"]
         assert response["ResponseCode"] == 429
         assert [one["Name"] for one in response["ResponseHeaders"]] == ["Retry-After"]
 
@@ -166,17 +166,17 @@ def test_the_api_knows_the_edge_by_secrets_that_no_template_holds(
     (origin,) = distribution(edge)["Origins"]
     (sent,) = origin["OriginCustomHeaders"]
     service = Template.from_stack(stacks["forebay-dev-service"])
-    made = properties(service, "AWS::SecretsManager::Secret")
+    secrets = properties(service, "AWS::SecretsManager::Secret")
     (api,) = properties(service, "AWS::ApiGateway::RestApi")
     known = json.dumps(api["Policy"])
 
     assert sent["HeaderName"] == "Referer"
     assert "resolve:secretsmanager" in json.dumps(sent["HeaderValue"])
     assert "forebay-dev/edge-origin/2" in json.dumps(sent["HeaderValue"])
-    assert [one["Name"] for one in made] == [
+    assert [one["Name"] for one in secrets] == [
         *("forebay-dev/edge-origin/1", "forebay-dev/edge-origin/2"),
     ]
-    assert {one["ReplicaRegions"][0]["Region"] for one in made} == {"us-east-1"}
+    assert {one["ReplicaRegions"][0]["Region"] for one in secrets} == {"us-east-1"}
     assert known.count("resolve:secretsmanager") == 2
 
 
@@ -211,12 +211,12 @@ def test_what_the_edge_is_told_no_length_of_meets_the_same_limit(
     """The edge checks `Content-Length`; the write function measures the body that arrives."""
     service = Template.from_stack(stacks["forebay-dev-service"])
     (write,) = (
-        found
-        for found in properties(service, "AWS::Lambda::Function")
-        if found["Handler"] == "lambdas.write.handler.lambda_handler"
+        resource
+        for resource in properties(service, "AWS::Lambda::Function")
+        if resource["Handler"] == "lambdas.write.handler.lambda_handler"
     )
     edge = settings_of("dev", CHANGES).edge
 
     assert edge is not None
-    told = write["Environment"]["Variables"]["FOREBAY_MAX_BODY_BYTES"]
-    assert told == str(edge.max_body_bytes)
+    limit = write["Environment"]["Variables"]["FOREBAY_MAX_BODY_BYTES"]
+    assert limit == str(edge.max_body_bytes)

@@ -12,11 +12,11 @@ import pytest
 import resources
 from forebay.errors import SettingsError
 from forebay.routes import Parameter, Route, routes
-from infra.components.edge_function import edge_function
+from infra.components.edge_function import build_edge_function
 from local import node
 from local.gateway.deployed import Deployed, Method
 from local.gateway.deployed import Parameter as Declared
-from local.gateway.edge import refusal, unheard_of
+from local.gateway.edge import find_refusal, find_unknown_resource
 from local.gateway.messages import Incoming
 from tests.fixtures import edge_cases
 
@@ -84,9 +84,9 @@ def event(target: str, method: str = "GET", **headers: str) -> dict[str, Any]:
 
 def called(events: Sequence[Mapping[str, Any]], served: Sequence[Route] = ITEMS) -> list[Any]:
     """The function's result for each event: a response, or the request to forward."""
-    code = edge_function(served, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
+    code = build_edge_function(served, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
     finished = subprocess.run(
-        [str(node.folder() / "node"), "-e", HARNESS],
+        [str(node.find_folder() / "node"), "-e", HARNESS],
         input=json.dumps([code, events]),
         capture_output=True,
         text=True,
@@ -111,7 +111,7 @@ def told(answer: Mapping[str, Any]) -> Any:
 
 def of_the_gateway(target: str, method: str = "GET") -> Any:
     """The local gateway's problem document for the same list, or None."""
-    refused = refusal(local_method(method), Incoming.parse(method, target, [], peer=""))
+    refused = find_refusal(local_method(method), Incoming.parse(method, target, [], peer=""))
     return None if refused is None else json.loads(refused.body)
 
 
@@ -201,7 +201,7 @@ def test_a_read_of_no_resource_is_told_the_nearest_name(path: str, hint: str | N
         methods=[local_method("GET")],
     )
     request = Incoming.parse("GET", path, [], peer="")
-    refused = unheard_of(deployed, request, request.path.removeprefix("/v1"))
+    refused = find_unknown_resource(deployed, request, request.path.removeprefix("/v1"))
     assert refused is not None
     assert document == json.loads(refused.body)
     assert (document["code"], document["status"], document["hint"]) == ("PGRST205", 404, hint)
@@ -261,18 +261,23 @@ def test_a_body_may_have_so_many_bytes(length: str, code: str | None) -> None:
 def test_the_declared_routes_and_nothing_else_pass() -> None:
     """Each parameter of each route by itself, and a parameter that no route declares."""
     served = routes(resources.load())
-    asked = [
+    parameters = [
         (one, parameter.name)
         for one in served
         if one.reads_query and one.method == "GET"
         for parameter in (*one.parameters, Parameter("query", "nowhere"))
     ]
-    targets = [f"/v1{one.path.replace('{key}', '1')}?{name}=1" for one, name in asked]
+    targets = [f"/v1{one.path.replace('{key}', '1')}?{name}=1" for one, name in parameters]
     answers = [told(answer) for answer in called([event(target) for target in targets], served)]
 
     passes = [
-        name in {found.name for found in one.parameters if found.location == "query"}
-        for one, name in asked
+        name
+        in {
+            declared_parameter.name
+            for declared_parameter in one.parameters
+            if declared_parameter.location == "query"
+        }
+        for one, name in parameters
     ]
     assert [answer is None for answer in answers] == passes
     assert any(passes)
@@ -285,11 +290,11 @@ def test_too_many_parameters_for_one_function_are_refused_at_synth() -> None:
     ]
 
     with pytest.raises(SettingsError, match="10240"):
-        edge_function(wide, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
+        build_edge_function(wide, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
 
 
 def test_the_function_leaves_room_for_more_resources() -> None:
-    code = edge_function(
+    code = build_edge_function(
         routes(resources.load()), max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*"
     )
 

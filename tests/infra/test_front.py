@@ -71,11 +71,11 @@ def test_every_route_but_the_public_asks_for_a_scope_of_its_resource(
 def test_a_preflight_goes_without_credentials(
     by_tokens: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> None:
-    preflights = [found for (method, _), found in by_tokens.items() if method == "OPTIONS"]
+    preflights = [settings for (method, _), settings in by_tokens.items() if method == "OPTIONS"]
 
     assert preflights
-    assert {found["AuthorizationType"] for found in preflights} == {"NONE"}
-    assert not any(found["ApiKeyRequired"] for found in preflights)
+    assert {settings["AuthorizationType"] for settings in preflights} == {"NONE"}
+    assert not any(settings["ApiKeyRequired"] for settings in preflights)
 
 
 def test_an_environment_may_let_pages_send_more_headers_and_compress_less(
@@ -94,12 +94,12 @@ def test_other_ways_to_show_who_one_is_guard_the_same_routes(
     flags: Mapping[str, Any], kind: str
 ) -> None:
     template = api_template({"api.authorization": TYPES[kind]}, flags)
-    found = methods(template)
-    asked = {"iam": "AWS_IAM", "lambda": "CUSTOM"}[kind]
+    api_methods = methods(template)
+    expected = {"iam": "AWS_IAM", "lambda": "CUSTOM"}[kind]
 
     for route in two_resources():
-        method = found[route.method, route.path]
-        assert method["AuthorizationType"] == ("NONE" if route.public else asked)
+        method = api_methods[route.method, route.path]
+        assert method["AuthorizationType"] == ("NONE" if route.public else expected)
     authorizers = properties(template, "AWS::ApiGateway::Authorizer")
     assert [one["AuthorizerResultTtlInSeconds"] for one in authorizers] == (
         [60] if kind == "lambda" else []
@@ -112,30 +112,38 @@ def test_no_method_of_a_path_is_open_unless_the_whole_path_is(
 ) -> None:
     """The catch-all method of a path also calls a function, which answers HEAD like GET."""
     changes = {"api.authorization": TYPES[kind], "api.require_api_key": True}
-    asked = {"none": "NONE", "cognito": "COGNITO_USER_POOLS", "iam": "AWS_IAM", "lambda": "CUSTOM"}
+    expected = {
+        "none": "NONE",
+        "cognito": "COGNITO_USER_POOLS",
+        "iam": "AWS_IAM",
+        "lambda": "CUSTOM",
+    }
     by_path: dict[str, list[Route]] = {}
     for route in two_resources():
         by_path.setdefault(route.path, []).append(route)
 
-    for (method, path), found in methods(api_template(changes, flags)).items():
-        if found["Integration"]["Type"] == "MOCK":
+    for (method, path), settings in methods(api_template(changes, flags)).items():
+        if settings["Integration"]["Type"] == "MOCK":
             assert method == "OPTIONS"
             continue
         public = all(route.public for route in by_path[path])
-        assert found["ApiKeyRequired"] is not public, (method, path)
-        assert found["AuthorizationType"] == ("NONE" if public else asked[kind]), (method, path)
+        assert settings["ApiKeyRequired"] is not public, (method, path)
+        assert settings["AuthorizationType"] == ("NONE" if public else expected[kind]), (
+            method,
+            path,
+        )
 
 
 def test_a_method_that_a_path_lacks_asks_for_a_scope_of_those_that_it_has(
     by_tokens: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> None:
-    for (method, path), found in by_tokens.items():
+    for (method, path), settings in by_tokens.items():
         if method != "ANY":
             continue
         routes = [route for route in two_resources() if route.path == path and not route.public]
         scopes = {scope for route in routes for scope in expected_scopes(route)}
-        assert set(found.get("AuthorizationScopes", ())) == scopes
-        assert len(found.get("AuthorizationScopes", ())) == len(scopes)
+        assert set(settings.get("AuthorizationScopes", ())) == scopes
+        assert len(settings.get("AuthorizationScopes", ())) == len(scopes)
 
 
 def caching(template: Template) -> set[str]:
@@ -151,12 +159,12 @@ def caching(template: Template) -> set[str]:
 def test_where_a_list_sees_the_caller_so_does_its_cache_key(
     flags: Mapping[str, Any], kind: str
 ) -> None:
-    found = methods(api_template({"api.authorization": TYPES[kind]}, flags))
+    api_methods = methods(api_template({"api.authorization": TYPES[kind]}, flags))
     seeing = [route for route in two_resources() if route.cached and route.names_others]
 
     assert {route.action for route in seeing} <= {"list"}
     for route in seeing:
-        key = found[route.method, route.path]["Integration"]["CacheKeyParameters"]
+        key = api_methods[route.method, route.path]["Integration"]["CacheKeyParameters"]
         assert AUTHORIZATION in key
 
 
@@ -179,10 +187,10 @@ def test_callers_share_cached_answers_only_where_the_settings_say_so(
 ) -> None:
     """The header Authorization is not part of a cache key by default."""
     authorization = {**COGNITO, "shares_cache": shares_cache}
-    found = methods(api_template({"api.authorization": authorization}, flags))
+    api_methods = methods(api_template({"api.authorization": authorization}, flags))
 
     for route in two_resources():
-        method = found[route.method, route.path]
+        method = api_methods[route.method, route.path]
         keys = method["Integration"].get("CacheKeyParameters", [])
         assert (AUTHORIZATION in keys) is (route.cached and not shares_cache)
         assert set(keys) <= set(method.get("RequestParameters", {}))
@@ -317,8 +325,10 @@ def test_the_methods_that_authorizers_are_told_to_allow_are_those_of_the_scope(s
     patterns = documented_methods(scope)
     assert patterns
     for route in two_resources():
-        asked = f"{route.method}{route.path.format(key='7', id='01', version='1', file='a.js')}"
-        allows = any(fnmatchcase(asked, pattern) for pattern in patterns)
+        method_path = (
+            f"{route.method}{route.path.format(key='7', id='01', version='1', file='a.js')}"
+        )
+        allows = any(fnmatchcase(method_path, pattern) for pattern in patterns)
         if not route.public:
             assert allows == (scope in scopes_of(route)), route.name
     assert not any(pattern in {"*", "GET/*"} for pattern in patterns)

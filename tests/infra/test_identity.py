@@ -56,8 +56,8 @@ def test_people_can_get_exactly_the_scopes_of_the_settings(
 def test_a_scope_for_people_that_no_route_asks_for_is_refused(
     flags: Mapping[str, Any], package: Path
 ) -> None:
-    said = r"dev\.toml: api\.authorization\.people_scopes contains unknown scopes: rivers\.read;"
-    with pytest.raises(SettingsError, match=said):
+    message = r"dev\.toml: api\.authorization\.people_scopes contains unknown scopes: rivers\.read;"
+    with pytest.raises(SettingsError, match=message):
         scopes_of_people({"people_scopes": ["rivers.read"]}, flags, package)
 
 

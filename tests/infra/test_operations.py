@@ -16,7 +16,7 @@ from cdk_nag import AwsSolutionsChecks
 from pydantic import ValidationError
 
 from forebay.log import Log
-from forebay.metrics import COMMANDS_REJECTED, METRICS, NAMESPACE, dimensions
+from forebay.metrics import COMMANDS_REJECTED, METRICS, NAMESPACE, build_dimensions
 from infra.app import build_app
 from infra.components.alarms import LATE_MINUTES, RUNBOOKS
 from infra.components.watched import Watched, WatchedDatabase
@@ -53,16 +53,16 @@ def operations(request: pytest.FixtureRequest, flags: Mapping[str, Any]) -> Temp
 
 def alarms(template: Template) -> Mapping[str, Mapping[str, Any]]:
     return {
-        found["AlarmName"].removeprefix("forebay-dev-"): found
-        for found in properties(template, "AWS::CloudWatch::Alarm")
+        alarm["AlarmName"].removeprefix("forebay-dev-"): alarm
+        for alarm in properties(template, "AWS::CloudWatch::Alarm")
     }
 
 
 def test_there_are_no_more_alarms_than_one_can_look_after(operations: Template) -> None:
-    found = set(alarms(operations))
+    names = set(alarms(operations))
 
-    assert len(found) <= 10
-    assert found >= set(RUNBOOKS) - {"replicas-behind", "database-strained"}
+    assert len(names) <= 10
+    assert names >= set(RUNBOOKS) - {"replicas-behind", "database-strained"}
 
 
 def test_every_alarm_leads_to_a_page_that_is_there(operations: Template) -> None:
@@ -116,13 +116,13 @@ def test_data_that_does_not_reach_the_archive_is_noticed_long_before_it_is_dropp
 ) -> None:
     """Firehose keeps data for 24 hours. A single stalled stream is enough for the alarm."""
     alarm = alarms(operations)["delivery-stalled"]
-    told = json.dumps(alarm)
+    text = json.dumps(alarm)
 
     assert alarm["Threshold"] == 900
-    assert "DeliveryToS3.DataFreshness" in told
-    assert '"forebay-dev-commands"' in told
-    assert '"forebay-dev-commands-2"' in told
-    assert "MAX(" in told
+    assert "DeliveryToS3.DataFreshness" in text
+    assert '"forebay-dev-commands"' in text
+    assert '"forebay-dev-commands-2"' in text
+    assert "MAX(" in text
 
 
 def test_writes_around_a_stream_that_fails_ring_as_throttled_records_do(
@@ -147,8 +147,8 @@ def test_a_standby_does_not_ring_for_what_waits_until_it_is_promoted(
 ) -> None:
     """A standby's queue has no consumer, so its oldest message reaches the queue's retention."""
     settings = settings_of("prod", {"database": STANDBY})
-    found = properties(synthesised(settings, flags, AURORA), "AWS::CloudWatch::Alarm")
-    names = {alarm["AlarmName"].removeprefix("forebay-prod-") for alarm in found}
+    alarm_properties = properties(synthesised(settings, flags, AURORA), "AWS::CloudWatch::Alarm")
+    names = {alarm["AlarmName"].removeprefix("forebay-prod-") for alarm in alarm_properties}
 
     assert settings.standby
     assert "apply-behind" not in names
@@ -156,20 +156,20 @@ def test_a_standby_does_not_ring_for_what_waits_until_it_is_promoted(
 
 
 def test_a_failed_message_rings_though_the_function_succeeds(operations: Template) -> None:
-    told = json.dumps(alarms(operations)["consumer-failing"])
+    text = json.dumps(alarms(operations)["consumer-failing"])
 
-    assert "MessagesFailed" in told
-    assert "Errors" in told
+    assert "MessagesFailed" in text
+    assert "Errors" in text
 
 
 def test_every_queue_of_dead_letters_rings_and_so_does_a_sweep_that_fails(
     operations: Template,
 ) -> None:
-    told = json.dumps(alarms(operations)["dead-letters"])
+    text = json.dumps(alarms(operations)["dead-letters"])
 
     for queue in ("archive-events", "replay", "import-events"):
-        assert f"forebay-dev-{queue}-dead" in told
-    assert "forebay-dev-sweep" in told
+        assert f"forebay-dev-{queue}-dead" in text
+    assert "forebay-dev-sweep" in text
 
 
 def test_alarms_look_at_the_metrics_that_the_consumer_writes(
@@ -178,12 +178,12 @@ def test_alarms_look_at_the_metrics_that_the_consumer_writes(
     log = Log.of(SERVICE, {"FOREBAY_ENV": "dev"})
     log.event("object_applied", metrics={COMMANDS_REJECTED: 1})
     emitted = json.loads(capsys.readouterr().out)
-    (told,) = emitted["_aws"]["CloudWatchMetrics"]
+    (text,) = emitted["_aws"]["CloudWatchMetrics"]
     alarm = alarms(operations)["commands-rejected"]
 
-    assert (alarm["Namespace"], alarm["MetricName"]) == (told["Namespace"], "CommandsRejected")
-    (names,) = told["Dimensions"]
-    assert {found["Name"]: found["Value"] for found in alarm["Dimensions"]} == {
+    assert (alarm["Namespace"], alarm["MetricName"]) == (text["Namespace"], "CommandsRejected")
+    (names,) = text["Dimensions"]
+    assert {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]} == {
         name: emitted[name] for name in names
     }
 
@@ -192,13 +192,13 @@ def test_the_database_rings_for_processor_connections_and_storage(
     flags: Mapping[str, Any],
 ) -> None:
     strained = alarms(synthesised(settings_of("dev", {}), flags, RDS))["database-strained"]
-    told = json.dumps(strained)
+    text = json.dumps(strained)
 
     assert {"CPUUtilization", "DatabaseConnections", "FreeStorageSpace"} <= set(
-        re.findall(r'"MetricName": "(\w+)"', told)
+        re.findall(r'"MetricName": "(\w+)"', text)
     )
-    assert "connections / 200" in told
-    assert f"free < {5 * 2**30}" in told  # of 100 GiB
+    assert "connections / 200" in text
+    assert f"free < {5 * 2**30}" in text  # of 100 GiB
 
 
 def test_an_idle_replica_does_not_ring() -> None:
@@ -214,13 +214,13 @@ def test_a_budget_that_nobody_hears_of_is_refused() -> None:
 
 def test_a_budget_says_so_before_it_is_used_up(operations: Template) -> None:
     (budget,) = properties(operations, "AWS::Budgets::Budget")
-    told = {
+    thresholds = {
         one["Notification"]["NotificationType"]: one["Notification"]["Threshold"]
         for one in budget["NotificationsWithSubscribers"]
     }
 
     assert budget["Budget"]["BudgetLimit"]["Amount"] == 50
-    assert told == {"ACTUAL": 80, "FORECASTED": 100}
+    assert thresholds == {"ACTUAL": 80, "FORECASTED": 100}
 
 
 def test_the_dashboard_follows_the_data(operations: Template) -> None:
@@ -238,7 +238,7 @@ Identity = tuple[str, frozenset[tuple[str, str]]]
 
 def _declared() -> Iterator[Identity]:
     for metric in METRICS:
-        common = dimensions(metric.service, "dev")
+        common = build_dimensions(metric.service, "dev")
         for value in metric.values or ("",):
             split = {metric.split_by: value} if metric.split_by else {}
             yield metric.name, frozenset({**common, **split}.items())
@@ -290,7 +290,7 @@ def test_what_is_watched_is_what_the_other_stacks_make(
     app = cdk.App(context=dict(flags))
     settings = Settings.load("prod", {})
     build_app(settings, app=app, packages=lambda _: package)
-    made = {
+    names = {
         str(value)
         for child in app.node.children
         if isinstance(child, cdk.Stack)
@@ -305,7 +305,7 @@ def test_what_is_watched_is_what_the_other_stacks_make(
 
     assert database is not None
     assert database.replicas
-    assert made >= {
+    assert names >= {
         *(*watched.streams, watched.queue, *watched.dead_letters, watched.prefix),
         *(database.primary, *database.replicas),
         *functions,

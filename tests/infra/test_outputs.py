@@ -8,5 +8,5 @@ from tests.infra.templates import Synthesised
 
 def test_every_setting_of_the_command_line_is_an_output(either: Synthesised) -> None:
     stacks = (either.data, either.service, either.database)
-    told = {name for stack in stacks for name in stack.get("Outputs", {})}
-    assert set(_OUTPUTS.values()) <= told
+    names = {name for stack in stacks for name in stack.get("Outputs", {})}
+    assert set(_OUTPUTS.values()) <= names

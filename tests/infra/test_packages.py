@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, build_asset, staged_asset
+from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, build_asset, stage_asset
 from infra.bytecode import NEVER_IMPORTED
 from infra.settings import PackageName
 from tests.infra.runtime import RUNTIME, link, start, variables
@@ -42,18 +42,18 @@ LIMITS_MEBIBYTES: dict[PackageName, int] = {
 @pytest.fixture(scope="module")
 def built() -> dict[PackageName, Path]:
     """Every package, as built for Lambda."""
-    return {name: staged_asset(name, with_dependencies=True) for name in PACKAGES}
+    return {name: stage_asset(name, with_dependencies=True) for name in PACKAGES}
 
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_carries_its_own_dependencies_and_no_other(
     built: dict[PackageName, Path], name: PackageName
 ) -> None:
-    found = {
+    packages = {
         folder.name.removesuffix(".dist-info").rpartition("-")[0].lower()
         for folder in built[name].glob("*.dist-info")
     }
-    assert found == CARRIED[name]
+    assert packages == CARRIED[name]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -80,11 +80,11 @@ def test_everything_compiled_is_for_the_runtime(
 
 def test_what_gets_no_bytecode_is_in_the_packages(built: dict[PackageName, Path]) -> None:
     """A name that no package contains any more must leave the list."""
-    for left in NEVER_IMPORTED:
+    for name in NEVER_IMPORTED:
         assert any(
-            (package / left).is_dir() or (package / f"{left}.py").is_file()
+            (package / name).is_dir() or (package / f"{name}.py").is_file()
             for package in built.values()
-        ), left
+        ), name
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -95,7 +95,7 @@ def test_a_function_starts_where_nothing_else_is_installed(
     build_asset(name, tmp_path / "package", with_dependencies=False)
     installed = link(CARRIED[name] | RUNTIME, tmp_path / "installed")
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-I", "-S", "-c", start(name, tmp_path / "package", installed)],
         cwd=tmp_path,
         env=variables(local, name),
@@ -104,5 +104,5 @@ def test_a_function_starts_where_nothing_else_is_installed(
         check=False,
     )
 
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.splitlines()[-1]).is_relative_to(tmp_path / "package")
+    assert process.returncode == 0, process.stderr
+    assert Path(process.stdout.splitlines()[-1]).is_relative_to(tmp_path / "package")

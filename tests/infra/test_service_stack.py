@@ -63,8 +63,8 @@ COMMON_VARIABLES = {
 
 
 def _variables(synthesised: Synthesised, name: FunctionName) -> dict[str, Any]:
-    found: dict[str, Any] = synthesised.function(name)["Environment"]["Variables"]
-    return found
+    variables: dict[str, Any] = synthesised.function(name)["Environment"]["Variables"]
+    return variables
 
 
 def _own(granted: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -84,12 +84,12 @@ def _archive(synthesised: Synthesised) -> str:
 
 def _export(synthesised: Synthesised, *parts: str) -> str:
     """The name of the only export of the data stack whose name has all these parts."""
-    (found,) = (
+    (properties,) = (
         str(output["Export"]["Name"])
         for name, output in synthesised.data["Outputs"].items()
         if "Export" in output and all(part in name for part in parts)
     )
-    return found
+    return properties
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -105,16 +105,18 @@ def test_the_function_that_reads_is_told_what_principals_may_read_besides(
     role = f"arn:aws:iam::{ACCOUNT}:role/reports"
     authorization = {"kind": "iam", "principals": {role: ["status.read"]}}
     settings = settings_of("dev", {"api.authorization": authorization})
-    told = _variables(Synthesised.of(settings, flags, package), "read")
+    variables = _variables(Synthesised.of(settings, flags, package), "read")
 
-    assert told["FOREBAY_AUTHORIZATION"] == "iam"
-    assert json.loads(told["FOREBAY_PRINCIPALS"]) == {role: ["status.read"]}
+    assert variables["FOREBAY_AUTHORIZATION"] == "iam"
+    assert json.loads(variables["FOREBAY_PRINCIPALS"]) == {role: ["status.read"]}
 
 
 def test_only_the_local_write_function_is_told_of_another_firehose(local: Synthesised) -> None:
-    told = {name for name in FUNCTIONS if "AWS_ENDPOINT_URL_FIREHOSE" in _variables(local, name)}
+    functions = {
+        name for name in FUNCTIONS if "AWS_ENDPOINT_URL_FIREHOSE" in _variables(local, name)
+    }
 
-    assert told == {"write"}
+    assert functions == {"write"}
     endpoint = _variables(local, "write")["AWS_ENDPOINT_URL_FIREHOSE"]
     assert endpoint == LOCAL_CONTEXT["firehose_endpoint"]
 
@@ -264,13 +266,13 @@ def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesi
 
 
 def test_the_status_calls_for_an_operator_when_the_alarm_does(either: Synthesised) -> None:
-    told = _variables(either, "about")["FOREBAY_STATUS_ATTENTION_SECONDS"]
-    assert told == str(either.settings.operations.apply_lag_seconds)
+    seconds = _variables(either, "about")["FOREBAY_STATUS_ATTENTION_SECONDS"]
+    assert seconds == str(either.settings.operations.apply_lag_seconds)
 
 
 def test_the_description_says_that_a_key_is_needed_where_it_is(either: Synthesised) -> None:
-    told = _variables(either, "about")["FOREBAY_REQUIRE_API_KEY"]
-    assert told == str(either.settings.api.require_api_key).lower()
+    value = _variables(either, "about")["FOREBAY_REQUIRE_API_KEY"]
+    assert value == str(either.settings.api.require_api_key).lower()
 
 
 def test_the_consumer_may_take_from_its_queues_and_not_send(either: Synthesised) -> None:
@@ -316,9 +318,9 @@ def test_the_sweep_is_called_on_its_schedule_and_by_nobody_else(either: Synthesi
     handler = either.service["Resources"][sweep]["Properties"]["Handler"]
     assert handler == "lambdas.sweep.handler.lambda_handler"
     (permission,) = (
-        found
-        for found in either.properties("service", "AWS::Lambda::Permission")
-        if found["FunctionName"] == target["Arn"]
+        resource
+        for resource in either.properties("service", "AWS::Lambda::Permission")
+        if resource["FunctionName"] == target["Arn"]
     )
     assert permission["Principal"] == "events.amazonaws.com"
     assert "Rule" in str(permission["SourceArn"])
@@ -332,12 +334,12 @@ def test_who_only_uses_the_database_may_nothing_on_aws(
 
 
 def _mapping(synthesised: Synthesised, queue: str) -> Any:
-    (found,) = (
-        found
-        for found in synthesised.properties("service", "AWS::Lambda::EventSourceMapping")
-        if queue in readable(found["EventSourceArn"])
+    (properties,) = (
+        properties
+        for properties in synthesised.properties("service", "AWS::Lambda::EventSourceMapping")
+        if queue in readable(properties["EventSourceArn"])
     )
-    return found
+    return properties
 
 
 def test_files_are_imported_one_at_a_time_and_few_at_once(either: Synthesised) -> None:
@@ -376,12 +378,14 @@ def test_live_traffic_and_replays_have_connections_of_their_own(either: Synthesi
 
 def test_the_schema_is_migrated_before_other_code_is_deployed(either: Synthesised) -> None:
     everything = either.service["Resources"]
-    (trigger,) = (name for name, found in everything.items() if found["Type"] == "Custom::Trigger")
+    (trigger,) = (
+        name for name, resource in everything.items() if resource["Type"] == "Custom::Trigger"
+    )
 
     waiting = {
-        found["Properties"]["Handler"]
-        for found in either.resources("service", "AWS::Lambda::Function")
-        if trigger in found.get("DependsOn", [])
+        resource["Properties"]["Handler"]
+        for resource in either.resources("service", "AWS::Lambda::Function")
+        if trigger in resource.get("DependsOn", [])
     }
     assert waiting == {
         f"lambdas.{name}.handler.lambda_handler"
@@ -418,9 +422,9 @@ def test_the_consumer_is_deployed_before_the_function_that_may_send_it_something
     dev: Synthesised,
 ) -> None:
     handlers = {
-        name: found["Properties"]["Handler"]
-        for name, found in dev.service["Resources"].items()
-        if found["Type"] == "AWS::Lambda::Function"
+        name: resource["Properties"]["Handler"]
+        for name, resource in dev.service["Resources"].items()
+        if resource["Type"] == "AWS::Lambda::Function"
     }
     named = {handler.split(".")[1]: name for name, handler in handlers.items() if "." in handler}
     assert named["firehose_consumer"] in dev.service["Resources"][named["write"]]["DependsOn"]

@@ -12,7 +12,7 @@ import pytest
 
 from forebay.errors import SettingsError
 from infra.database import ExternalDatabase
-from infra.settings import CONTEXT_VARIABLE, ENVIRONMENTS, Settings, given_context
+from infra.settings import CONTEXT_VARIABLE, ENVIRONMENTS, Settings, read_context
 from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 from tests.infra.variants import settings_of
 
@@ -77,16 +77,16 @@ def test_the_command_line_wins_over_the_file() -> None:
 
 @pytest.mark.parametrize("missing", LOCAL_CONTEXT)
 def test_a_missing_value_says_how_to_give_it(missing: str) -> None:
-    said = _refusal(ENVIRONMENTS, "local", {**LOCAL_CONTEXT, missing: None})
+    message = _refusal(ENVIRONMENTS, "local", {**LOCAL_CONTEXT, missing: None})
 
-    assert "local.toml" in said
-    assert f"-c {missing}=" in said
+    assert "local.toml" in message
+    assert f"-c {missing}=" in message
 
 
 def test_an_unknown_environment_lists_the_known_ones() -> None:
-    said = _refusal(ENVIRONMENTS, "moon", {})
+    message = _refusal(ENVIRONMENTS, "moon", {})
 
-    assert "choose one of: dev, local, prod, staging" in said
+    assert "choose one of: dev, local, prod, staging" in message
 
 
 def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
@@ -121,11 +121,11 @@ def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_refused_by_file_and_key(
     tmp_path: Path, key: str, value: object, reason: str
 ) -> None:
-    said = _refusal(_written(tmp_path, "dev", _set(key, value)), "dev", {})
+    message = _refusal(_written(tmp_path, "dev", _set(key, value)), "dev", {})
 
-    assert "dev.toml" in said
-    assert key.rpartition(".")[2] in said
-    assert reason in said
+    assert "dev.toml" in message
+    assert key.rpartition(".")[2] in message
+    assert reason in message
 
 
 def test_the_emulator_needs_an_account(tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         _set("stream.buffer_seconds", -1)(values)
         _set("logs.colour", "red")(values)
 
-    said = _refusal(_written(tmp_path, "dev", edit), "dev", {})
+    message = _refusal(_written(tmp_path, "dev", edit), "dev", {})
 
-    assert "stream.buffer_seconds" in said
-    assert "logs.colour" in said
+    assert "stream.buffer_seconds" in message
+    assert "logs.colour" in message
 
 
 def test_settings_can_not_be_changed() -> None:
@@ -252,11 +252,11 @@ def test_what_contradicts_itself_is_refused_with_a_sentence(
     context = LOCAL_CONTEXT if name == "local" and "database" not in changes else {}
     if name == "local" and not context:
         context = {"firehose_endpoint": "http://127.0.0.1:1"}
-    said = _refusal(_written(tmp_path, name, edit), name, context)
+    message = _refusal(_written(tmp_path, name, edit), name, context)
 
-    assert sentence in said
-    assert said.startswith(str(tmp_path / f"{name}.toml"))
-    assert "\n" not in said
+    assert sentence in message
+    assert message.startswith(str(tmp_path / f"{name}.toml"))
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", ["production-in-frankfurt", "two--hyphens", "Prod", "1st", "end-"])
@@ -272,12 +272,12 @@ def test_the_longest_name_fits_buckets_and_functions(
     flags: Mapping[str, Any], package: Path
 ) -> None:
     """They have AWS's strictest limits: 63 and 64 characters."""
-    made = Synthesised.of(settings_of("prod", {}, named="a" * 19), flags, package)
+    synthesised = Synthesised.of(settings_of("prod", {}, named="a" * 19), flags, package)
 
-    (bucket,) = made.properties("data", "AWS::S3::Bucket")
+    (bucket,) = synthesised.properties("data", "AWS::S3::Bucket")
     archive = readable(bucket["BucketName"]).replace("<AWS::AccountId>", "1" * 12)
     assert len(archive.replace("us-east-1", "ap-northeast-1")) <= 63
-    for function in made.properties("service", "AWS::Lambda::Function"):
+    for function in synthesised.properties("service", "AWS::Lambda::Function"):
         assert len(function.get("FunctionName", "")) <= 64
 
 
@@ -303,18 +303,18 @@ def test_what_fits_is_taken(tmp_path: Path, changes: Mapping[str, Any]) -> None:
 
 
 def test_a_key_of_the_database_is_named_without_its_kind(tmp_path: Path) -> None:
-    said = _refusal(_written(tmp_path, "dev", _set("database.colour", "red")), "dev", {})
+    message = _refusal(_written(tmp_path, "dev", _set("database.colour", "red")), "dev", {})
 
-    assert "dev.toml: database.colour is not a setting" in said
+    assert "dev.toml: database.colour is not a setting" in message
 
 
 def test_values_with_passwords_are_given_by_the_environment() -> None:
     """Other users of a machine can read command lines."""
-    assert given_context({CONTEXT_VARIABLE: json.dumps(LOCAL_CONTEXT)}) == LOCAL_CONTEXT
-    assert given_context({}) == {}
+    assert read_context({CONTEXT_VARIABLE: json.dumps(LOCAL_CONTEXT)}) == LOCAL_CONTEXT
+    assert read_context({}) == {}
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", '{"unknown": "x"}', '{"database_url": 1}'])
 def test_an_environment_variable_that_is_no_context_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=CONTEXT_VARIABLE):
-        given_context({CONTEXT_VARIABLE: text})
+        read_context({CONTEXT_VARIABLE: text})

@@ -40,11 +40,11 @@ def _streams(synthesised: Synthesised) -> list[Mapping[str, Any]]:
 def test_one_stream_s_quota_is_not_the_whole_api_s(prod: Synthesised) -> None:
     """Trap: a delivery stream accepts 1,000 to 2,000 requests a second, API Gateway 10,000."""
     streams = _streams(prod)
-    told = readable(prod.function("write")["Environment"]["Variables"]["FOREBAY_STREAMS"]).split(
+    names = readable(prod.function("write")["Environment"]["Variables"]["FOREBAY_STREAMS"]).split(
         ","
     )
 
-    assert len(streams) == len(told) == len(set(told)) == prod.settings.stream.count == 2
+    assert len(streams) == len(names) == len(set(names)) == prod.settings.stream.count == 2
     assert len({stream["DeliveryStreamName"] for stream in streams}) == 2
     allowed = {
         resource
@@ -81,7 +81,7 @@ def test_uploads_in_parts_are_noticed_too(prod: Synthesised) -> None:
 
     assert prod.settings.stream.buffer_seconds < 60
     notified = bucket["NotificationConfiguration"]["QueueConfigurations"]
-    assert {found["Event"] for found in notified} == {"s3:ObjectCreated:*"}
+    assert {properties["Event"] for properties in notified} == {"s3:ObjectCreated:*"}
 
 
 def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
@@ -91,7 +91,7 @@ def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
     (bucket,) = prod.properties("data", "AWS::S3::Bucket")
     notified = bucket["NotificationConfiguration"]["QueueConfigurations"]
 
-    prefixes = [found["Filter"]["S3Key"]["Rules"][0]["Value"] for found in notified]
+    prefixes = [properties["Filter"]["S3Key"]["Rules"][0]["Value"] for properties in notified]
     assert set(prefixes) == {"commands/", "imports/"}
     assert prefixes.count("commands/") == 1
     written = [
@@ -105,7 +105,10 @@ def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
 
 def test_a_failing_database_does_not_use_up_the_deliveries(prod: Synthesised) -> None:
     """Trap: partial failures don't slow Lambda down; only the visibility time-out does."""
-    by_name = {found["QueueName"]: found for found in prod.properties("data", "AWS::SQS::Queue")}
+    by_name = {
+        properties["QueueName"]: properties
+        for properties in prod.properties("data", "AWS::SQS::Queue")
+    }
     queue = by_name["forebay-prod-archive-events"]
 
     hidden = queue["VisibilityTimeout"]
@@ -124,9 +127,9 @@ def test_an_object_of_any_size_has_the_time_it_needs(prod: Synthesised) -> None:
 def test_the_primary_is_sheltered(prod: Synthesised) -> None:
     """Trap: only the settings of the event source mapping bound the number of consumers."""
     (mapping,) = (
-        found
-        for found in prod.properties("service", "AWS::Lambda::EventSourceMapping")
-        if "ArchiveEvents" in readable(found["EventSourceArn"])
+        properties
+        for properties in prod.properties("service", "AWS::Lambda::EventSourceMapping")
+        if "ArchiveEvents" in readable(properties["EventSourceArn"])
     )
     reserved = prod.function("firehose_consumer")["ReservedConcurrentExecutions"]
 
@@ -138,9 +141,9 @@ def test_functions_in_the_network_reach_the_archive(
 ) -> None:
     """Trap: in a network without an S3 endpoint, a consumer hangs until its time-out."""
     (endpoint,) = (
-        found
-        for found in prod.properties("database", "AWS::EC2::VPCEndpoint")
-        if found["VpcEndpointType"] == "Gateway"
+        properties
+        for properties in prod.properties("database", "AWS::EC2::VPCEndpoint")
+        if properties["VpcEndpointType"] == "Gateway"
     )
 
     assert readable(endpoint["ServiceName"]).endswith(".s3")
@@ -152,9 +155,9 @@ def test_functions_in_the_network_reach_the_archive(
 def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> None:
     """Trap: in a network without an SQS endpoint, every sweep hangs without an error."""
     (endpoint,) = (
-        found
-        for found in prod.properties("database", "AWS::EC2::VPCEndpoint")
-        if found["VpcEndpointType"] == "Interface"
+        properties
+        for properties in prod.properties("database", "AWS::EC2::VPCEndpoint")
+        if properties["VpcEndpointType"] == "Interface"
     )
 
     assert readable(endpoint["ServiceName"]).endswith(".sqs")
@@ -240,11 +243,11 @@ def test_what_settings_take_away_no_other_stack_holds(
     CloudFormation stack").
     """
     imported = _imports(Synthesised.of(settings_of("prod", more), flags, package).service)
-    left = Synthesised.of(settings_of("prod", less), flags, package)
+    smaller = Synthesised.of(settings_of("prod", less), flags, package)
 
     exported = {
         output["Export"]["Name"]
-        for stack in (left.data, left.database)
+        for stack in (smaller.data, smaller.database)
         for output in stack["Outputs"].values()
         if "Export" in output
     }
@@ -255,9 +258,9 @@ def test_a_stream_that_is_taken_away_delivers_what_it_holds(prod: Synthesised) -
     """Trap: Firehose drops the buffer of a deleted stream, whose writes were answered 202."""
     streams = prod.resources("data", "AWS::KinesisFirehose::DeliveryStream")
     added = [
-        found
-        for found in streams
-        if found["Properties"]["DeliveryStreamName"] != "forebay-prod-commands"
+        properties
+        for properties in streams
+        if properties["Properties"]["DeliveryStreamName"] != "forebay-prod-commands"
     ]
 
     assert added
@@ -308,9 +311,9 @@ def test_a_locked_archive_and_its_copy(flags: Mapping[str, Any], package: Path) 
     assert rule["DeleteMarkerReplication"] == {"Status": "Disabled"}
     assert readable(rule["Destination"]["Bucket"]).endswith(":s3:::forebay-copy")
     (role,) = (
-        found
-        for found in synthesised.properties("data", "AWS::IAM::Role")
-        if "Copy" in {policy["PolicyName"] for policy in found["Policies"]}
+        properties
+        for properties in synthesised.properties("data", "AWS::IAM::Role")
+        if "Copy" in {policy["PolicyName"] for policy in properties["Policies"]}
     )
     actions = {
         action
@@ -344,12 +347,12 @@ def _listed(value: Any) -> list[Any]:
 def test_nothing_is_allowed_on_every_resource_but_what_has_no_name(
     request: pytest.FixtureRequest, environment: str
 ) -> None:
-    found: Synthesised = request.getfixturevalue(environment)
+    synthesised_environment: Synthesised = request.getfixturevalue(environment)
     statements = [
         statement
         for stack in ("data", "service", "database")
         for kind in ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
-        for properties in found.properties(stack, kind)
+        for properties in synthesised_environment.properties(stack, kind)
         for document in [
             *([properties["PolicyDocument"]] if "PolicyDocument" in properties else []),
             *(policy["PolicyDocument"] for policy in properties.get("Policies", [])),

@@ -39,11 +39,11 @@ def test_every_part_of_a_request_that_an_answer_depends_on_is_a_key(
     prod: Mapping[str, Template],
 ) -> None:
     """Trap: the stage cache ignores undeclared parts of a request, even parts of the path."""
-    found = methods(prod["service"])
+    api_methods = methods(prod["service"])
     spelled = {"path": "path", "query": "querystring", "header": "header"}
     for route in routes(resources.load()):
         if route.cached:
-            keys = found[route.method, route.path]["Integration"]["CacheKeyParameters"]
+            keys = api_methods[route.method, route.path]["Integration"]["CacheKeyParameters"]
             assert set(keys) >= {
                 f"method.request.{spelled[one.location]}.{one.name}" for one in route.parameters
             }
@@ -51,8 +51,8 @@ def test_every_part_of_a_request_that_an_answer_depends_on_is_a_key(
 
 def test_production_keeps_callers_apart_in_both_caches(prod: Mapping[str, Template]) -> None:
     """Trap: the header Authorization is not part of a cache key unless it is declared."""
-    for (method, path), found in methods(prod["service"]).items():
-        keys = found["Integration"].get("CacheKeyParameters")
+    for (method, path), method_properties in methods(prod["service"]).items():
+        keys = method_properties["Integration"].get("CacheKeyParameters")
         if keys is not None:
             assert "method.request.header.Authorization" in keys, (method, path)
     (policy,) = properties(prod["edge"], "AWS::CloudFront::CachePolicy")

@@ -93,8 +93,8 @@ def api_template(
 
 def properties(template: Template, resource_type: str) -> list[Mapping[str, Any]]:
     """The properties of all resources of a type."""
-    found = template.find_resources(resource_type)
-    return [resource.get("Properties", {}) for resource in found.values()]
+    resources = template.find_resources(resource_type)
+    return [resource.get("Properties", {}) for resource in resources.values()]
 
 
 def methods(template: Template) -> Mapping[tuple[str, str], Mapping[str, Any]]:
@@ -104,12 +104,12 @@ def methods(template: Template) -> Mapping[tuple[str, str], Mapping[str, Any]]:
     def path(resource: Mapping[str, Any]) -> str:
         match resource:
             case {"Ref": name}:
-                found = everything[name]["Properties"]
-                return path(found["ParentId"]) + "/" + str(found["PathPart"])
+                properties = everything[name]["Properties"]
+                return path(properties["ParentId"]) + "/" + str(properties["PathPart"])
             case _:
                 return ""
 
     return {
-        (found["HttpMethod"], path(found["ResourceId"]) or "/"): found
-        for found in properties(template, "AWS::ApiGateway::Method")
+        (instance["HttpMethod"], path(instance["ResourceId"]) or "/"): instance
+        for instance in properties(template, "AWS::ApiGateway::Method")
     }

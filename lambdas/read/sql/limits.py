@@ -77,22 +77,22 @@ class Limits:
         return 2 * self.relation_bytes // max(1, embedded.limit)
 
 
-def raised(kind: LiteralString, bytes_: int, name: str) -> str:
+def format_mark(kind: LiteralString, bytes_: int, name: str) -> str:
     """The text by which an error of Postgres identifies a limit."""
     return f"{_MARK} {kind} {bytes_} {name}"
 
 
-def raising(mark: sql.Composable, measured: sql.Composable) -> sql.Composable:
+def build_failure(mark: sql.Composable, measured: sql.Composable) -> sql.Composable:
     """An expression of type boolean that fails when it is evaluated, never before.
 
     Args:
-        mark: the text of `raised`, bound.
+        mark: the text of `format_mark`, bound.
         measured: an expression that depends on the row, so that the planner can't evaluate it.
     """
     return sql.SQL(_RAISE).format(mark=mark, measured=measured)
 
 
-def repeated(
+def find_repeated(
     members: Sequence[Selected | Embedded],
 ) -> Iterator[tuple[FieldSpec, int]]:
     """The large columns among the members, and how often each occurs."""
@@ -105,7 +105,7 @@ def repeated(
         yield columns[name], count
 
 
-def limit_problem(error: psycopg.Error) -> ProblemError | None:
+def find_limit_problem(error: psycopg.Error) -> ProblemError | None:
     """The problem for an error that a limit raised; None for other errors.
 
     Raises:

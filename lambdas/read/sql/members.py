@@ -11,7 +11,7 @@ from psycopg import sql
 from forebay.query.ast import Cast, Embedded, Operand, Selected
 from forebay.resource.spec import FieldSpec, Kind
 from lambdas.read.sql.conditions import related_rows
-from lambdas.read.sql.limits import raised, raising, repeated
+from lambdas.read.sql.limits import build_failure, find_repeated, format_mark
 from lambdas.read.sql.order import order_by
 from lambdas.read.sql.statement import Scope, Values
 
@@ -104,7 +104,7 @@ def _build_values(
 def _limit_repetitions(members: Members, scope: Scope) -> sql.Composable | None:
     """A condition that fails if repetitions of large columns exceed the limit."""
     limit = scope.values.limits.repeated_bytes
-    columns = [(column, count) for column, count in repeated(members) if count > 1]
+    columns = [(column, count) for column, count in find_repeated(members) if count > 1]
     if limit is None or not columns:
         return None
     sizes = [
@@ -115,9 +115,9 @@ def _limit_repetitions(members: Members, scope: Scope) -> sql.Composable | None:
     ]
     size = sql.SQL("({})").format(sql.SQL(" + ").join(sizes))
     names = ", ".join(column.name for column, _ in columns)
-    message = scope.values.bind(raised("columns", limit, names), "text")
+    message = scope.values.bind(format_mark("columns", limit, names), "text")
     return sql.SQL("CASE WHEN {size} <= {most} THEN TRUE ELSE {failing} END").format(
-        size=size, most=scope.values.bind(limit, "bigint"), failing=raising(message, size)
+        size=size, most=scope.values.bind(limit, "bigint"), failing=build_failure(message, size)
     )
 
 
@@ -229,5 +229,5 @@ def _limit_rows(row: sql.Composed, embedded: Embedded, values: Values) -> sql.Co
         source=source,
         size=size,
         most=values.bind(limit, "bigint"),
-        failing=raising(values.bind(raised(kind, limit, embedded.name), "text"), size),
+        failing=build_failure(values.bind(format_mark(kind, limit, embedded.name), "text"), size),
     )

@@ -12,7 +12,7 @@ from lambdas.read.sql.conditions import related_rows
 from lambdas.read.sql.statement import Scope
 
 
-def reversed_order(order: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
+def reverse_order(order: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
     """The same order, last row first."""
     return tuple(
         replace(term, descending=not term.descending, nulls_first=not term.nulls_first)

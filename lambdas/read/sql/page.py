@@ -15,7 +15,7 @@ from lambdas.read.sql.bounds import rows_bound
 from lambdas.read.sql.conditions import inner_joins, where
 from lambdas.read.sql.limits import Limits
 from lambdas.read.sql.members import csv_line, json_pieces, json_text, names
-from lambdas.read.sql.order import beyond, order_by, reversed_order, sort_value
+from lambdas.read.sql.order import beyond, order_by, reverse_order, sort_value
 from lambdas.read.sql.statement import Query, Scope, Values, table
 
 #: Limit for a page's text, as the JSON string in a function's answer; the page ends before it.
@@ -208,7 +208,7 @@ def _choose_direction(
     query: ListQuery, scope: Scope
 ) -> tuple[Sequence[OrderTerm], Sequence[sql.Composable]]:
     """The order in which rows are searched, and the condition where the search begins."""
-    order = reversed_order(query.order) if query.backward else query.order
+    order = reverse_order(query.order) if query.backward else query.order
     if query.position is None:
         return order, ()
     return order, [beyond(order, query.position.values, scope)]

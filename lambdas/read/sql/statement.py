@@ -32,7 +32,7 @@ class Query(NamedTuple):
     text: sql.Composed | bytes
     values: Mapping[str, object]
 
-    def spelt_out(self) -> Query:
+    def compose(self) -> Query:
         """The query with its text as bytes, to be kept: composing costs more than many runs."""
         return self._replace(text=self.as_bytes())
 

@@ -56,23 +56,23 @@ def test_lags_are_those_of_all_commands_of_the_last_minutes(
     database.apply([late(600, key) for key in range(98)], source="commands/a.gz")
     database.apply([late(6000, 98), late(6000, 99)], source="commands/b.gz")
     database.connection.execute("ANALYZE")
-    told = about.status()["applied"]
-    assert told["commands"] == 100
-    assert told["p50_seconds"] == pytest.approx(600, rel=0.2)
-    assert told["p99_seconds"] == pytest.approx(6000, rel=0.2)
+    applied = about.status()["applied"]
+    assert applied["commands"] == 100
+    assert applied["p50_seconds"] == pytest.approx(600, rel=0.2)
+    assert applied["p99_seconds"] == pytest.approx(6000, rel=0.2)
 
     database.connection.execute(
         "UPDATE forebay.ledger SET completed_at = now() - interval '6 minutes' "
         "WHERE object = 'commands/b.gz'"
     )
-    told = about.status()["applied"]
-    assert told["commands"] == 98
-    assert told["p99_seconds"] == pytest.approx(600, rel=0.2)
+    applied = about.status()["applied"]
+    assert applied["commands"] == 98
+    assert applied["p99_seconds"] == pytest.approx(600, rel=0.2)
 
     # An amendment's id has the time of the command that it amends, so it does not count as lag.
     database.apply([late(60_000, 100)], source="commands/2026/01/01/00/amend-a.gz")
-    told = about.status()["applied"]
-    assert told["p99_seconds"] == pytest.approx(600, rel=0.2)
+    applied = about.status()["applied"]
+    assert applied["p99_seconds"] == pytest.approx(600, rel=0.2)
 
 
 def test_rows_are_estimated_and_unknown_before_anybody_has_counted(
@@ -81,10 +81,10 @@ def test_rows_are_estimated_and_unknown_before_anybody_has_counted(
     assert about.status()["resources"]["cities"] == {"estimated_rows": None}
     database.apply([city(number, key=number) for number in range(70)])
     database.connection.execute("ANALYZE public.cities")
-    told = about.status()["resources"]
-    assert told["cities"] == {"estimated_rows": 70}
-    assert told["countries"] == {"estimated_rows": None}
-    assert set(told) == set(resources.load())
+    estimates = about.status()["resources"]
+    assert estimates["cities"] == {"estimated_rows": 70}
+    assert estimates["countries"] == {"estimated_rows": None}
+    assert set(estimates) == set(resources.load())
 
 
 def test_of_a_primary_there_is_no_lag(about: AboutBench) -> None:
@@ -101,9 +101,9 @@ def test_an_idle_replica_is_not_behind_and_one_that_stands_still_is(
 ) -> None:
     with psycopg.connect(replicated_cluster.replica.url(SUPERUSER), autocommit=True) as admin:
         replicated_cluster.wait_for_replica()
-        told = about_replica.status()["database"]
-        assert (told["role"], told["streaming"]) == ("replica", True)
-        assert told["replica_lag_seconds"] == 0
+        database = about_replica.status()["database"]
+        assert (database["role"], database["streaming"]) == ("replica", True)
+        assert database["replica_lag_seconds"] == 0
         admin.execute("SELECT pg_wal_replay_pause()")
         try:
             with psycopg.connect(replicated_cluster.primary.url(SUPERUSER)) as primary:
@@ -156,15 +156,19 @@ def test_the_oldest_object_that_is_not_applied_is_told(
     database.apply([city(1)], source=applied)
     missing = about.put(hours_ago(2))
     about.put(hours_ago(0, "b"))
-    told = about.status()["archive"]
-    assert (told["state"], told["complete"], told["unapplied_objects"]) == ("reachable", True, 2)
-    assert told["oldest_unapplied"]["object"] == missing
-    assert told["oldest_unapplied"]["age_seconds"] >= 0
+    archive = about.status()["archive"]
+    assert (archive["state"], archive["complete"], archive["unapplied_objects"]) == (
+        "reachable",
+        True,
+        2,
+    )
+    assert archive["oldest_unapplied"]["object"] == missing
+    assert archive["oldest_unapplied"]["age_seconds"] >= 0
 
     database.apply([city(2)], source=missing)
     database.apply([city(3)], source=hours_ago(0, "b"))
-    told = about.status()["archive"]
-    assert (told["unapplied_objects"], told["oldest_unapplied"]) == (0, None)
+    archive = about.status()["archive"]
+    assert (archive["unapplied_objects"], archive["oldest_unapplied"]) == (0, None)
 
 
 def test_an_object_that_was_applied_in_part_is_not_applied(
@@ -185,8 +189,8 @@ def test_what_is_done_is_not_listed_again_within_the_minute_but_for_the_last_hou
     passed = about.put(hours_ago(20, "late"))
     assert about.status(after_seconds=20)["archive"]["oldest_unapplied"] is None
     straggler = about.put(hours_ago(0, "0-late"))
-    told = about.status(after_seconds=20)["archive"]["oldest_unapplied"]
-    assert told["object"] == straggler != passed
+    oldest = about.status(after_seconds=20)["archive"]["oldest_unapplied"]
+    assert oldest["object"] == straggler != passed
 
 
 def test_an_object_that_appears_under_an_hour_already_passed_is_found_within_a_minute(
@@ -194,13 +198,13 @@ def test_an_object_that_appears_under_an_hour_already_passed_is_found_within_a_m
 ) -> None:
     for hours in (20, 0):
         database.apply([city(1)], source=about.put(hours_ago(hours)))
-    told = about.status()["archive"]
-    assert (told["complete"], told["unapplied_objects"]) == (True, 0)
+    archive = about.status()["archive"]
+    assert (archive["complete"], archive["unapplied_objects"]) == (True, 0)
     late = about.put(hours_ago(10))
     for _ in range(2):
-        told = about.status(after_seconds=61)["archive"]
-        assert (told["complete"], told["unapplied_objects"]) == (True, 1)
-        assert told["oldest_unapplied"]["object"] == late
+        archive = about.status(after_seconds=61)["archive"]
+        assert (archive["complete"], archive["unapplied_objects"]) == (True, 1)
+        assert archive["oldest_unapplied"]["object"] == late
     database.apply([city(2)], source=late)
     assert about.status(after_seconds=61)["archive"]["unapplied_objects"] == 0
 
@@ -234,35 +238,35 @@ def test_objects_older_than_a_day_are_not_looked_at(about: AboutBench) -> None:
 def test_without_its_database_it_says_so_and_what_it_knows(about: AboutBench) -> None:
     url, about.url = about.url, "postgresql://nobody@127.0.0.1:1/nothing"
     about.put(hours_ago(0))
-    told = about.status()
-    assert told["status"] == "attention"
-    assert [reason["code"] for reason in told["reasons"]] == ["database_unreachable"]
-    assert told["database"] == {
+    report = about.status()
+    assert report["status"] == "attention"
+    assert [reason["code"] for reason in report["reasons"]] == ["database_unreachable"]
+    assert report["database"] == {
         "state": "unreachable",
         "role": None,
         "streaming": None,
         "replica_lag_seconds": None,
     }
-    assert (told["applied"], told["resources"], told["rejections"]) == (None, None, None)
-    assert told["archive"]["state"] == "unknown"
+    assert (report["applied"], report["resources"], report["rejections"]) == (None, None, None)
+    assert report["archive"]["state"] == "unknown"
     about.url = url
     assert about.status()["status"] == "ok"
 
 
 def test_without_the_archive_it_says_so_and_what_it_knows(about: AboutBench) -> None:
     about.s3.delete_bucket(Bucket=about.bucket)
-    told = about.status()
-    assert told["status"] == "attention"
-    assert [reason["code"] for reason in told["reasons"]] == ["archive_unreachable"]
-    assert told["archive"]["state"] == "unreachable"
-    assert told["database"]["state"] == "reachable"
+    report = about.status()
+    assert report["status"] == "attention"
+    assert [reason["code"] for reason in report["reasons"]] == ["archive_unreachable"]
+    assert report["archive"]["state"] == "unreachable"
+    assert report["database"]["state"] == "reachable"
 
 
 def test_without_the_queue_it_says_so_and_what_it_knows(about: AboutBench) -> None:
     about.dead_letters.url += "-is-not-there"
-    told = about.status()
-    assert (told["status"], told["dead_letters"]) == ("attention", None)
-    assert [reason["code"] for reason in told["reasons"]] == ["dead_letters_unknown"]
+    report = about.status()
+    assert (report["status"], report["dead_letters"]) == ("attention", None)
+    assert [reason["code"] for reason in report["reasons"]] == ["dead_letters_unknown"]
 
 
 def test_objects_that_wait_too_long_are_late_and_then_a_matter_of_an_operator_s(
@@ -271,10 +275,10 @@ def test_objects_that_wait_too_long_are_late_and_then_a_matter_of_an_operator_s(
     key = about.put(hours_ago(0))
     assert about.status()["status"] == "ok"
     about.ahead = dt.timedelta(minutes=7)
-    told = about.status()
-    assert told["status"] == "late"
+    report = about.status()
+    assert report["status"] == "late"
     assert about.reasons() == {"objects_not_applied": "late"}
-    assert "1 archive objects are not applied" in told["reasons"][0]["detail"]
+    assert "1 archive objects are not applied" in report["reasons"][0]["detail"]
     about.ahead = dt.timedelta(minutes=16)
     assert about.status()["status"] == "attention"
     database.apply([city(1)], source=key)
@@ -287,8 +291,8 @@ def test_open_rejections_and_dead_letters_are_a_matter_of_an_operator_s(
     bad = city(1)._replace(resource="no-such-resource")
     database.apply([bad], source=about.put(hours_ago(0)))
     about.dead_letters.send(["a message that failed"])
-    told = about.status()
-    assert (told["status"], told["rejections"], told["dead_letters"]) == (
+    report = about.status()
+    assert (report["status"], report["rejections"], report["dead_letters"]) == (
         "attention", {"open": 1}, {"messages": 1},
     )  # fmt: skip
     assert set(about.reasons()) == {"rejections_open", "dead_letters"}
@@ -329,9 +333,9 @@ def test_a_server_that_is_frozen_delays_the_answer_by_a_moment_only(
         os.kill(pid, signal.SIGSTOP)
     try:
         started = time.monotonic()
-        told = about.status()
+        report = about.status()
         assert time.monotonic() - started < 5
-        assert told["database"]["state"] == "unreachable"
+        assert report["database"]["state"] == "unreachable"
     finally:
         for pid in backend:
             os.kill(pid, signal.SIGCONT)
@@ -359,9 +363,9 @@ def test_asking_often_asks_the_database_rarely(about: AboutBench, database: Data
 def test_not_even_a_database_that_is_away_is_asked_at_every_request(about: AboutBench) -> None:
     about.url = "postgresql://nobody@127.0.0.1:1/nothing"
     about.status()
-    asked = about.asked
+    count = about.asked
     about.status(after_seconds=1)
-    assert about.asked == asked
+    assert about.asked == count
 
 
 def test_a_reader_may_ask_all_of_it(
@@ -372,5 +376,5 @@ def test_a_reader_may_ask_all_of_it(
     """The function logs in as a role that may only read."""
     database = replicated_database_urls[1].rpartition("/")[2]
     about_replica.url = replicated_cluster.replica.url(READER, database)
-    told = about_replica.status()
-    assert told["database"]["state"] == "reachable"
+    report = about_replica.status()
+    assert report["database"]["state"] == "reachable"

@@ -30,9 +30,9 @@ class FetchedCursor(psycopg.Cursor[Any]):
     rows = 0
 
     def fetchall(self) -> list[Any]:
-        found = super().fetchall()
-        FetchedCursor.rows += len(found)
-        return found
+        rows = super().fetchall()
+        FetchedCursor.rows += len(rows)
+        return rows
 
 
 def apply_counted(

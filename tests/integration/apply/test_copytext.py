@@ -48,6 +48,6 @@ def test_postgres_reads_what_the_rows_held(database: Database, rows: list[tuple[
         columns = list(zip(*rows, strict=True))
         for text in copy_texts(columns):
             copy.write(text)
-    found = run("SELECT a, b, c, d, e, f, g FROM copied ORDER BY n").fetchall()
-    assert found == [(*row[:-1], _as_text(row[-1])) for row in rows]
+    result_rows = run("SELECT a, b, c, d, e, f, g FROM copied ORDER BY n").fetchall()
+    assert result_rows == [(*row[:-1], _as_text(row[-1])) for row in rows]
     assert b"".join(copy_texts(columns)) == copy_text(columns)

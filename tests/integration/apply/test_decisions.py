@@ -16,7 +16,7 @@ from forebay.apply import Counts, Source, apply
 from forebay.archive.decisions import DecisionLogError, encode_rejections, key_of, read_log
 from forebay.command import Command
 from forebay.db.connect import Connection
-from forebay.decisions.log import DecisionLog, NotOwnerError, UnsettledError
+from forebay.decisions.log import DecisionLog, NotOwnerError, PendingEntryError
 from forebay.decisions.refusals import Refusal
 from forebay.decisions.rejections import Rejection
 from forebay.errors import TransientError
@@ -356,9 +356,9 @@ def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
             slot.begin()
             assert log.check(None, None) is False
         connection.execute("UPDATE forebay.decision_log SET pending = 17")
-    with pytest.raises(UnsettledError):
+    with pytest.raises(PendingEntryError):
         log.check(None, None)
-    log.settle()
+    log.catch_up()
     assert log.check(None, None) is False
 
 

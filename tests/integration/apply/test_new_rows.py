@@ -129,11 +129,11 @@ def test_rows_that_lack_the_same_value_are_refused_by_one_try(database: Database
     assert (counts.applied, counts.rejected) == (70, 30)
     # Once to apply, and once to decide, when only the refused rows are left.
     assert len(targets) == (1 + 3) + (1 + 3)
-    found = database.rows("SELECT key, code, sqlstate, detail FROM forebay.rejections")
-    assert {int(key): (code, sqlstate) for key, code, sqlstate, _ in found} == dict.fromkeys(
+    rows = database.rows("SELECT key, code, sqlstate, detail FROM forebay.rejections")
+    assert {int(key): (code, sqlstate) for key, code, sqlstate, _ in rows} == dict.fromkeys(
         range(30), ("not_null_violation", "23502")
     )
-    for key, _, _, detail in found:  # Postgres names the first missing column, in the table's order
+    for key, _, _, detail in rows:  # Postgres names the first missing column, in the table's order
         assert detail.endswith(
             "; column " + ("population" if int(key) in range(0, 20, 2) else "name")
         )
@@ -253,16 +253,16 @@ def test_a_table_that_is_used_to_new_keys_is_not_asked_for_them(database: Databa
     habits = Habits()
     with open_connection(database.url) as connection:
         connection.cursor_factory = AskingCursor
-        asked = []
+        statements = []
         for number in range(6):
             AskingCursor.queries = []
             keys = range(10 * number, 10 * number + 10) if number != 4 else [1]
             chunk = [city(100 * number + key, key=key) for key in keys]
             database.apply(chunk, source=f"commands/{number}", connection=connection, habits=habits)
-            asked.append(sum("AS beaten" in text for text, _ in AskingCursor.queries))
+            statements.append(sum("AS beaten" in text for text, _ in AskingCursor.queries))
     # Only the fourth chunk is not probed before it is sent. The fifth is probed when its key turns
     # out to exist, and each later chunk is probed again.
-    assert asked == [1, 1, 1, 0, 1, 1]
+    assert statements == [1, 1, 1, 0, 1, 1]
     assert database.cities()[1][0] == command_id(401)
 
 

@@ -86,9 +86,11 @@ def test_a_marked_row_loses_to_the_commands_that_beat_its_own(
     mark(database)
     counts = database.apply([another], source="commands/b").counts
     assert counts == (Counts(applied=1) if another.beats(own) else Counts(superseded=1))
-    found = {key: original_version(version) for key, (version, _, _) in database.cities().items()}
+    versions = {
+        key: original_version(version) for key, (version, _, _) in database.cities().items()
+    }
     expected = another if another.beats(own) else own
-    assert found == ({} if expected.op == "delete" else {1: expected.id})
+    assert versions == ({} if expected.op == "delete" else {1: expected.id})
 
 
 def test_an_orphaned_row_loses_to_every_command_of_its_key(database: Database) -> None:

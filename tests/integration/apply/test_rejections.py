@@ -403,9 +403,9 @@ def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
     assert (outcome.counts.applied, outcome.counts.rejected) == (200, 400)
     assert set(database.cities()) == set(range(0, 600, 3))
     code, sqlstate, column = UNREADABLE[case]
-    told = database.rows("SELECT DISTINCT code, sqlstate, detail FROM forebay.rejections")
-    assert [(found[0], found[1]) for found in told] == [(code, sqlstate)]
-    assert told[0][2].endswith(column)
+    rows = database.rows("SELECT DISTINCT code, sqlstate, detail FROM forebay.rejections")
+    assert [(row[0], row[1]) for row in rows] == [(code, sqlstate)]
+    assert rows[0][2].endswith(column)
 
 
 def test_what_an_enforced_reference_leads_to_is_applied_first(database: Database) -> None:

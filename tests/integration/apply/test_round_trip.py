@@ -22,7 +22,7 @@ from forebay.apply import Source, apply
 from forebay.codec import decode
 from forebay.db.schema import metadata
 from forebay.ids import IdSource
-from forebay.intake.commands import Caller, CommandMaker, Line
+from forebay.intake.commands import CommandMaker, Line, Origin
 from forebay.intake.json_text import JsonText, dump, parse
 from forebay.problem import ProblemError
 from forebay.resource import Resource
@@ -121,7 +121,7 @@ def accepted(raw: str, *, in_array: bool) -> Line:
     """Build the command of a JSON text that is sent by itself, or as an item of an array."""
     value = parse(f"[{raw}]".encode())
     item = JsonText(dump(value[0]) if in_array else raw.encode(), value[0])
-    return CommandMaker(IdSource()).post(Sample.spec_, item, Caller("test"))
+    return CommandMaker(IdSource()).create(Sample.spec_, item, Origin("test"))
 
 
 def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str, Any]:
@@ -138,9 +138,9 @@ def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str,
     assert outcome.counts.applied == 1, database.archived
     row = database.connection.execute(*item_query(Sample.spec_, line.command.key)).fetchone()
     assert row is not None
-    found: dict[str, Any] = json.loads(row[1], parse_float=Decimal)
-    assert found.pop("id") == line.command.key
-    return found
+    document: dict[str, Any] = json.loads(row[1], parse_float=Decimal)
+    assert document.pop("id") == line.command.key
+    return document
 
 
 def same(sent: Any, found: Any) -> bool:
@@ -225,11 +225,11 @@ def test_a_number_is_refused_or_is_read_as_it_was_written_and_can_be_written_so_
 ) -> None:
     value = PLACES[field].format(number)
     try:
-        found = stored(samples, f'{{"{field}":{value}}}', in_array=in_array)
+        read_back = stored(samples, f'{{"{field}":{value}}}', in_array=in_array)
     except ProblemError:
         assert field != "double" or not is_text_of_double(number)
         return
-    (read,) = numbers_in(found[field])
+    (read,) = numbers_in(read_back[field])
     if field in {"big", "money"} or (field != "double" and number.strip("-").isdigit()):
         assert read == Decimal(number)
     else:
@@ -237,7 +237,7 @@ def test_a_number_is_refused_or_is_read_as_it_was_written_and_can_be_written_so_
         assert float(read) == float(number)
     shown = PLACES[field].format(format(read, "f"))
     again = stored(samples, f'{{"{field}":{shown}}}', in_array=in_array)
-    assert again[field] == found[field]
+    assert again[field] == read_back[field]
 
 
 def is_text_of_double(number: str) -> bool:
@@ -267,9 +267,9 @@ def test_decimals_keep_their_digits_beside_an_integer_beyond_64_bits(
     samples: Database, *, in_array: bool
 ) -> None:
     sent = '{"money": 1234567890123456.7891, "double": 18446744073709551616}'
-    found = stored(samples, sent, in_array=in_array)
-    assert found["money"] == Decimal("1234567890123456.7891")
-    assert float(found["double"]) == 2.0**64
+    value = stored(samples, sent, in_array=in_array)
+    assert value["money"] == Decimal("1234567890123456.7891")
+    assert float(value["double"]) == 2.0**64
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,10 @@ def test_an_object_of_commands_is_never_overwritten(archive: Archive) -> None:
     archive.write_commands([b"first\n"], command_id)
     archive.write_commands([b"second\n"], command_id)
 
-    texts = [gzip.decompress(stored(archive, found.key)) for found in archive.list("commands/")]
+    texts = [
+        gzip.decompress(stored(archive, archive_object.key))
+        for archive_object in archive.list("commands/")
+    ]
     assert texts == [b"first\n", b"first\n"]
 
 

@@ -45,15 +45,15 @@ def test_objects_that_fail_leave_no_commands_in_memory(
         bench.message(bench.put(f"commands/{n}.gz", city(n + 1, key=n)._replace(schema=99)))
         for n in range(10)
     ]
-    left: list[int] = []
+    commands: list[int] = []
 
     def note(*_: object) -> None:
-        left.append(sum(isinstance(found, Chunk) for found in gc.get_objects()))
+        commands.append(sum(isinstance(obj, Chunk) for obj in gc.get_objects()))
 
-    monkeypatch.setattr(bench.consumer, "_failed", note)
+    monkeypatch.setattr(bench.consumer, "_report_failure", note)
     gc.collect()
     assert len(bench.handle(*messages)) == 10
-    assert max(left) <= 2
+    assert max(commands) <= 2
 
 
 def test_a_rejection_is_archived_in_the_decision_log(bench: Bench) -> None:
@@ -61,7 +61,7 @@ def test_a_rejection_is_archived_in_the_decision_log(bench: Bench) -> None:
     bench.handle(bench.message("commands/2026/01/01/00/a.gz"))
     listed = bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="decisions/")["Contents"]
     # The first entry makes the database the archive's owner.
-    assert [found["Key"] for found in listed] == [key_of(1), key_of(2)]
+    assert [archive_object["Key"] for archive_object in listed] == [key_of(1), key_of(2)]
     body = bench.s3.get_object(Bucket=bench.bucket, Key=listed[1]["Key"])["Body"].read()
     rejection = json.loads(body)
     assert rejection["id"] == command_id(4)

@@ -38,17 +38,17 @@ def one_bench(postgres_cluster: PostgresServer, emulator: Emulator) -> Iterator[
         url = postgres_cluster.url(OWNER, name)
         with (
             open_connection(url) as connection,
-            bench_of(Database(url, connection), emulator) as made,
+            bench_of(Database(url, connection), emulator) as new_bench,
         ):
-            yield made
+            yield new_bench
 
 
 @pytest.fixture
 def bench(one_bench: Bench) -> Bench:
     """The shared consumer, with empty tables and an empty bucket."""
     one_bench.database.empty()
-    for found in one_bench.s3.list_objects_v2(Bucket=one_bench.bucket).get("Contents", []):
-        one_bench.s3.delete_object(Bucket=one_bench.bucket, Key=found["Key"])
+    for listed_object in one_bench.s3.list_objects_v2(Bucket=one_bench.bucket).get("Contents", []):
+        one_bench.s3.delete_object(Bucket=one_bench.bucket, Key=listed_object["Key"])
     return one_bench
 
 
@@ -76,9 +76,9 @@ def explode(bench: Bench, names: list[str]) -> dict[str, Any]:
 def test_a_bomb_ends_as_a_rejection_and_its_neighbours_are_applied(
     bench: Bench, names: list[str]
 ) -> None:
-    told = explode(bench, names)
-    assert told["answer"] == {"batchItemFailures": []}
-    assert told["peak_kibibytes"] * 1024 < FUNCTION_BYTES
+    result = explode(bench, names)
+    assert result["answer"] == {"batchItemFailures": []}
+    assert result["peak_kibibytes"] * 1024 < FUNCTION_BYTES
     applied = set(bench.database.cities())
     assert {100 + number for number in range(len(names))} <= applied
     for number, name in enumerate(names):
@@ -102,17 +102,17 @@ def test_a_bomb_ends_as_a_rejection_and_its_neighbours_are_applied(
 @contextmanager
 def no_call_of_s3(bench: Bench) -> Iterator[None]:
     """Fail if the block sends a request to S3."""
-    asked: list[str] = []
+    calls: list[str] = []
 
     def note(**told: Any) -> None:
-        asked.append(told["event_name"])
+        calls.append(told["event_name"])
 
     bench.s3.meta.events.register("before-call.s3", note)
     try:
         yield
     finally:
         bench.s3.meta.events.unregister("before-call.s3", note)
-    assert asked == []
+    assert calls == []
 
 
 def event(bucket: object, key: object, **more: Any) -> str:
@@ -156,7 +156,7 @@ def test_an_event_of_anything_else_is_refused_without_a_call_of_s3(
     bad = text_message(event(bucket, key))
     with no_call_of_s3(bench):
         assert bench.handle(bad) == {bad["messageId"]}
-    (line,) = [found for found in _logged(capsys) if found["action"] == "message_failed"]
+    (line,) = [entry for entry in _logged(capsys) if entry["action"] == "message_failed"]
     assert line["error"] == "EventRefusedError"
     assert line["message_id"] == bad["messageId"]
     assert "is not under s3://" in line["reason"] or "no bucket or no object" in line["reason"]
@@ -188,7 +188,7 @@ def test_a_strange_key_names_that_object_and_no_other(
     good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
     assert bench.handle(bad, good) == {bad["messageId"]}
     assert set(bench.database.cities()) == {1}
-    assert sum(found["action"] == "message_failed" for found in _logged(capsys)) == 1
+    assert sum(entry["action"] == "message_failed" for entry in _logged(capsys)) == 1
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_body_of_a_newer_schema_is_held_and_its_neighbours_apply(
     bad = bench.message(bench.put("commands/a.gz", raw=raw))
     assert bench.handle(bad) == {bad["messageId"]}
     assert set(bench.database.cities()) == {1, 2}
-    (line,) = [found for found in _logged(capsys) if found["action"] == "message_failed"]
+    (line,) = [entry for entry in _logged(capsys) if entry["action"] == "message_failed"]
     assert "deploy the newer release" in line["reason"]
 
 
@@ -288,7 +288,7 @@ def test_ids_from_the_future_are_applied_and_their_object_is_named(
         assert bench.handle(bench.message(f"commands/{name}.gz")) == set()
     assert bench.database.cities()[1][2] == "forged"
     assert bench.database.ledger()["commands/later.gz"]["superseded"] == 1
-    (line,) = [found for found in _logged(capsys) if found["action"] == "ids_from_the_future"]
+    (line,) = [entry for entry in _logged(capsys) if entry["action"] == "ids_from_the_future"]
     assert (line["object"], line["last_id"]) == ("commands/forged.gz", forged.id)
     assert line["level"] == "WARNING"
 
@@ -331,7 +331,7 @@ def test_a_forged_entry_of_the_decision_log_stops_everything_by_name(
     message = bench.message(bench.put("commands/a.gz", city(1, key=1)))
     assert bench.handle(message) == {message["messageId"]}
     assert bench.database.cities() == {}
-    (line,) = [found for found in _logged(capsys) if found["action"] == "message_failed"]
+    (line,) = [entry for entry in _logged(capsys) if entry["action"] == "message_failed"]
     assert line["error"] == "DecisionLogError"
     assert f"{forged} is not a valid object of the decision log" in line["reason"]
     bench.s3.delete_object(Bucket=bench.bucket, Key=forged)

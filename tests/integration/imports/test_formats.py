@@ -16,7 +16,7 @@ from forebay.aws.archive import Archive
 from forebay.log import Log
 from forebay.resource import Key, Resource
 from lambdas.imports.app import Importer
-from lambdas.imports.formats import source_file
+from lambdas.imports.formats import open_source
 from tests.fixtures.emulator import Emulator
 from tests.fixtures.memory_s3 import MemoryS3
 from tests.integration.imports.test_imports import Bench
@@ -103,10 +103,10 @@ def test_what_a_program_writes_is_read_without_being_told_anything(
     bench: Bench, program: str
 ) -> None:
     put(bench, "notes/put/a.csv", TABLES[program])
-    found = values(bench, "number", "text", "done", "moment", "price")
-    assert found[0][:4] == (1, None, True, "2026-02-28T10:00:00Z")
-    assert found[1] == (2, "", False, "2026-02-28T04:30:00.500000Z", None)
-    assert Decimal(found[0][4]) == Decimal("1.5")
+    rows = values(bench, "number", "text", "done", "moment", "price")
+    assert rows[0][:4] == (1, None, True, "2026-02-28T10:00:00Z")
+    assert rows[1] == (2, "", False, "2026-02-28T04:30:00.500000Z", None)
+    assert Decimal(rows[0][4]) == Decimal("1.5")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_the_encoding_of_the_upload_is_none_of_the_file() -> None:
     s3 = MemoryS3()
     s3.put_object(Key="a.csv", Body=b"number\n1\n", ContentEncoding="aws-chunked")
     opened = Archive(s3.client, "archive").open("a.csv")
-    assert source_file("a.csv", opened).source.read() == b"number\n1\n"
+    assert open_source("a.csv", opened).source.read() == b"number\n1\n"
 
 
 @pytest.mark.parametrize(
@@ -317,8 +317,8 @@ def test_a_file_that_is_only_named_like_a_report_gets_one(bench: Bench) -> None:
 def test_a_file_of_keys_deletes(bench: Bench) -> None:
     put(bench, "notes/delete/a.csv", "number\n1\n2.0\n")
     put(bench, "notes/delete/b.ndjson", '{"number":3}\n{"number":4,"text":5}\n')
-    found = [(command.op, command.key, command.body) for command in bench.commands()]
-    assert sorted(found) == [("delete", key, None) for key in (1, 2, 3, 4)]
+    rows = [(command.op, command.key, command.body) for command in bench.commands()]
+    assert sorted(rows) == [("delete", key, None) for key in (1, 2, 3, 4)]
 
 
 def test_a_made_key_is_deleted_in_its_one_spelling(bench: Bench) -> None:

@@ -68,8 +68,8 @@ class Bench:
     def report(self, key: str) -> dict[str, Any]:
         """Return the report of a file."""
         stored = self.s3.get_object(Bucket=self.bucket, Key=f"{key}.report.json")
-        found: dict[str, Any] = json.loads(stored["Body"].read())
-        return found
+        document: dict[str, Any] = json.loads(stored["Body"].read())
+        return document
 
     def objects(self) -> dict[str, list[Command]]:
         """Return the written commands by object."""
@@ -78,8 +78,8 @@ class Bench:
 
     def commands(self) -> list[Command]:
         """Return all written commands in the order of their ids."""
-        found = [command for group in self.objects().values() for command in group]
-        return sorted(found, key=lambda command: command.id)
+        all_commands = [command for group in self.objects().values() for command in group]
+        return sorted(all_commands, key=lambda command: command.id)
 
     def _commands(self, key: str) -> list[Command]:
         stored = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -114,8 +114,8 @@ def test_each_line_becomes_a_command(bench: Bench) -> None:
     assert not is_create_id(first.id)
     assert first.body is not None
     assert first.body["name"] == "Ny"
-    told = bench.report(key)
-    assert (told["accepted"], told["refused"], told["error"]) == (2, 0, None)
+    result = bench.report(key)
+    assert (result["accepted"], result["refused"], result["error"]) == (2, 0, None)
 
 
 def test_the_commands_apply_like_any_other(bench: Bench, database: Database) -> None:
@@ -205,10 +205,10 @@ def test_a_bad_line_hurts_nobody_else(bench: Bench) -> None:
     bench.tell(key)
 
     assert [command.key for command in bench.commands()] == [1, 3]
-    told = bench.report(key)
-    assert (told["accepted"], told["refused"]) == (2, 3)
-    assert [problem["line"] for problem in told["problems"]] == [2, 3, 4]
-    assert told["problems"][1]["errors"][0]["pointer"] == "#/population"
+    result = bench.report(key)
+    assert (result["accepted"], result["refused"]) == (2, 3)
+    assert [problem["line"] for problem in result["problems"]] == [2, 3, 4]
+    assert result["problems"][1]["errors"][0]["pointer"] == "#/population"
 
 
 def test_a_csv_is_read_by_its_header(bench: Bench) -> None:
@@ -228,9 +228,9 @@ def test_a_csv_is_read_by_its_header(bench: Bench) -> None:
     assert last.body is not None
     assert (first.key, first.body["name"], first.body["population"]) == (1, 'Ny, "by"\nto', 7)
     assert (last.key, last.body["name"]) == (4, "123")  # text, although it looks like a number
-    told = bench.report(key)
-    assert [problem["line"] for problem in told["problems"]] == [4, 5]
-    assert told["problems"][1]["detail"] == "3 cells instead of 7"
+    result = bench.report(key)
+    assert [problem["line"] for problem in result["problems"]] == [4, 5]
+    assert result["problems"][1]["detail"] == "3 cells instead of 7"
 
 
 def test_a_compressed_file_is_read_as_such(bench: Bench) -> None:
@@ -281,9 +281,9 @@ def test_what_was_read_before_a_file_broke_off_is_accepted(bench: Bench) -> None
     bench.tell(key)
 
     assert [command.key for command in bench.commands()] == [1]
-    told = bench.report(key)
-    assert told["accepted"] == 1
-    assert "longer than" in told["error"]
+    result = bench.report(key)
+    assert result["accepted"] == 1
+    assert "longer than" in result["error"]
 
 
 def test_a_file_that_is_gone_is_done_with(bench: Bench) -> None:

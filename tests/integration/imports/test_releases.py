@@ -136,10 +136,10 @@ class Site:
 
     def report(self, file: tuple[str, str], version: str = "") -> dict[str, Any]:
         key = f"{file[0]}{version}.report.json"
-        found: dict[str, Any] = json.loads(
+        document: dict[str, Any] = json.loads(
             self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         )
-        return found
+        return document
 
     def commands(self) -> list[Command]:
         """Return the commands of the archive, after checking that no object was overwritten."""
@@ -183,8 +183,8 @@ def check(site: Site, file: tuple[str, str], items: int = len(ITEMS)) -> None:
     assert report["error"] is None
     assert report["accepted"] == len(decided)
     assert report["accepted"] + report["refused"] == items
-    told = [problem["line"] for problem in report["problems"]]
-    assert told == sorted(set(range(1, items + 1)) - set(decided))
+    lines = [problem["line"] for problem in report["problems"]]
+    assert lines == sorted(set(range(1, items + 1)) - set(decided))
 
 
 PAIRS = [("old", "new"), ("new", "old"), ("new", "new")]
@@ -244,7 +244,7 @@ def test_what_an_earlier_release_refused_stays_refused_and_the_report_says_so(si
     assert site.run(file, "new")
 
     assert {command.key for command in site.commands()} == {2, 3, 7, 8}
-    reasons = {found["line"]: found["code"] for found in site.report(file)["problems"]}
+    reasons = {problem["line"]: problem["code"] for problem in site.report(file)["problems"]}
     assert reasons == {
         1: "refused_before",
         4: "validation_failed",
@@ -316,8 +316,8 @@ def test_each_version_of_a_file_is_imported_also_if_another_replaced_it_at_once(
     site.run(older, "new")
     site.run(newer, "new")
 
-    found = sorted(site.commands(), key=lambda command: command.id)
-    assert [(command.key, command.body and command.body["text"]) for command in found] == [
+    commands = sorted(site.commands(), key=lambda command: command.id)
+    assert [(command.key, command.body and command.body["text"]) for command in commands] == [
         (1, "ab"),
         (2, "ab"),
         (1, "cd"),

@@ -24,7 +24,7 @@ from forebay.codec import decode
 from forebay.command import Command
 from forebay.db.schema import metadata
 from forebay.ids import IdSource
-from forebay.intake.commands import Caller, CommandMaker
+from forebay.intake.commands import CommandMaker, Origin
 from forebay.intake.json_text import parse_text
 from forebay.log import Log
 from forebay.resource import Key, Resource
@@ -173,7 +173,7 @@ def commands_of(rows: list[dict[str, Any]]) -> list[Command]:
     """Return the commands of PUTs of the rows."""
     maker = CommandMaker(IdSource())
     return [
-        maker.put_item(Sheet.spec_, parse_text(json.dumps(row).encode()), Caller("test")).command
+        maker.put_item(Sheet.spec_, parse_text(json.dumps(row).encode()), Origin("test")).command
         for row in rows
     ]
 

@@ -198,7 +198,7 @@ def test_no_other_spelling_of_a_path_is_a_way_around_its_door(
     doors: Mapping[Kind, Doors], kind: Kind
 ) -> None:
     door, wrong = doors[kind], []
-    for line in (found for found in ALL if found.needs):
+    for line in (candidate for candidate in ALL if candidate.needs):
         below = line.target.removeprefix(API_PREFIX)
         for target in (
             f"{API_PREFIX}{below}/",
@@ -223,14 +223,14 @@ def test_no_other_spelling_of_a_path_is_a_way_around_its_door(
 def test_a_relation_is_for_whom_has_its_scope_cold_and_from_the_cache(
     doors: Mapping[Kind, Doors], kind: Kind
 ) -> None:
-    found = read_relation()
-    if found is None:
+    relation = read_relation()
+    if relation is None:
         pytest.skip("no resource of this deployment leads to another")
-    target, scope = found
+    target, scope = relation
     door = doors[kind]
     without = "no-relations" if kind == "lambda" else "reads-one"
-    asked = ["reads-both", "reads-both", without, "everything", without, "reads-both"]
-    replies = [door.ask("GET", target, name, key=kind == "cognito") for name in asked]
+    callers = ["reads-both", "reads-both", without, "everything", without, "reads-both"]
+    replies = [door.ask("GET", target, name, key=kind == "cognito") for name in callers]
 
     assert [reply.status for reply in replies] == [200, 200, 403, 200, 403, 200]
     for reply in (replies[2], replies[4]):
@@ -244,13 +244,13 @@ def test_a_relation_is_for_whom_has_its_scope_cold_and_from_the_cache(
 def test_an_api_key_alone_reads_relations_where_keys_are_all_that_is_asked_for(
     doors: Mapping[Kind, Doors],
 ) -> None:
-    found = read_relation()
-    if found is None:
+    relation = read_relation()
+    if relation is None:
         pytest.skip("no resource of this deployment leads to another")
     door = doors["none"]
 
-    assert door.ask("GET", found[0], key=False).status == 403
-    assert door.ask("GET", found[0], key=True).status == 200
+    assert door.ask("GET", relation[0], key=False).status == 403
+    assert door.ask("GET", relation[0], key=True).status == 200
 
 
 def test_nothing_of_signed_requests_is_kept(doors: Mapping[Kind, Doors]) -> None:

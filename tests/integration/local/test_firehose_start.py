@@ -38,29 +38,29 @@ def test_a_taken_port_is_code_3(firehose: FirehoseServer, tmp_path: Path) -> Non
     assert port is not None
     other = FirehoseServer(tmp_path / "other", firehose.endpoint_url)
 
-    code, said = run_to_its_end(other, port)
+    code, message = run_to_its_end(other, port)
 
     assert code == 3
-    assert said.count("\n") == 1
-    assert f"127.0.0.1:{port}" in said
+    assert message.count("\n") == 1
+    assert f"127.0.0.1:{port}" in message
 
 
 def test_a_spool_that_can_not_be_written_is_code_4(emulator: Emulator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    code, said = run_to_its_end(FirehoseServer(tmp_path / "file", emulator.url))
+    code, message = run_to_its_end(FirehoseServer(tmp_path / "file", emulator.url))
 
     assert code == 4
-    assert said.count("\n") == 1
-    assert "can't be written: File exists" in said
+    assert message.count("\n") == 1
+    assert "can't be written: File exists" in message
 
 
 def test_a_spool_in_use_is_code_4(firehose: FirehoseServer) -> None:
-    code, said = run_to_its_end(FirehoseServer(firehose.spool, firehose.endpoint_url))
+    code, message = run_to_its_end(FirehoseServer(firehose.spool, firehose.endpoint_url))
 
     assert code == 4
-    assert said.count("\n") == 1
-    assert "in use by another server" in said
+    assert message.count("\n") == 1
+    assert "in use by another server" in message
 
 
 def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> None:
@@ -72,11 +72,11 @@ def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> 
     content = log.read_bytes()
     log.write_bytes(content.replace(b"one\n", b"0ne\n"))
 
-    code, said = run_to_its_end(firehose)
+    code, message = run_to_its_end(firehose)
 
     assert code == 5
-    assert said.count("\n") == 1
-    assert f"{log} is damaged" in said
+    assert message.count("\n") == 1
+    assert f"{log} is damaged" in message
     log.write_bytes(content)
     firehose.start()
     firehose.flush()
@@ -88,11 +88,11 @@ def test_a_spool_that_can_not_be_read_is_code_4(firehose: FirehoseServer) -> Non
     (firehose.spool / "spool.sqlite3").unlink()
     (firehose.spool / "spool.sqlite3").mkdir()
 
-    code, said = run_to_its_end(firehose)
+    code, message = run_to_its_end(firehose)
 
     assert code == 4
-    assert said.count("\n") == 1
-    assert "can't be used: unable to open database file" in said
+    assert message.count("\n") == 1
+    assert "can't be used: unable to open database file" in message
 
 
 def test_records_of_an_older_release_are_code_4(emulator: Emulator, tmp_path: Path) -> None:
@@ -100,11 +100,11 @@ def test_records_of_an_older_release_are_code_4(emulator: Emulator, tmp_path: Pa
     segment.parent.mkdir(parents=True)
     segment.write_bytes(b"forebay-firehose-spool-1\n")
 
-    code, said = run_to_its_end(FirehoseServer(tmp_path / "spool", emulator.url))
+    code, message = run_to_its_end(FirehoseServer(tmp_path / "spool", emulator.url))
 
     assert code == 4
-    assert said.count("\n") == 1
-    assert f"{tmp_path / 'spool'} holds records of an older release" in said
+    assert message.count("\n") == 1
+    assert f"{tmp_path / 'spool'} holds records of an older release" in message
     assert segment.exists()
 
 
@@ -117,10 +117,10 @@ def test_records_without_a_configuration_are_code_5(
     with closing(sqlite3.connect(firehose.spool / "spool.sqlite3")) as spool, spool:
         spool.execute("DELETE FROM streams")
 
-    code, said = run_to_its_end(firehose)
+    code, message = run_to_its_end(firehose)
 
     assert code == 5
-    assert f"the configuration of the stream {stream.name} in the spool can't be read" in said
+    assert f"the configuration of the stream {stream.name} in the spool can't be read" in message
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_records_without_a_configuration_are_code_5(
 def test_wrong_usage_is_code_2(
     emulator: Emulator, tmp_path: Path, options: tuple[str, ...], named: str
 ) -> None:
-    code, said = run_to_its_end(FirehoseServer(tmp_path / "spool", emulator.url, options))
+    code, message = run_to_its_end(FirehoseServer(tmp_path / "spool", emulator.url, options))
 
     assert code == 2
-    assert named in said
+    assert named in message

@@ -174,7 +174,7 @@ def shared_firehose(
 )
 def test_a_server_without_credentials_does_not_start(tmp_path: Path, command: list[str]) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=tmp_path,
         env={**env, "PYTHONPATH": str(ROOT)},
@@ -182,4 +182,4 @@ def test_a_server_without_credentials_does_not_start(tmp_path: Path, command: li
         text=True,
         check=False,
     )
-    assert (done.returncode, "make credentials" in done.stderr) == (2, True)
+    assert (process.returncode, "make credentials" in process.stderr) == (2, True)

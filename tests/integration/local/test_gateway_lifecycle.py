@@ -45,35 +45,35 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], code: int, *part
 def test_a_taken_port_is_told_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = start("--port", port, "--emulator", emulator.url, "--api-id", gateway_api.id)
-    assert_one_sentence(done, 3, port, "already in use")
+        process = start("--port", port, "--emulator", emulator.url, "--api-id", gateway_api.id)
+    assert_one_sentence(process, 3, port, "already in use")
 
 
 def test_an_emulator_that_does_not_answer_is_told_in_one_sentence() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    done = start("--port", "0", "--emulator", url, "--api-name", "any")
-    assert_one_sentence(done, 4, url, "does not respond")
+    process = start("--port", "0", "--emulator", url, "--api-name", "any")
+    assert_one_sentence(process, 4, url, "does not respond")
 
 
 @pytest.mark.parametrize("option", ["--api-id", "--api-name"])
 def test_an_unknown_api_is_told_in_one_sentence(
     emulator: Emulator, gateway_api: Api, option: str
 ) -> None:
-    done = start("--port", "0", "--emulator", emulator.url, option, "missing")
-    assert_one_sentence(done, 5, "'missing'", "deploy it first")
-    assert (gateway_api.name in done.stderr) == (option == "--api-name")
+    process = start("--port", "0", "--emulator", emulator.url, option, "missing")
+    assert_one_sentence(process, 5, "'missing'", "deploy it first")
+    assert (gateway_api.name in process.stderr) == (option == "--api-name")
 
 
 def test_an_unknown_stage_is_told_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
     arguments = ("--api-id", gateway_api.id, "--stage", "v9")
-    done = start("--port", "0", "--emulator", emulator.url, *arguments)
-    assert_one_sentence(done, 5, "'v9'")
+    process = start("--port", "0", "--emulator", emulator.url, *arguments)
+    assert_one_sentence(process, 5, "'v9'")
 
 
 def test_the_gateways_own_path_cannot_be_the_stage(emulator: Emulator) -> None:
     arguments = ("--api-id", "any", "--stage", "_gateway")
-    done = start("--port", "0", "--emulator", emulator.url, *arguments)
-    assert done.returncode == 2
+    process = start("--port", "0", "--emulator", emulator.url, *arguments)
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

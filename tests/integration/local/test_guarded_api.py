@@ -12,7 +12,7 @@ import pytest
 from local.outputs import kept_deployment
 from local.secret import make_secret
 from local.settings import LocalSettings, Ports
-from local.tokens import access_token
+from local.tokens import fetch_access_token
 from tests.fixtures.gateway import Reply
 from tests.fixtures.guarded import BURST, Guarded
 
@@ -86,7 +86,7 @@ def test_no_caller_is_answered_with_what_was_cached_for_another(guarded: Guarded
     target = "/v1/cities?limit=3"
 
     first = [guarded.client.get(target, one)["X-Cache"] for _ in range(2)]
-    assert [str(found).lower().startswith("hit") for found in first] == [False, True]
+    assert [str(answer).lower().startswith("hit") for answer in first] == [False, True]
     assert not str(guarded.client.get(target, other)["X-Cache"]).lower().startswith("hit")
 
 
@@ -95,7 +95,7 @@ def stack_of(guarded: Guarded, folder: Path) -> LocalSettings:
     settings = LocalSettings(folder, Ports(guarded.emulator.port - 1))
     make_secret(settings.secret)
     kept_deployment(settings).mkdir(parents=True)
-    outputs = json.dumps({stack: dict(found) for stack, found in guarded.outputs.items()})
+    outputs = json.dumps({stack: dict(options) for stack, options in guarded.outputs.items()})
     (kept_deployment(settings) / "outputs.json").write_text(outputs)
     return settings
 
@@ -106,15 +106,15 @@ def test_make_token_prints_a_token_of_the_program_that_it_names(
     settings = stack_of(guarded, tmp_path)
 
     for program, expected in (("reader", 200), ("writer", 401)):
-        token = access_token(settings, program)
+        token = fetch_access_token(settings, program)
         sent = {"Authorization": f"Bearer {token}", "x-api-key": guarded.api_key()}
         assert guarded.client.get("/v1/cities?limit=4", sent).status == expected
 
 
 def test_the_documented_command_prints_the_api_key(guarded: Guarded) -> None:
-    found = guarded.emulator.client("apigateway").get_api_keys(includeValues=True)
+    answer = guarded.emulator.client("apigateway").get_api_keys(includeValues=True)
 
-    assert [key["value"] for key in found["items"]] == [guarded.api_key()]
+    assert [key["value"] for key in answer["items"]] == [guarded.api_key()]
 
 
 def test_a_command_of_a_program_says_client(guarded: Guarded) -> None:
@@ -126,8 +126,10 @@ def test_a_command_of_a_program_says_client(guarded: Guarded) -> None:
     s3 = guarded.emulator.s3
     lines = [
         json.loads(line)
-        for found in s3.list_objects_v2(Bucket=bucket, Prefix="commands/").get("Contents", [])
-        for line in inflated(s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read())
+        for archive_object in s3.list_objects_v2(Bucket=bucket, Prefix="commands/").get(
+            "Contents", []
+        )
+        for line in inflated(s3.get_object(Bucket=bucket, Key=archive_object["Key"])["Body"].read())
     ]
     client_id = guarded.outputs["forebay-local-identity"]["ClientIdWriter"]
     by = {line["id"]: line["by"] for line in lines}

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from local.load.__main__ import main
-from local.load.data import countries
+from local.load.data import read_countries
 from local.load.errors import RefusedError, UnreachableError
 from local.load.loading import Options, load
 from local.load.progress import Bars
 from local.load.report import Report
-from local.postgres.throwaway import free_port
+from local.postgres.throwaway import find_free_port
 from tests.fixtures.load import ScriptedApi, answers, hangs_up
 
 COUNTRIES = 252
@@ -53,8 +53,8 @@ def test_no_list_is_asked_for_twice_because_the_second_answer_could_be_a_cached_
     api = ScriptedApi()
     loaded(api)
     loaded(api)
-    asked = [target for target in api.lists if not target.endswith("?limit=1")]
-    assert len(asked) == len(set(asked)) >= 4
+    targets = [target for target in api.lists if not target.endswith("?limit=1")]
+    assert len(targets) == len(set(targets)) >= 4
 
 
 def test_a_second_load_is_superseded_by_the_first() -> None:
@@ -157,7 +157,10 @@ def test_patience_with_an_api_that_only_fails_ends() -> None:
 def test_a_row_that_is_not_as_sent_is_asked_about() -> None:
     api = ScriptedApi(rows={"DE": {}}, is_visible=False)
     api.rows.clear()
-    other = {**next(country.body for country in countries() if country.key == "DE"), "name": "X"}
+    other = {
+        **next(country.body for country in read_countries() if country.key == "DE"),
+        "name": "X",
+    }
 
     def refuse(key: str) -> None:
         api.is_visible = True
@@ -172,10 +175,10 @@ def test_a_row_that_is_not_as_sent_is_asked_about() -> None:
 
 
 def test_without_an_api_the_command_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--port", str(free_port())]) == 3
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "start the stack with `make run`" in told.err
+    assert main(["--port", str(find_free_port())]) == 3
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "start the stack with `make run`" in output.err
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,12 @@ def test_a_taken_port_is_named_with_its_use_its_owner_and_the_way_out(
     with pytest.raises(PortTakenError) as refusal:
         check_free(ports)
 
-    said = str(refusal.value)
-    assert said.startswith(f"port {ports.primary} (for the Postgres primary) is already in use by")
-    assert f"(pid {os.getpid()})" in said
-    assert "make run PORT=" in said
+    message = str(refusal.value)
+    assert message.startswith(
+        f"port {ports.primary} (for the Postgres primary) is already in use by"
+    )
+    assert f"(pid {os.getpid()})" in message
+    assert "make run PORT=" in message
 
 
 def test_all_taken_ports_are_named_at_once(ports: Ports, opened: ExitStack) -> None:

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from local.errors import StateUnusableError
-from local.postgres.binaries import server_user
+from local.postgres.binaries import find_server_user
 from local.postgres.config import OWNER, REPLICATION_SLOT, SUPERUSER, Cluster, Role
 from local.postgres.server import Servers
-from local.postgres.throwaway import open_folder, throwaway_cluster
+from local.postgres.throwaway import make_throwaway_cluster, open_folder
 from local.secret import make_secret
 from local.supervisor import Supervisor
 from tests.fixtures.postgres import ReplicatedCluster
@@ -32,7 +32,7 @@ class Machine:
         self.notes: list[str] = []
 
     def _cluster(self, role: Role, *, durable: bool) -> Cluster:
-        return throwaway_cluster(self.folder, role, durable=durable)
+        return make_throwaway_cluster(self.folder, role, durable=durable)
 
     @contextmanager
     def running(self, *, replica: bool = False) -> Iterator[None]:
@@ -235,7 +235,7 @@ def test_a_killed_server_s_number_that_others_have_now_does_not_stop_the_start(
     """Postgres takes any process of its own user with that pid for the old server."""
     with machine.running():
         machine.write("kept")
-    user = server_user(machine.folder)
+    user = find_server_user(machine.folder)
     stranger = subprocess.Popen(
         ["cat"],
         stdin=subprocess.PIPE,

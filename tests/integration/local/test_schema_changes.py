@@ -79,16 +79,16 @@ def checkout(
     with cloned_database(postgres_cluster) as name:
         head = RESOURCES.read_scripts().get_current_head()
         assert head is not None
-        found = Checkout(postgres_cluster.url(OWNER, name), tmp_path, head)
-        found.execute("CREATE TABLE rivers (name text)")
-        found.execute("INSERT INTO rivers VALUES ('Rhine'), ('Po')")
+        new_checkout = Checkout(postgres_cluster.url(OWNER, name), tmp_path, head)
+        new_checkout.execute("CREATE TABLE rivers (name text)")
+        new_checkout.execute("INSERT INTO rivers VALUES ('Rhine'), ('Po')")
 
         def migrate(_url: str, revisions: Sequence[str]) -> None:
-            found.run(revisions)
+            new_checkout.run(revisions)
 
-        monkeypatch.setattr(schema_changes, "pending", partial(pending, chains=found.chains))
+        monkeypatch.setattr(schema_changes, "pending", partial(pending, chains=new_checkout.chains))
         monkeypatch.setattr(schema_changes, "migrate", migrate)
-        yield found
+        yield new_checkout
 
 
 def test_a_running_stack_takes_over_a_migration_that_only_adds(checkout: Checkout) -> None:
@@ -108,14 +108,14 @@ def test_a_migration_that_drops_waits_and_is_shown_with_the_rows_that_it_is_abou
     checkout.save("aa02", "op.drop_table('rivers')")
     checkout.save("aa03", "op.create_table('seas', sa.Column('name', sa.Text))")
 
-    told = take_over(checkout.url, checkout.run, port=8080)
+    text = take_over(checkout.url, checkout.run, port=8080)
 
     assert checkout.done == ["aa01"]
     assert checkout.ask("SELECT count(*) FROM rivers") == [(2,)]
-    assert told is not None
-    assert "make migrate\n" in told
-    assert "aa02  Say aa02" in told
-    assert "DROP TABLE rivers  -- 2 rows" in told
+    assert text is not None
+    assert "make migrate\n" in text
+    assert "aa02  Say aa02" in text
+    assert "DROP TABLE rivers  -- 2 rows" in text
 
 
 def test_a_migration_that_reads_the_database_waits(checkout: Checkout) -> None:
@@ -163,11 +163,11 @@ def test_a_database_with_a_migration_that_is_gone_is_told_of_and_left_alone(
     checkout.save("aa02", "op.create_table('lakes', sa.Column('name', sa.Text))")
     monkeypatch.setattr(schema_changes, "primary_of", lambda _settings: Primary(checkout.url))
 
-    said = "a migration that is not in migrations/versions"
-    assert said in str(take_over(checkout.url, checkout.run, port=8080))
-    assert said in str(check_before_start(checkout.url, None, port=8080))
+    message = "a migration that is not in migrations/versions"
+    assert message in str(take_over(checkout.url, checkout.run, port=8080))
+    assert message in str(check_before_start(checkout.url, None, port=8080))
     assert migrate_running(LocalSettings(checkout.folder, Ports(8080)), None, lambda: "y") == 1
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
     assert checkout.done == ["aa01"]
 
 
@@ -175,13 +175,13 @@ def test_what_waits_is_told_as_the_page_shows_it(checkout: Checkout) -> None:
     """With the statement and the rows of this test in the place of the page's."""
     (shown,) = (block for block in blocks(text_of("docs/migrations.md"), "") if "· " in block)
     checkout.save("aa01", "op.drop_table('rivers')")
-    told = take_over(checkout.url, checkout.run, port=8080)
+    text = take_over(checkout.url, checkout.run, port=8080)
     expected = (
         shown.removeprefix("· ")
         .replace("a1b2c3d4e5f6  Drop cities.", "aa01  Say aa01.")
         .replace("DROP TABLE cities  -- 34,006 rows", "DROP TABLE rivers  -- 2 rows")
     )
-    assert f"{told}\n" == expected
+    assert f"{text}\n" == expected
 
 
 def test_a_database_that_was_never_migrated_holds_nothing_to_hurt(checkout: Checkout) -> None:

@@ -128,22 +128,22 @@ def test_a_server_that_dies_ends_it_with_the_name_and_the_end_of_the_log(
 
 def test_a_second_start_on_the_same_state_is_one_sentence(machine: Machine) -> None:
     with machine.up() as run:
-        code, said = machine.does("run")
+        code, message = machine.does("run")
 
         assert code == 1
-        assert said.startswith(f"process {run.process.pid} already runs the stack on")
-        assert said.count("\n") == 1
+        assert message.startswith(f"process {run.process.pid} already runs the stack on")
+        assert message.count("\n") == 1
 
         assert machine.does("reset", "--yes")[0] == 1
 
 
 def test_a_taken_port_is_one_sentence_and_nothing_is_started(machine: Machine) -> None:
     with socket.create_server(("127.0.0.1", machine.base_port + 2)):
-        code, said = machine.does("run")
+        code, message = machine.does("run")
 
     assert code == 1
-    assert said.startswith(f"port {machine.base_port + 2} (for the Firehose server) is already")
-    assert said.count("\n") == 1
+    assert message.startswith(f"port {machine.base_port + 2} (for the Firehose server) is already")
+    assert message.count("\n") == 1
 
 
 def test_an_interrupted_first_start_leaves_nothing_and_the_next_one_succeeds() -> None:
@@ -171,10 +171,10 @@ def test_reset_asks_takes_silence_for_no_and_deletes_only_what_is_ours() -> None
         (machine.state / "postgres").mkdir(parents=True)
         (machine.state / "somebody's").touch()
 
-        code, said = machine.does("reset")
+        code, message = machine.does("reset")
 
         assert code == 1
-        assert "Delete both databases and the archive at" in said
+        assert "Delete both databases and the archive at" in message
         assert (machine.state / "postgres").is_dir()
 
         assert machine.does("reset", "--yes")[0] == 0

@@ -11,15 +11,15 @@ import pytest
 from local.errors import DiskFullError, StateLockedError, StateUnusableError
 from local.settings import ROOT, LocalSettings, Ports
 from local.stack import LocalStack
-from local.state import check_free_space, locked
+from local.state import check_free_space, lock_state
 
 # Simulates a killed start: its warden keeps the descriptor open while it cleans up.
 DIES_AND_LEAVES_A_WARDEN = """
 import os, subprocess, sys
 from pathlib import Path
-from local.state import locked
+from local.state import lock_state
 
-with locked(Path(sys.argv[1])) as descriptor:
+with lock_state(Path(sys.argv[1])) as descriptor:
     subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.stdin.read()"],
         stdin=int(sys.argv[2]), pass_fds=[descriptor],
@@ -34,18 +34,18 @@ def test_a_second_start_on_the_same_state_is_refused_with_the_holder_and_the_way
     refusal = f"process {os.getpid()} already runs the stack on {re.escape(str(tmp_path))}.*PORT="
 
     with (
-        locked(tmp_path),
+        lock_state(tmp_path),
         pytest.raises(StateLockedError, match=refusal),
         # Fails immediately, without waiting for the live holder.
-        locked(tmp_path, on_wait=pytest.fail),
+        lock_state(tmp_path, on_wait=pytest.fail),
     ):
         pass
 
 
 def test_the_state_is_free_again_after_the_block(tmp_path: Path) -> None:
-    with locked(tmp_path):
+    with lock_state(tmp_path):
         pass
-    with locked(tmp_path):
+    with lock_state(tmp_path):
         pass
 
 
@@ -65,7 +65,7 @@ def test_a_start_waits_until_the_warden_of_a_killed_one_has_cleaned_up(tmp_path:
         reasons.append(reason)
         os.close(writing)
 
-    with locked(tmp_path, on_wait=finish_cleaning_up):
+    with lock_state(tmp_path, on_wait=finish_cleaning_up):
         assert reasons == ["an earlier start was killed; waiting until its servers are stopped"]
 
 
@@ -74,7 +74,7 @@ def test_a_folder_that_can_not_be_made_is_a_sentence(tmp_path: Path) -> None:
 
     with (
         pytest.raises(StateUnusableError, match=r"can't be used .*FOREBAY_STATE"),
-        locked(tmp_path / "file" / "state"),
+        lock_state(tmp_path / "file" / "state"),
     ):
         pass
 

@@ -15,7 +15,7 @@ from local.child import Child, Spec
 from local.errors import ChildDiedError, StartTimeoutError, StoppingError, ToolFailedError
 from local.processes import read_register
 from local.settings import ROOT
-from local.state import locked
+from local.state import lock_state
 from local.supervisor import Supervisor, stop_leftovers
 from tests.fixtures.emulator import wait_until
 
@@ -197,7 +197,7 @@ def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(
     supervising.kill()
     supervising.wait()
 
-    with locked(tmp_path):
+    with lock_state(tmp_path):
         assert gone(server)
         wait_until(lambda: gone(worker), "the end of the killed worker")
 
@@ -237,11 +237,11 @@ def start_supervising_process(folder: Path, register: Path) -> subprocess.Popen[
 import sys, time
 from pathlib import Path
 from local.child import Spec
-from local.state import locked
+from local.state import lock_state
 from local.supervisor import Supervisor
 
 register = Path({str(register)!r})
-with locked(register.parent) as lock, Supervisor(register, keep_open=[lock]) as supervisor:
+with lock_state(register.parent) as lock, Supervisor(register, keep_open=[lock]) as supervisor:
     log = Path({str(folder / "server.log")!r})
     command = [sys.executable, "-c", {TAKES_ITS_TIME!r}]
     supervisor.start(

@@ -146,8 +146,10 @@ def test_live_rows_a_rebuild_and_verify_agree_about_fields_that_old_bodies_lack(
         [tuple(TEXTS.values())] * 3
     )
     for database in (live, scratch):
-        found = verify(context_of(site, database), Console(), cut=EVERYTHING, limit=9, scratch=None)
-        assert found.is_clean
+        result = verify(
+            context_of(site, database), Console(), cut=EVERYTHING, limit=9, scratch=None
+        )
+        assert result.is_clean
 
 
 def test_only_columns_of_fields_with_a_default_get_one(project: Project, site: Site) -> None:

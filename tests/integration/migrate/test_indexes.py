@@ -39,8 +39,8 @@ INDEXED: Mapping[str, ResourceSpec] = {"papers": Paper.spec_}
 
 
 def has_trigrams(database: Database) -> bool:
-    found = database.rows("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")
-    return found == [(1,)]
+    rows = database.rows("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")
+    return rows == [(1,)]
 
 
 def indexes(database: Database) -> list[str]:

@@ -85,7 +85,7 @@ class Deployment:
 
     def _keys(self) -> set[str]:
         listed = self._s3.list_objects_v2(Bucket=self._bucket, Prefix="commands/")
-        return {found["Key"] for found in listed.get("Contents", [])}
+        return {archive_object["Key"] for archive_object in listed.get("Contents", [])}
 
 
 @pytest.fixture

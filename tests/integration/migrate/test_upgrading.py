@@ -53,9 +53,11 @@ class Tree:
     def git(self, *words: str) -> str:
         identity = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
         command = ["git", *identity, "-c", "commit.gpgsign=false", *words]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-        return done.stdout
+        process = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, (words, process.stdout, process.stderr)
+        return process.stdout
 
     def commit(self, subject: str) -> None:
         self.git("add", "--all")
@@ -71,7 +73,7 @@ class Tree:
     def run(self, *arguments: str, **variables: str) -> str:
         """Run Python in the tree; it must succeed."""
         environment = {**os.environ, "PYTHONPATH": str(self.folder), **variables}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
             env=environment,
@@ -79,8 +81,8 @@ class Tree:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert process.returncode == 0, process.stderr
+        return process.stdout
 
 
 def newest_revision(folder: Path) -> str:
@@ -105,25 +107,25 @@ def add_migration(tree: Tree, folder: str, revision: str, table: str, schema: st
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     """A tree in which a user has added a resource, and the branch `release` a newer Forebay."""
-    made = Tree(tmp_path / "checkout")
-    made.git("branch", "release")
+    new_tree = Tree(tmp_path / "checkout")
+    new_tree.git("branch", "release")
     (river,) = (text for text in blocks(text_of("docs/resources.md"), "python") if "River" in text)
-    (made.folder / "resources" / "rivers.py").write_text(river, encoding="utf-8")
-    add_migration(made, "versions", "aaaa00000001", "rivers", "public")
-    made.replace("infra/environments/dev.toml", "\n", "\n# Ours.\n")
-    made.run("-m", "local", "openapi")
-    made.commit("Add rivers")
+    (new_tree.folder / "resources" / "rivers.py").write_text(river, encoding="utf-8")
+    add_migration(new_tree, "versions", "aaaa00000001", "rivers", "public")
+    new_tree.replace("infra/environments/dev.toml", "\n", "\n# Ours.\n")
+    new_tree.run("-m", "local", "openapi")
+    new_tree.commit("Add rivers")
 
-    made.git("checkout", "--quiet", "release")
-    add_migration(made, "core", "bbbb00000001", "more", "forebay")
-    made.replace("forebay/errors.py", '"""', '"""Newer. ')
-    made.replace("CHANGELOG.md", "## Unreleased\n", "## Unreleased\n\n## 1.0.0\n")
-    document = made.folder / "docs" / "openapi.json"
+    new_tree.git("checkout", "--quiet", "release")
+    add_migration(new_tree, "core", "bbbb00000001", "more", "forebay")
+    new_tree.replace("forebay/errors.py", '"""', '"""Newer. ')
+    new_tree.replace("CHANGELOG.md", "## Unreleased\n", "## Unreleased\n\n## 1.0.0\n")
+    document = new_tree.folder / "docs" / "openapi.json"
     lines = document.read_text(encoding="utf-8").splitlines(keepends=True)
     document.write_text("".join([*lines[:40], '  "x-newer": true,\n', *lines[40:]]))
-    made.commit("Release two")
-    made.git("checkout", "--quiet", "main")
-    return made
+    new_tree.commit("Release two")
+    new_tree.git("checkout", "--quiet", "main")
+    return new_tree
 
 
 def test_a_newer_forebay_merges_without_conflicts_and_migrates_along_both_chains(

@@ -65,10 +65,10 @@ def test_the_users_log_in_by_token_only(users: Users) -> None:
     with psycopg.connect(users.owner) as connection:
         for user in (users.writer, users.reader):
             name = psycopg.conninfo.conninfo_to_dict(user)["user"]
-            found = connection.execute(
+            row = connection.execute(
                 "SELECT pg_has_role(%s, 'rds_iam', 'member')", [name]
             ).fetchone()
-            assert found == (True,)
+            assert row == (True,)
 
 
 def test_the_writer_may_change_rows_and_no_table(users: Users) -> None:
@@ -138,10 +138,10 @@ def test_nobody_gets_temporary_tables_in_the_owner_s_other_databases(
 
 def test_sessions_that_may_say_nothing_begin_as_they_should(users: Users) -> None:
     """RDS Proxy refuses a session's own settings, so they are set for the user."""
-    asked = "SELECT current_setting('TimeZone'), current_setting('search_path')"
+    statement = "SELECT current_setting('TimeZone'), current_setting('search_path')"
     for user in (users.writer, users.reader):
         with psycopg.connect(user) as connection:
-            assert connection.execute(asked).fetchone() == ("UTC", "public")
+            assert connection.execute(statement).fetchone() == ("UTC", "public")
 
 
 def test_making_them_again_changes_nothing(users: Users) -> None:

@@ -48,10 +48,10 @@ def test_verify_of_a_given_database_does_not_look_at_the_environments_replica(
     operator.done("verify", *AT)
 
     empty = another_database()
-    told = operator.done("verify", *AT, "--database-url", empty, code=5)
+    result = operator.done("verify", *AT, "--database-url", empty, code=5)
 
-    assert told["objects_not_applied"] == told["objects"]
-    (named,) = told["databases"]
+    assert result["objects_not_applied"] == result["objects"]
+    (named,) = result["databases"]
     assert named["database"] == conninfo_to_dict(empty)["dbname"]
 
 
@@ -60,10 +60,10 @@ def test_verify_of_a_database_that_does_not_exist_is_no_success(applied: Operato
     operator = with_replica_in_the_environment(applied)
 
     for command in (("verify", *AT), ("history", "cities", "1"), ("rejections", "list")):
-        ended = operator.run(*command, "--database-url", nowhere)
+        result = operator.run(*command, "--database-url", nowhere)
 
-        assert ended.code == 4
-        assert "no_such_database_" in ended.err
+        assert result.code == 4
+        assert "no_such_database_" in result.err
 
 
 @pytest.mark.parametrize(
@@ -123,18 +123,18 @@ def test_each_result_names_host_port_and_database_and_no_password(
     operator = with_replica_in_the_environment(Operator(applied.archive, secret))
     host, port, name = known["host"], int(str(known["port"])), known["dbname"]
 
-    told = operator.done(*command, code=code)
+    result = operator.done(*command, code=code)
     text = operator.run(*command)
 
-    assert {(one["host"], one["port"], one["database"]) for one in told["databases"]} == {
+    assert {(one["host"], one["port"], one["database"]) for one in result["databases"]} == {
         (host, port, name)
     }
     assert f"{host}:{port}, database {name}" in text.out
-    assert PASSWORD not in text.out + text.err + str(told)
+    assert PASSWORD not in text.out + text.err + str(result)
 
 
 def test_a_rebuild_names_the_database_that_it_has_filled(operator: Operator) -> None:
-    told = operator.done("rebuild", "--allow-new-rejections", "--yes")
+    result = operator.done("rebuild", "--allow-new-rejections", "--yes")
 
     name = conninfo_to_dict(operator.database_url)["dbname"]
-    assert [one["database"] for one in told["databases"]] == [name]
+    assert [one["database"] for one in result["databases"]] == [name]

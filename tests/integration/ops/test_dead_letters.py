@@ -10,7 +10,7 @@ import pytest
 from forebay.aws.events import object_event
 from forebay.aws.queue import Message, Queue
 from forebay.errors import TransientError
-from forebay.failures import note_failure
+from forebay.failures import record_failure
 from ops import dead_letters
 from ops.errors import RefusedError
 from tests.fixtures import hostile
@@ -27,24 +27,26 @@ def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Si
     site.dead_letters.send(
         [object_event(site.bucket, done), object_event(site.bucket, open_), "not one of ours"]
     )
-    found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
-    told = {tuple(letter.objects): letter.applied for letter in found}
-    assert told == {(done,): "yes", (open_,): "no", (): "no"}
+    letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
+    facts_by_objects = {tuple(letter.objects): letter.applied for letter in letters}
+    assert facts_by_objects == {(done,): "yes", (open_,): "no", (): "no"}
     assert site.dead_letters.depth().visible == 3
 
 
 def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
     failed, quiet = site.put(city(1, key=1)), site.put(city(2, key=2))
     for error in ("HeldError: deploy the newer release", "HeldError: still"):
-        note_failure(site.database.connection, failed, error)
+        record_failure(site.database.connection, failed, error)
     site.dead_letters.send([object_event(site.bucket, key) for key in (failed, quiet)])
     site.dead_letters.send(["not one of ours"])
     for _ in range(3):  # reading a letter does not count as a failure
-        found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
-    told = {tuple(letter.objects): (letter.reason, letter.failures) for letter in found}
-    assert told[(failed,)] == ("HeldError: still", 2)
-    assert told[(quiet,)] == (None, None)
-    assert "is not JSON" in str(told[()][0])
+        letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
+    facts_by_objects = {
+        tuple(letter.objects): (letter.reason, letter.failures) for letter in letters
+    }
+    assert facts_by_objects[(failed,)] == ("HeldError: still", 2)
+    assert facts_by_objects[(quiet,)] == (None, None)
+    assert "is not JSON" in str(facts_by_objects[()][0])
 
 
 def test_a_queue_that_gives_up_messages_is_not_looked_at(site: Site) -> None:
@@ -75,29 +77,29 @@ def test_no_letter_hides_the_others(site: Site) -> None:
         *(object_event(site.bucket, f"commands/{text}") for text in hostile.UNICODE),
     ]
     site.dead_letters.send([*strange, object_event(site.bucket, done)])
-    found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 1_000)
-    assert sorted(letter.body for letter in found) == sorted(
+    letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 1_000)
+    assert sorted(letter.body for letter in letters) == sorted(
         [*strange, object_event(site.bucket, done)]
     )
-    assert [letter.objects for letter in found if letter.applied == "yes"] == [[done]]
+    assert [letter.objects for letter in letters if letter.applied == "yes"] == [[done]]
 
 
 def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
     sent = [object_event(site.bucket, f"commands/{number}.gz") for number in range(37)]
     site.dead_letters.send(sent)
     moved: list[int] = []
-    done = dead_letters.redrive(site.dead_letters, site.queue, on_moved=moved.append)
-    assert (done.moved, done.left, sum(moved)) == (37, 0, 37)
-    assert (done.dead_before.total, done.dead_after.total) == (37, 0)
-    assert (done.queue_before.total, done.queue_after.total) == (0, 37)
+    redriven = dead_letters.redrive(site.dead_letters, site.queue, on_moved=moved.append)
+    assert (redriven.moved, redriven.left, sum(moved)) == (37, 0, 37)
+    assert (redriven.dead_before.total, redriven.dead_after.total) == (37, 0)
+    assert (redriven.queue_before.total, redriven.queue_after.total) == (0, 37)
     assert bodies(site.queue) == sorted(sent)
 
 
 def test_only_the_chosen_letters_move(site: Site) -> None:
     site.dead_letters.send(["a", "b", "c"])
-    chosen = next(found for found in site.dead_letters.peek(10) if found.body == "b")
-    done = dead_letters.redrive(site.dead_letters, site.queue, only=[chosen.id])
-    assert (done.moved, done.left) == (1, 2)
+    chosen = next(message for message in site.dead_letters.peek(10) if message.body == "b")
+    redriven = dead_letters.redrive(site.dead_letters, site.queue, only=[chosen.id])
+    assert (redriven.moved, redriven.left) == (1, 2)
     assert bodies(site.queue) == ["b"]
     assert bodies(site.dead_letters) == ["a", "c"], "the others can be received again at once"
 

@@ -33,9 +33,9 @@ def deployed(request: pytest.FixtureRequest, site: Site, emulator: Emulator) -> 
         request.param: {"DatabaseUrl": site.database.url},
     }
     cloudformation = emulator.client("cloudformation")
-    for role, told in outputs.items():
+    for role, value in outputs.items():
         cloudformation.create_stack(
-            StackName=f"forebay-{name}-{role}", TemplateBody=template(f"{name}-{role}", told)
+            StackName=f"forebay-{name}-{role}", TemplateBody=template(f"{name}-{role}", value)
         )
     yield name
     for role in outputs:
@@ -73,8 +73,8 @@ def test_the_name_leads_to_archive_database_and_queues(
     site.dead_letters.send([object_event(site.bucket, key)])
     operator = somebody(emulator.url)
 
-    told = operator.done("replay", "--env", deployed, "--yes")
-    assert (told["objects"], told["applied"]) == (1, 1)
+    result = operator.done("replay", "--env", deployed, "--yes")
+    assert (result["objects"], result["applied"]) == (1, 1)
     assert set(site.database.cities()) == {1}
     assert "applied" in operator.run("history", "cities", "1", "--env", deployed).out
     assert key in operator.run("dlq", "list", "--env", deployed).out
@@ -85,21 +85,21 @@ def test_an_option_and_a_variable_come_before_the_outputs(
     site: Site, emulator: Emulator, deployed: str
 ) -> None:
     site.put(city(1, key=1))
-    told = somebody(emulator.url, FOREBAY_ARCHIVE_BUCKET="no-such-bucket")
+    operator = somebody(emulator.url, FOREBAY_ARCHIVE_BUCKET="no-such-bucket")
 
-    assert told.run("archive", "--env", deployed).code != 0
-    assert told.run("archive", "--env", deployed, "--source", f"s3://{site.bucket}").code == 0
+    assert operator.run("archive", "--env", deployed).code != 0
+    assert operator.run("archive", "--env", deployed, "--source", f"s3://{site.bucket}").code == 0
 
 
 def test_an_environment_that_is_not_deployed_is_named(emulator: Emulator) -> None:
-    ended = somebody(emulator.url).run("archive", "--env", "nowhere")
+    result = somebody(emulator.url).run("archive", "--env", "nowhere")
 
-    assert ended.code == 2
-    assert "forebay-nowhere-data" in ended.err
+    assert result.code == 2
+    assert "forebay-nowhere-data" in result.err
 
 
 def test_a_cloudformation_that_does_not_answer_is_worth_another_try() -> None:
-    ended = somebody(f"http://127.0.0.1:{free_port()}").run("archive", "--env", "prod")
+    result = somebody(f"http://127.0.0.1:{free_port()}").run("archive", "--env", "prod")
 
-    assert ended.code == 4
-    assert "try again" in ended.err
+    assert result.code == 4
+    assert "try again" in result.err

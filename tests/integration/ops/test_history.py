@@ -20,9 +20,9 @@ CITIES = resources.load()["cities"]
 
 def at(second: int, op: Op = "put", key: int = 5, **changes: Any) -> Command:
     """Build a command that was accepted in that second."""
-    made = city(second, op, key, **changes)
+    command = city(second, op, key, **changes)
     stamp = f"{START_MS + second * 1000:012x}"
-    return made._replace(id=f"{stamp[:8]}-{stamp[8:]}-{made.id[14:]}", by=f"user:{second}")
+    return command._replace(id=f"{stamp[:8]}-{stamp[8:]}-{command.id[14:]}", by=f"user:{second}")
 
 
 def moment(second: float) -> dt.datetime:
@@ -30,8 +30,8 @@ def moment(second: float) -> dt.datetime:
 
 
 def history(site: Site, key: int = 5) -> list[Entry]:
-    found = find_commands(site.store, site.store.list("commands/"), "cities", key)
-    return read_statuses(site.database.connection, CITIES, key, found)[0]
+    occurrences = find_commands(site.store, site.store.list("commands/"), "cities", key)
+    return read_statuses(site.database.connection, CITIES, key, occurrences)[0]
 
 
 def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> None:
@@ -39,12 +39,14 @@ def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> No
     first = site.put_and_apply(at(2), at(1, "create"), at(9, key=6), bad)
     second = site.put_and_apply(at(4), at(2))
     waiting = site.put(at(5, "delete"))
-    told = [
+    summaries = [
         (entry.command.by, entry.status, entry.objects, (entry.reason or "").split(":")[0])
         for entry in history(site)
     ]
     both = sorted([first, second])
-    assert [(by, outcome, sorted(objects), reason) for by, outcome, objects, reason in told] == [
+    assert [
+        (by, outcome, sorted(objects), reason) for by, outcome, objects, reason in summaries
+    ] == [
         ("user:1", "superseded", [first], ""),
         ("user:2", "superseded", both, ""),
         ("user:3", "rejected", [first], "string_data_right_truncation"),
@@ -76,8 +78,8 @@ def test_the_row_as_it_was(site: Site) -> None:
     entries = history(site)
 
     def was(second: float) -> tuple[str, str | None]:
-        found = find_state(entries, CITIES, moment(second))
-        return found.state, found.row["name"] if found.row else None
+        state = find_state(entries, CITIES, moment(second))
+        return state.state, state.row["name"] if state.row else None
 
     assert was(9.999) == ("absent", None)
     assert was(10) == ("row", "ten")
@@ -100,9 +102,9 @@ def test_as_of_any_time_is_what_the_tables_held_when_only_that_had_been_applied(
     ops: list[Op] = ["create", "put", "put", "delete"]
     commands = [at(second, rng.choice(ops), name=f"{second}") for second in range(1, 25)]
     site.put(*rng.sample(commands, len(commands)))
-    found = find_commands(site.store, site.store.list("commands/"), "cities", 5)
-    entries, asked = read_statuses(site.database.connection, CITIES, 5, found)
-    assert asked.server == "primary"
+    occurrences = find_commands(site.store, site.store.list("commands/"), "cities", 5)
+    entries, source = read_statuses(site.database.connection, CITIES, 5, occurrences)
+    assert source.server == "primary"
     for count in range(len(commands) + 1):
         site.database.empty()
         site.database.apply(rng.sample(commands[:count], count), source=f"commands/{count}")

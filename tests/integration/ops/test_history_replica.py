@@ -48,9 +48,9 @@ def paused(cluster: ReplicatedCluster) -> Iterator[None]:
 
 def outcome(operator: Operator, key: int) -> tuple[str, str]:
     """Return a command's status, and the server that reported it."""
-    told = operator.done("history", "cities", str(key))
-    (command,) = told["commands"]
-    return command["outcome"], told["asked"]["server"]
+    result = operator.done("history", "cities", str(key))
+    (command,) = result["commands"]
+    return command["outcome"], result["asked"]["server"]
 
 
 def test_an_applied_command_is_not_pending_because_the_replica_is_behind(
@@ -74,11 +74,11 @@ def test_where_the_primary_is_away_what_the_replica_does_not_show_is_unknown(
     operator.environment["FOREBAY_DATABASE_URL"] = away
     assert outcome(operator, 1) == ("applied", "replica")
     assert outcome(operator, 2) == ("unknown", "replica")
-    ended = operator.run("history", "cities", "2")
-    assert ended.code == 0
-    assert "can't query the primary" in ended.err
-    assert "statuses from a replica, whose newest transaction" in ended.out
-    assert "pending" not in ended.out
+    result = operator.run("history", "cities", "2")
+    assert result.code == 0
+    assert "can't query the primary" in result.err
+    assert "statuses from a replica, whose newest transaction" in result.out
+    assert "pending" not in result.out
 
     del operator.environment["FOREBAY_DATABASE_URL"]
     assert outcome(operator, 2) == ("unknown", "replica")

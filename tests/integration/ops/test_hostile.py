@@ -24,9 +24,13 @@ SECRET = b"a secret outside of the archive\n"
 @pytest.fixture
 def operator(tmp_path: Path, database_url: str) -> Operator:
     """An operator whose archive has one valid object."""
-    made = Operator(tmp_path / "archive", database_url)
-    put(made, f"{HOUR}/good.gz", gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))))
-    return made
+    new_operator = Operator(tmp_path / "archive", database_url)
+    put(
+        new_operator,
+        f"{HOUR}/good.gz",
+        gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))),
+    )
+    return new_operator
 
 
 def put(operator: Operator, key: str, content: bytes) -> Path:
@@ -76,8 +80,8 @@ def _socket(operator: Operator) -> None:
     here = Path.cwd()
     os.chdir(operator.archive / HOUR)  # a socket's address must be short
     try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind("socket.gz")
+        with socket.socket(socket.AF_UNIX) as new_socket:
+            new_socket.bind("socket.gz")
     finally:
         os.chdir(here)
 
@@ -118,11 +122,11 @@ def test_what_is_no_plain_file_is_refused_by_name_before_anything_is_applied(
 ) -> None:
     make(operator)
     for command in COMMANDS:
-        ended = operator.run(*command)
-        assert ended.code == ExitCode.REFUSED, (command, ended.err)
-        assert "; remove it" in ended.err
-        assert str(operator.archive) in ended.err
-        assert SECRET.decode().strip() not in ended.out + ended.err
+        result = operator.run(*command)
+        assert result.code == ExitCode.REFUSED, (command, result.err)
+        assert "; remove it" in result.err
+        assert str(operator.archive) in result.err
+        assert SECRET.decode().strip() not in result.out + result.err
     assert cities(operator) == {}
     assert operator.rows("SELECT 1 FROM forebay.rejections") == []
 
@@ -154,14 +158,14 @@ def test_a_strange_name_is_a_name_like_any_other(operator: Operator) -> None:
         good = encode(city(10 + number, key=10 + number))
         put(operator, f"{HOUR}/{name}", gzip.compress(good + b"no command\n"))
     put(operator, f"{HOUR}/.hidden.gz", SECRET)
-    told = operator.done("replay", "--yes")
-    assert (told["applied"], told["rejected"]) == (2 + len(NAMES), len(NAMES))
+    result = operator.done("replay", "--yes")
+    assert (result["applied"], result["rejected"]) == (2 + len(NAMES), len(NAMES))
     assert operator.done("verify")["agrees"] is True
     for number in range(len(NAMES)):
-        ended = operator.run("history", "cities", f"{10 + number}")
-        assert ended.code == ExitCode.OK
-        assert "\x1b" not in ended.out + ended.err
-        assert "\u202e" not in ended.out + ended.err
+        run_result = operator.run("history", "cities", f"{10 + number}")
+        assert run_result.code == ExitCode.OK
+        assert "\x1b" not in run_result.out + run_result.err
+        assert "\u202e" not in run_result.out + run_result.err
 
 
 def test_a_name_with_a_tab_or_a_line_feed_is_shown_on_its_line(operator: Operator) -> None:
@@ -171,10 +175,10 @@ def test_a_name_with_a_tab_or_a_line_feed_is_shown_on_its_line(operator: Operato
     operator.done("replay", "--yes")
     shown = "a\\tb\\nstate"
     for arguments in (("rejections", "show", bad.id), ("history", "cities", "3"), ("archive",)):
-        ended = operator.run(*arguments)
-        assert ended.code == ExitCode.OK, (arguments, ended.err)
-        assert shown in ended.out.replace(" ", ""), arguments
-        assert "\t" not in ended.out, arguments
+        result = operator.run(*arguments)
+        assert result.code == ExitCode.OK, (arguments, result.err)
+        assert shown in result.out.replace(" ", ""), arguments
+        assert "\t" not in result.out, arguments
     assert operator.done("rejections", "list")["rejections"][0]["object"] == name
     assert name in operator.done("history", "cities", "3")["commands"][0]["objects"]
     assert operator.done("verify")["agrees"] is True
@@ -186,9 +190,9 @@ def test_a_name_with_a_tab_or_a_line_feed_is_shown_on_its_line(operator: Operato
 def test_another_layout_is_refused_and_its_contents_are_named(operator: Operator) -> None:
     """An archive with another prefix; no other prefix is searched."""
     (operator.archive / "commands").rename(operator.archive / "events")
-    ended = operator.run("replay", "--yes")
-    assert ended.code == 2
-    assert "it contains events/" in ended.err
+    result = operator.run("replay", "--yes")
+    assert result.code == 2
+    assert "it contains events/" in result.err
     assert cities(operator) == {}
 
 
@@ -196,8 +200,8 @@ def test_keys_without_hours_are_read_and_ids_decide(operator: Operator) -> None:
     put(operator, "commands/part-00000.gz", gzip.compress(encode(city(3, key=3))))
     put(operator, "commands/dt=2025-10-17/part-1.gz", gzip.compress(encode(city(4, key=4))))
     put(operator, "commands/!first.gz", gzip.compress(b""))
-    told = operator.done("replay", "--yes")
-    assert (told["objects"], told["applied"], told["rejected"]) == (4, 4, 0)
+    result = operator.done("replay", "--yes")
+    assert (result["objects"], result["applied"], result["rejected"]) == (4, 4, 0)
     assert set(cities(operator)) == {1, 2, 3, 4}
     assert operator.done("verify")["agrees"] is True
     operator.rows("DELETE FROM cities")
@@ -251,8 +255,8 @@ def test_a_forged_id_of_the_future_wins_is_shown_and_can_be_undone(operator: Ope
     operator.done("replay", "--yes")
     assert cities(operator)[1] == "forged"
 
-    told = operator.done("history", "cities", "1")
-    (shown,) = [found for found in told["commands"] if found["id"] == forged.id]
+    result = operator.done("history", "cities", "1")
+    (shown,) = [command for command in result["commands"] if command["id"] == forged.id]
     assert (shown["by"], shown["outcome"]) == ("nobody", "applied")
     assert f"{HOUR}/forged.gz" in str(shown)
 
@@ -271,8 +275,8 @@ def test_two_contents_under_one_id_are_named_by_verify(operator: Operator) -> No
     put(operator, f"{HOUR}/0.gz", gzip.compress(encode(city(5, key=7, name="b"))))
     operator.done("replay", "--yes")
     assert cities(operator)[7] == "a"
-    told = operator.done("verify", code=ExitCode.FOUND)
-    assert [(found["key"], found["database"]) for found in told["named"]] == [
+    result = operator.done("verify", code=ExitCode.FOUND)
+    assert [(fault["key"], fault["database"]) for fault in result["named"]] == [
         ("7", f"{command_id(5)} with other values")
     ]
 
@@ -284,15 +288,15 @@ def test_two_contents_under_one_id_are_named_by_verify(operator: Operator) -> No
 def test_a_forged_object_of_decisions_is_refused_by_name(operator: Operator, forged: str) -> None:
     put(operator, forged, b'{"decision":"rejected","id":"x"}\n')
     for command in (("verify",), ("rebuild", "--yes"), ("replay", "--yes")):
-        ended = operator.run(*command)
-        assert ended.code == ExitCode.REFUSED
-        assert f"{forged} is not a valid object of the decision log" in ended.err
+        result = operator.run(*command)
+        assert result.code == ExitCode.REFUSED
+        assert f"{forged} is not a valid object of the decision log" in result.err
         assert cities(operator) == {}
 
 
 def test_a_cut_at_the_end_of_time_is_a_cut_or_wrong_usage(operator: Operator) -> None:
     for text in ("ffffffff-ffff-7fff-bfff-fffffffffffe", "9999-12-31", "-1", "'"):
-        ended = operator.run("verify", "--at", text)
-        assert ended.code in {ExitCode.OK, ExitCode.FOUND, ExitCode.USAGE}, ended.err
-        ended = operator.run("rebuild", "--yes", "--until", text)
-        assert ended.code in {ExitCode.OK, ExitCode.REFUSED, ExitCode.USAGE}, ended.err
+        result = operator.run("verify", "--at", text)
+        assert result.code in {ExitCode.OK, ExitCode.FOUND, ExitCode.USAGE}, result.err
+        result = operator.run("rebuild", "--yes", "--until", text)
+        assert result.code in {ExitCode.OK, ExitCode.REFUSED, ExitCode.USAGE}, result.err

@@ -10,7 +10,7 @@ import pytest
 from ops.archive.layout import check_layout
 from ops.errors import UsageError
 from tests.fixtures.emulator import Emulator
-from tests.fixtures.operating import Ended, Operator
+from tests.fixtures.operating import Operator, RunResult
 from tests.fixtures.site import Site
 
 READERS = (
@@ -23,7 +23,7 @@ READERS = (
 )
 
 
-def run_with(operator: Operator, source: Path, command: tuple[str, ...]) -> Ended:
+def run_with(operator: Operator, source: Path, command: tuple[str, ...]) -> RunResult:
     return operator.run(*command, "--source", f"file://{source}")
 
 
@@ -31,12 +31,12 @@ def run_with(operator: Operator, source: Path, command: tuple[str, ...]) -> Ende
 def test_a_source_one_level_too_deep_is_refused_and_the_archive_named(
     operator: Operator, command: tuple[str, ...]
 ) -> None:
-    ended = run_with(operator, operator.archive / "commands", command)
+    result = run_with(operator, operator.archive / "commands", command)
 
-    assert ended.code == 2
-    assert f"{operator.archive}/commands is not an archive" in ended.err
-    assert "it contains 2026/" in ended.err
-    assert f"`commands/` is in file://{operator.archive}\n" in ended.err
+    assert result.code == 2
+    assert f"{operator.archive}/commands is not an archive" in result.err
+    assert "it contains 2026/" in result.err
+    assert f"`commands/` is in file://{operator.archive}\n" in result.err
     assert operator.rows("SELECT FROM forebay.ledger") == []
 
 
@@ -44,10 +44,10 @@ def test_a_source_one_level_too_deep_is_refused_and_the_archive_named(
 def test_a_source_one_level_too_high_is_refused_and_the_archive_named(
     operator: Operator, command: tuple[str, ...]
 ) -> None:
-    ended = run_with(operator, operator.archive.parent, command)
+    result = run_with(operator, operator.archive.parent, command)
 
-    assert ended.code == 2
-    assert f"`commands/` is in file://{operator.archive}\n" in ended.err
+    assert result.code == 2
+    assert f"`commands/` is in file://{operator.archive}\n" in result.err
 
 
 def test_a_source_several_levels_too_deep_is_refused_even_if_it_is_empty(
@@ -55,12 +55,12 @@ def test_a_source_several_levels_too_deep_is_refused_even_if_it_is_empty(
 ) -> None:
     hour = operator.archive / "commands" / "2026" / "01" / "01" / "05"
     hour.mkdir()
-    ended = run_with(operator, hour, ("rebuild", "--yes"))
+    result = run_with(operator, hour, ("rebuild", "--yes"))
 
-    assert ended.code == 2
-    assert f"`commands/` is in file://{operator.archive}\n" in ended.err
-    ended = run_with(operator, operator.archive / "commands", ("verify",))
-    assert ended.code == 2
+    assert result.code == 2
+    assert f"`commands/` is in file://{operator.archive}\n" in result.err
+    result = run_with(operator, operator.archive / "commands", ("verify",))
+    assert result.code == 2
 
 
 def test_a_folder_with_something_else_is_refused_by_its_contents(
@@ -72,10 +72,10 @@ def test_a_folder_with_something_else_is_refused_by_its_contents(
     (other / "photos").mkdir()
     (other / "photos" / "a.png").write_text("a")
 
-    ended = run_with(operator, other, ("verify",))
+    result = run_with(operator, other, ("verify",))
 
-    assert ended.code == 2
-    assert "it contains notes.txt, photos/; name the folder that contains it" in ended.err
+    assert result.code == 2
+    assert "it contains notes.txt, photos/; name the folder that contains it" in result.err
 
 
 def test_a_bucket_with_a_copy_below_a_folder_is_refused(site: Site, emulator: Emulator) -> None:
@@ -94,12 +94,12 @@ def test_an_empty_archive_and_one_without_commands_have_sentences_of_their_own(
     (fresh / "imports" / "cities").mkdir(parents=True)
     (fresh / "imports" / "cities" / "a.csv").write_text("")
 
-    for source, said in ((empty, "is empty"), (fresh, "has no commands yet")):
+    for source, message in ((empty, "is empty"), (fresh, "has no commands yet")):
         codes = {}
         for command in READERS[:5]:
-            ended = run_with(operator, source, command)
-            codes[" ".join(command)] = ended.code
-            assert f"{source} {said}" in ended.err + ended.out, command
+            result = run_with(operator, source, command)
+            codes[" ".join(command)] = result.code
+            assert f"{source} {message}" in result.err + result.out, command
         assert list(codes.values()) == [3, 5, 5, 5, 0]
     assert operator.rows("SELECT FROM forebay.runs") == []
 
@@ -107,21 +107,21 @@ def test_an_empty_archive_and_one_without_commands_have_sentences_of_their_own(
 def test_nothing_up_to_the_cut_is_no_agreement_and_the_message_says_how_to_compare(
     applied: Operator,
 ) -> None:
-    told = applied.done("verify", "--at", "2025-12-31", code=5)
-    assert (told["agrees"], told["differences"], told["compared"]) == (False, 0, 0)
+    result = applied.done("verify", "--at", "2025-12-31", code=5)
+    assert (result["agrees"], result["differences"], result["compared"]) == (False, 0, 0)
 
-    ended = applied.run("verify", "--at", "2025-12-31")
-    assert ended.code == 5
-    assert "nothing was compared" in ended.out
-    assert "agree" not in ended.out.replace("agreement", "")
-    assert "forebay verify --at now" in ended.out
+    run_result = applied.run("verify", "--at", "2025-12-31")
+    assert run_result.code == 5
+    assert "nothing was compared" in run_result.out
+    assert "agree" not in run_result.out.replace("agreement", "")
+    assert "forebay verify --at now" in run_result.out
     applied.done("verify", "--at", "now")
 
 
 def test_nothing_applied_is_no_agreement(operator: Operator) -> None:
-    told = operator.done("verify", "--at", "2026-02-01", code=5)
+    result = operator.done("verify", "--at", "2026-02-01", code=5)
 
-    assert (told["agrees"], told["differences"]) == (False, 0)
+    assert (result["agrees"], result["differences"]) == (False, 0)
     assert "none of these objects is applied" in operator.run("verify", "--at", "2026-02-01").out
 
 
@@ -132,7 +132,7 @@ def test_an_empty_archive_of_an_applied_ledger_is_incomplete(
     empty.mkdir(parents=True)
     shutil.rmtree(applied.archive)
 
-    ended = run_with(applied, empty, ("verify",))
+    result = run_with(applied, empty, ("verify",))
 
-    assert ended.code == 5
-    assert "is incomplete: it lacks 12 objects" in ended.err
+    assert result.code == 5
+    assert "is incomplete: it lacks 12 objects" in result.err

@@ -56,10 +56,14 @@ def litter(operator: Operator) -> None:
 @pytest.fixture
 def operator(tmp_path: Path, database_url: str) -> Operator:
     """An operator whose archive has two good objects."""
-    made = Operator(tmp_path / "archive", database_url)
-    put(made, f"{HOUR}/good.gz", gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))))
-    put(made, f"{HOUR}/more.gz", gzip.compress(encode(city(3, key=3))))
-    return made
+    new_operator = Operator(tmp_path / "archive", database_url)
+    put(
+        new_operator,
+        f"{HOUR}/good.gz",
+        gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))),
+    )
+    put(new_operator, f"{HOUR}/more.gz", gzip.compress(encode(city(3, key=3))))
+    return new_operator
 
 
 # Strays
@@ -70,16 +74,17 @@ def test_every_reader_leaves_strays_out_and_counts_them(operator: Operator) -> N
     litter(operator)
 
     for command in READERS:
-        told = operator.done(*command)
-        assert told["strays"]["objects"] >= NUMBER, command
-        assert {f"{HOUR}/{name}" for name in STRAYS} <= set(told["strays"]["named"]), command
-        assert TREE in told["strays"]["named"], command
-        ended = operator.run(*command)
-        assert ended.code == ExitCode.OK, (command, ended.err)
+        result = operator.done(*command)
+        assert result["strays"]["objects"] >= NUMBER, command
+        assert {f"{HOUR}/{name}" for name in STRAYS} <= set(result["strays"]["named"]), command
+        assert TREE in result["strays"]["named"], command
+        run_result = operator.run(*command)
+        assert run_result.code == ExitCode.OK, (command, run_result.err)
         assert (
-            " files left out, because their names are not those of archive objects" in ended.out
+            " files left out, because their names are not those of archive objects"
+            in run_result.out
         ), command
-        assert "desktop.ini" in ended.out, command
+        assert "desktop.ini" in run_result.out, command
     assert operator.rows("SELECT 1 FROM forebay.rejections") == []
     assert {key for (key,) in operator.rows("SELECT object FROM forebay.ledger")} == {
         f"{HOUR}/good.gz",
@@ -91,11 +96,11 @@ def test_every_reader_leaves_strays_out_and_counts_them(operator: Operator) -> N
 def test_a_rebuild_leaves_strays_out_and_counts_them(operator: Operator, processes: str) -> None:
     litter(operator)
 
-    told = operator.done("rebuild", "--yes", "--processes", processes)
+    result = operator.done("rebuild", "--yes", "--processes", processes)
 
-    assert (told["objects"], told["rows"], told["rejections"]) == (2, 3, 0)
-    assert told["strays"]["objects"] == NUMBER + 2
-    assert {"decisions/.DS_Store", "audit/Thumbs.db"} <= set(told["strays"]["named"])
+    assert (result["objects"], result["rows"], result["rejections"]) == (2, 3, 0)
+    assert result["strays"]["objects"] == NUMBER + 2
+    assert {"decisions/.DS_Store", "audit/Thumbs.db"} <= set(result["strays"]["named"])
 
 
 def test_a_clean_folder_counts_nothing(operator: Operator) -> None:
@@ -109,10 +114,10 @@ def test_a_folder_with_nothing_but_strays_has_no_commands_and_says_why(
     shutil.rmtree(operator.archive)
     litter(operator)
 
-    ended = operator.run("rebuild", "--yes")
+    result = operator.run("rebuild", "--yes")
 
-    assert ended.code == ExitCode.REFUSED
-    assert f"{HOUR}/desktop.ini" in ended.err
+    assert result.code == ExitCode.REFUSED
+    assert f"{HOUR}/desktop.ini" in result.err
 
 
 def test_strays_of_a_bucket_are_left_out_as_well(site: Site, emulator: Emulator) -> None:
@@ -133,8 +138,8 @@ def test_strays_of_a_bucket_are_left_out_as_well(site: Site, emulator: Emulator)
     )
 
     for command in (("verify", "--at", "now"), ("replay", "--yes")):
-        told = operator.done(*command)
-        assert told["strays"]["objects"] == 3
+        result = operator.done(*command)
+        assert result["strays"]["objects"] == 3
     assert site.database.rows("SELECT 1 FROM forebay.rejections") == []
 
 
@@ -170,20 +175,20 @@ def test_a_rebuild_names_every_object_that_cannot_be_read_with_its_line_at_once(
 ) -> None:
     damaged = damage(operator)
 
-    ended = operator.run("rebuild", "--yes", "--processes", processes)
+    run_result = operator.run("rebuild", "--yes", "--processes", processes)
 
-    assert ended.code == ExitCode.REFUSED
+    assert run_result.code == ExitCode.REFUSED
     for name, (line, code) in damaged.items():
-        assert f"{HOUR}/{name}: line {line:,}: {code}: " in ended.err
-    assert "(5 invalid lines in 5 objects)" in ended.err
-    assert "nothing was changed. Copy damaged objects again" in ended.err
+        assert f"{HOUR}/{name}: line {line:,}: {code}: " in run_result.err
+    assert "(5 invalid lines in 5 objects)" in run_result.err
+    assert "nothing was changed. Copy damaged objects again" in run_result.err
     for table in ("cities", "forebay.ledger", "forebay.rejections"):
         assert operator.rows(f"SELECT FROM {table}") == []
 
-    told = operator.done("rebuild", "--yes", "--processes", processes, code=ExitCode.REFUSED)
+    result = operator.done("rebuild", "--yes", "--processes", processes, code=ExitCode.REFUSED)
     assert {
         one["object"].rpartition("/")[2]: (one["line"], one["code"])
-        for one in told["refused"]["invalid_lines"]
+        for one in result["refused"]["invalid_lines"]
     } == damaged
 
 
@@ -194,12 +199,12 @@ def test_a_rebuild_names_all_commands_that_cannot_apply_by_resource_and_key(
         unfit = encode(city(number, key=number)).replace(b'"cities"', b'"towns"')
         put(operator, f"{HOUR}/{number}.gz", gzip.compress(unfit + b"no command\n"))
 
-    ended = operator.run("rebuild", "--yes")
+    result = operator.run("rebuild", "--yes")
 
-    assert ended.code == ExitCode.REFUSED
+    assert result.code == ExitCode.REFUSED
     for number in range(10, 16):
-        assert f" of towns {number} (" in ended.err
-        assert f"{HOUR}/{number}.gz: line 2: line_not_json" in ended.err
+        assert f" of towns {number} (" in result.err
+        assert f"{HOUR}/{number}.gz: line 2: line_not_json" in result.err
 
 
 def test_a_rebuild_after_the_objects_were_copied_again_succeeds(operator: Operator) -> None:
@@ -216,9 +221,9 @@ def test_verify_names_the_object_and_the_line_of_what_is_no_command(operator: Op
     for name, size in (("a.gz", 60), ("b.gz", 0)):
         os.truncate(operator.archive / HOUR / name, size)
 
-    told = operator.done("verify", code=ExitCode.FOUND)
+    result = operator.done("verify", code=ExitCode.FOUND)
 
-    named = {one["key"]: one["archive"] for one in told["named"]}
+    named = {one["key"]: one["archive"] for one in result["named"]}
     assert named[f"line 1 of {HOUR}/a.gz"].startswith("invalid line: object_corrupt: ")
     assert named[f"line 1 of {HOUR}/b.gz"].startswith("invalid line: object_empty: ")
 
@@ -230,23 +235,23 @@ def test_a_replay_of_a_damaged_copy_names_every_object_and_applies_nothing(
     damaged = damage(operator)
     del damaged["half-a-line.gz"]  # its file is whole: the line is no command in the archive too
 
-    ended = operator.run(*command)
+    run_result = operator.run(*command)
 
-    assert ended.code == ExitCode.REFUSED
+    assert run_result.code == ExitCode.REFUSED
     for name, (line, code) in damaged.items():
-        assert f"{HOUR}/{name}: line {line:,}: {code}: " in ended.err
-    assert "half-a-line" not in ended.err
-    assert "4 objects of file://" in ended.err
-    assert "Copy them again" in ended.err
+        assert f"{HOUR}/{name}: line {line:,}: {code}: " in run_result.err
+    assert "half-a-line" not in run_result.err
+    assert "4 objects of file://" in run_result.err
+    assert "Copy them again" in run_result.err
     assert operator.rows("SELECT FROM cities") == []
     assert operator.rows("SELECT FROM forebay.rejections") == []
     assert operator.rows("SELECT FROM forebay.runs") == []
     assert not (operator.archive / "decisions").exists()
 
-    told = operator.done(*command, code=ExitCode.REFUSED)
+    result = operator.done(*command, code=ExitCode.REFUSED)
     assert {
         one["object"].rpartition("/")[2]: (one["line"], one["code"])
-        for one in told["refused"]["invalid_lines"]
+        for one in result["refused"]["invalid_lines"]
     } == damaged
 
 
@@ -265,14 +270,14 @@ def test_a_rebuild_that_may_reject_refuses_empty_files_and_rejects_the_rest(
 ) -> None:
     damage(operator)
 
-    ended = operator.run("rebuild", "--yes", "--allow-new-rejections")
-    assert ended.code == ExitCode.REFUSED
-    assert f"{HOUR}/empty.gz: line 1: object_empty: the file is empty" in ended.err
-    assert "1 objects of file://" in ended.err
+    run_result = operator.run("rebuild", "--yes", "--allow-new-rejections")
+    assert run_result.code == ExitCode.REFUSED
+    assert f"{HOUR}/empty.gz: line 1: object_empty: the file is empty" in run_result.err
+    assert "1 objects of file://" in run_result.err
 
     (operator.archive / HOUR / "empty.gz").unlink()
-    told = operator.done("rebuild", "--yes", "--allow-new-rejections")
-    assert told["rejected"] == 4
+    result = operator.done("rebuild", "--yes", "--allow-new-rejections")
+    assert result["rejected"] == 4
 
 
 def test_history_says_which_objects_it_could_not_read(operator: Operator) -> None:
@@ -280,11 +285,11 @@ def test_history_says_which_objects_it_could_not_read(operator: Operator) -> Non
     damaged = damage(operator)
     del damaged["half-a-line.gz"]
 
-    told = operator.done("history", "cities", "1")
+    result = operator.done("history", "cities", "1")
 
-    assert len(told["commands"]) == 1
+    assert len(result["commands"]) == 1
     assert {
-        one["object"].rpartition("/")[2]: (one["line"], one["code"]) for one in told["damaged"]
+        one["object"].rpartition("/")[2]: (one["line"], one["code"]) for one in result["damaged"]
     } == damaged
     err = operator.run("history", "cities", "1").err
     assert f"can't read the rest of {HOUR}/cut-off.gz: line " in err
@@ -322,15 +327,15 @@ MISSING = [f"{HOUR}/10.gz", f"{HOUR}/good.gz"]
 def test_a_copy_that_lacks_applied_objects_is_called_incomplete(
     incomplete: Operator, command: tuple[str, ...]
 ) -> None:
-    told = incomplete.done(*command, code=ExitCode.INCOMPLETE)
-    assert told["objects_missing_in_archive"] == 2
-    assert told["missing_in_archive"] == MISSING
+    result = incomplete.done(*command, code=ExitCode.INCOMPLETE)
+    assert result["objects_missing_in_archive"] == 2
+    assert result["missing_in_archive"] == MISSING
 
-    ended = incomplete.run(*command)
-    assert ended.code == ExitCode.INCOMPLETE
-    assert "is incomplete: it lacks 2 objects that the ledger shows as applied" in ended.err
-    assert f"({', '.join(MISSING)})" in ended.err
-    assert "`forebay replay` applies missing commands" not in ended.out + ended.err
+    run_result = incomplete.run(*command)
+    assert run_result.code == ExitCode.INCOMPLETE
+    assert "is incomplete: it lacks 2 objects that the ledger shows as applied" in run_result.err
+    assert f"({', '.join(MISSING)})" in run_result.err
+    assert "`forebay replay` applies missing commands" not in run_result.out + run_result.err
 
 
 def test_no_replay_mends_an_incomplete_copy(incomplete: Operator) -> None:
@@ -339,8 +344,8 @@ def test_no_replay_mends_an_incomplete_copy(incomplete: Operator) -> None:
     incomplete.done("replay", "--yes", code=ExitCode.INCOMPLETE)
 
     assert {key for (key,) in incomplete.rows("SELECT geonameid FROM cities")} == {2, 3, 10, 11}
-    told = incomplete.done("verify", code=ExitCode.INCOMPLETE)
-    assert told["agrees"] is False
+    result = incomplete.done("verify", code=ExitCode.INCOMPLETE)
+    assert result["agrees"] is False
 
 
 def test_a_copy_that_is_completed_is_mended_by_a_replay(
@@ -356,18 +361,18 @@ def test_a_copy_that_is_completed_is_mended_by_a_replay(
 
 
 def test_objects_of_another_time_are_not_missed(incomplete: Operator) -> None:
-    told = incomplete.done("replay", "--plan", "--from", "2026-01-01", code=ExitCode.INCOMPLETE)
-    assert told["objects_missing_in_archive"] == 0
-    ended = incomplete.run("replay", "--plan", "--from", "2026-01-01")
-    assert "nothing was selected" in ended.err
+    result = incomplete.done("replay", "--plan", "--from", "2026-01-01", code=ExitCode.INCOMPLETE)
+    assert result["objects_missing_in_archive"] == 0
+    run_result = incomplete.run("replay", "--plan", "--from", "2026-01-01")
+    assert "nothing was selected" in run_result.err
 
 
 def test_a_replay_of_one_key_says_so_and_succeeds(incomplete: Operator) -> None:
     """The objects that are missing need not have held a command of it."""
-    ended = incomplete.run("replay", "--yes", "--resource", "cities", "--key", "3")
+    result = incomplete.run("replay", "--yes", "--resource", "cities", "--key", "3")
 
-    assert ended.code == ExitCode.OK
-    assert "is incomplete: it lacks 2 objects" in ended.err
+    assert result.code == ExitCode.OK
+    assert "is incomplete: it lacks 2 objects" in result.err
 
 
 def test_a_replay_of_an_incomplete_copy_rejects_nothing_for_other_rows(
@@ -382,9 +387,9 @@ def test_a_replay_of_an_incomplete_copy_rejects_nothing_for_other_rows(
     freeing.unlink()
     put(operator, f"{HOUR}/22.gz", gzip.compress(encode(city(22, key=21, name="x"))))
 
-    told = operator.done("replay", "--yes", code=ExitCode.INCOMPLETE)
+    result = operator.done("replay", "--yes", code=ExitCode.INCOMPLETE)
 
-    assert (told["rejected"], told["objects_failed"]) == (0, 1)
+    assert (result["rejected"], result["objects_failed"]) == (0, 1)
     assert operator.rows("SELECT FROM forebay.rejections") == []
     assert "is incomplete: it lacks 1 objects" in operator.run("replay", "--yes").err
 
@@ -411,15 +416,15 @@ def test_a_list_of_rejections_names_object_and_line_of_what_is_no_command(
     put(operator, f"{HOUR}/a.gz", gzip.compress(encode(city(30, key=30, name="x" * 300))))
     apply_live(operator)
 
-    ended = operator.run("rejections", "list")
-    lines = {line.split(" UTC")[0] for line in ended.out.splitlines()}
+    result = operator.run("rejections", "list")
+    lines = {line.split(" UTC")[0] for line in result.out.splitlines()}
     page = next(line for line in lines if f"{HOUR}/page.gz" in line)
     assert "line 1: expected gzip data" in page
     half = next(line for line in lines if f"{HOUR}/half-a-line.gz" in line)
     assert "line 2: the line is not JSON" in half
     assert any("put cities 30 " in line for line in lines)
     assert any(line.startswith("(invalid line)  object_corrupt") for line in lines)
-    assert not any(" - " in line.replace("  ", " ") for line in lines), ended.out
+    assert not any(" - " in line.replace("  ", " ") for line in lines), result.out
 
     shown = operator.run("rejections", "retry", "--dry-run").out
     assert f"{HOUR}/page.gz" in shown
@@ -455,10 +460,10 @@ def test_a_file_of_ids_in_utf_16_is_refused_by_its_encoding(
     file = tmp_path / "ids.txt"
     file.write_text(city(1, key=1).id, encoding="utf-16")
 
-    ended = operator.run("replay", "--yes", "--id-file", f"{file}")
+    result = operator.run("replay", "--yes", "--id-file", f"{file}")
 
-    assert ended.code == ExitCode.USAGE
-    assert f"{file} is in UTF-16 (little-endian); save it as UTF-8" in ended.err
+    assert result.code == ExitCode.USAGE
+    assert f"{file} is in UTF-16 (little-endian); save it as UTF-8" in result.err
 
 
 def test_every_line_of_a_file_of_ids_that_is_no_id_is_named(
@@ -467,10 +472,10 @@ def test_every_line_of_a_file_of_ids_that_is_no_id_is_named(
     file = tmp_path / "ids.txt"
     file.write_text(f"id\n{city(1, key=1).id}\n\n42\n")
 
-    ended = operator.run("replay", "--yes", "--id-file", f"{file}")
+    result = operator.run("replay", "--yes", "--id-file", f"{file}")
 
-    assert ended.code == ExitCode.USAGE
-    assert "lines that are not command ids: line 1: 'id'; line 4: '42'" in ended.err
+    assert result.code == ExitCode.USAGE
+    assert "lines that are not command ids: line 1: 'id'; line 4: '42'" in result.err
 
 
 # Misplaced objects
@@ -485,12 +490,12 @@ def test_an_object_under_a_wrong_date_is_applied_and_named_as_misplaced(
     put(operator, "commands/part-00000.gz", gzip.compress(encode(city(41, key=41))))
     apply_live(operator)
 
-    told = operator.done("verify")
-    assert (told["agrees"], told["objects_misplaced"], told["misplaced"]) == (True, 1, [key])
+    result = operator.done("verify")
+    assert (result["agrees"], result["objects_misplaced"], result["misplaced"]) == (True, 1, [key])
     assert f"the first is {key}: a search by time" in operator.run("verify").out
     rebuilt = Operator(operator.archive, another_database())
-    told = rebuilt.done("rebuild", "--yes")
-    assert (told["rows"], told["objects_misplaced"], told["misplaced"]) == (5, 1, [key])
+    result = rebuilt.done("rebuild", "--yes")
+    assert (result["rows"], result["objects_misplaced"], result["misplaced"]) == (5, 1, [key])
 
 
 def test_a_rebuild_from_a_copy_without_an_object_of_the_decision_log_is_incomplete(
@@ -506,7 +511,7 @@ def test_a_rebuild_from_a_copy_without_an_object_of_the_decision_log_is_incomple
     (operator.archive / key).unlink()
     rebuilt = Operator(operator.archive, another_database())
 
-    told = rebuilt.done("rebuild", "--yes", code=ExitCode.INCOMPLETE)
+    result = rebuilt.done("rebuild", "--yes", code=ExitCode.INCOMPLETE)
 
-    assert (told["objects_missing_in_archive"], told["missing_in_archive"]) == (1, [key])
-    assert told["rows"] == 3
+    assert (result["objects_missing_in_archive"], result["missing_in_archive"]) == (1, [key])
+    assert result["rows"] == 3

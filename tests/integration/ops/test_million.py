@@ -46,9 +46,9 @@ def million(tmp_path_factory: pytest.TempPathFactory, databases: Callable[[], st
     archive = tmp_path_factory.mktemp("million") / "archive"
     write_archive(archive, Recipe(1_000_000))
     operator = Operator(archive, databases())
-    told = operator.measured("replay", "--yes")
-    report("replay into empty tables, poison found", told, operator)
-    assert told.peak_mebibytes <= MAX_MEBIBYTES
+    measurement = operator.measured("replay", "--yes")
+    report("replay into empty tables, poison found", measurement, operator)
+    assert measurement.peak_mebibytes <= MAX_MEBIBYTES
     return operator
 
 
@@ -95,11 +95,11 @@ def test_a_rebuild_is_byte_by_byte_the_live_tables(
     million: Operator, databases: Callable[[], str]
 ) -> None:
     other = replace(million, database_url=databases())
-    told = other.measured("rebuild", "--yes")
-    report("rebuild", told, other)
+    measurement = other.measured("rebuild", "--yes")
+    report("rebuild", measurement, other)
 
     assert other.dump() == million.dump()
-    assert told.peak_mebibytes <= MAX_MEBIBYTES
+    assert measurement.peak_mebibytes <= MAX_MEBIBYTES
     other.done("verify", *AT)
 
 
@@ -167,6 +167,6 @@ def test_memory_does_not_grow_with_the_archive(
     rebuilt = other.measured("rebuild", "--yes")
     report("rebuild of five million", rebuilt, other)
 
-    peaks = [told.peak_mebibytes for told in (replayed, checked, rebuilt)]
+    peaks = [measurement.peak_mebibytes for measurement in (replayed, checked, rebuilt)]
     assert max(peaks) <= MAX_MEBIBYTES
     other.done("verify", *AT)

@@ -145,20 +145,20 @@ class WithParcels(Context):
         return SPECS
 
 
-def replay(parcels: Database, site: Site) -> replaying.Tally:
+def replay(parcels: Database, site: Site) -> replaying.Totals:
     options = {DATABASE: parcels.url, ARCHIVE: f"s3://{site.bucket}"}
     context = WithParcels(options, environment={})
     context.__dict__["s3"] = site.s3  # the emulator's client instead of the region's
-    run = replaying.begin(context, Selection())
+    run = replaying.start_run(context, Selection())
     return replaying.replay(context, Console(), run, Selection(), Pace(workers=2))
 
 
 def test_a_replay_makes_the_same_table(parcels: Database, site: Site) -> None:
     for name in FROZEN:
         put(site, name)
-    tally = replay(parcels, site)
+    totals = replay(parcels, site)
     rows, rejections, _ = contents(parcels)
-    assert (tally.objects, tally.failed, tally.lines) == (3, 0, 15)
+    assert (totals.objects, totals.failed, totals.lines) == (3, 0, 15)
     assert rows == EXPECTED
     assert rejections == {}, "it has lost by the end, and a replay decides last"
     before = contents(parcels)
@@ -172,8 +172,8 @@ def test_the_history_shows_old_bodies_as_they_were_and_rows_as_they_are_now(
     for name in FROZEN:
         put(site, name)
     replay(parcels, site)
-    found = find_commands(site.store, site.store.list("commands/"), "parcels", "P-2")
-    entries, _ = read_statuses(parcels.connection, Parcel.spec_, "P-2", found)
+    occurrences = find_commands(site.store, site.store.list("commands/"), "parcels", "P-2")
+    entries, _ = read_statuses(parcels.connection, Parcel.spec_, "P-2", occurrences)
     assert [entry.command.schema for entry in entries] == [1, 2]
     assert (entries[0].command.body or {})["size"] == "80 m2"
     row = find_state(entries[:1], Parcel.spec_, entries[0].accepted_at).row

@@ -131,10 +131,10 @@ def test_a_rebuild_to_a_moment_equals_the_tables_of_that_moment(
 def test_a_rejection_that_the_live_run_did_not_have_stops_it_and_changes_nothing(
     operator: Operator,
 ) -> None:
-    ended = operator.run("rebuild", "--yes")
+    result = operator.run("rebuild", "--yes")
 
-    assert ended.code == 3
-    assert "--allow-new-rejections" in ended.err
+    assert result.code == 3
+    assert "--allow-new-rejections" in result.err
     assert operator.rows("SELECT FROM forebay.rejections") == []
     assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
@@ -155,10 +155,10 @@ def test_each_kind_of_new_rejection_stops_it(
     (operator.archive / "commands/2026/01/01/00/z.gz").write_bytes(gzip.compress(line))
     other = replace(operator, database_url=another_database())
 
-    ended = other.run("rebuild", "--yes")
+    result = other.run("rebuild", "--yes")
 
-    assert ended.code == 3, ended.out
-    assert named in ended.err
+    assert result.code == 3, result.out
+    assert named in result.err
     assert other.rows("SELECT FROM cities LIMIT 1") == []
 
 
@@ -201,10 +201,10 @@ def test_a_database_that_holds_rows_is_refused(operator: Operator) -> None:
     apply_live(operator)
     before = operator.dump()
 
-    ended = operator.run("rebuild", "--yes")
+    result = operator.run("rebuild", "--yes")
 
-    assert ended.code == 3
-    assert "cities" in ended.err
+    assert result.code == 3
+    assert "cities" in result.err
     assert operator.dump() == before
 
 
@@ -215,10 +215,10 @@ def test_a_database_that_is_refused_keeps_its_older_schema(operator: Operator) -
         "UPDATE forebay.alembic_version SET version_num = 'e73abff84549'"
     )
 
-    ended = operator.run("rebuild", "--yes")
+    result = operator.run("rebuild", "--yes")
 
-    assert ended.code == 3
-    assert "not empty" in ended.err
+    assert result.code == 3
+    assert "not empty" in result.err
     assert operator.rows("SELECT to_regclass('forebay.runs')") == [(None,)]
 
 
@@ -255,10 +255,10 @@ def test_a_command_of_a_newer_schema_stops_it(
     (operator.archive / "commands/2026/01/01/00/z.gz").write_bytes(gzip.compress(newer))
     other = replace(operator, database_url=another_database())
 
-    ended = other.run("rebuild", "--yes")
+    result = other.run("rebuild", "--yes")
 
-    assert ended.code == 3
-    assert "newer release" in ended.err
+    assert result.code == 3
+    assert "newer release" in result.err
 
 
 def test_what_was_rejected_for_its_order_stays_rejected(
@@ -314,10 +314,10 @@ def test_a_database_that_holds_decisions_is_not_empty(operator: Operator) -> Non
         " VALUES (gen_random_uuid(), 'discarded', 'x', gen_random_uuid(), now())"
     )
 
-    ended = operator.run("rebuild", "--yes")
+    result = operator.run("rebuild", "--yes")
 
-    assert ended.code == 3
-    assert "decisions" in ended.err
+    assert result.code == 3
+    assert "decisions" in result.err
 
 
 def test_an_object_of_decisions_that_is_none_stops_it_and_changes_nothing(
@@ -329,10 +329,10 @@ def test_an_object_of_decisions_that_is_none_stops_it_and_changes_nothing(
     file.write_bytes(b'{"run":')
     other = replace(operator, database_url=another_database())
 
-    ended = other.run("rebuild", "--yes")
+    result = other.run("rebuild", "--yes")
 
-    assert ended.code == 3
-    assert file.name in ended.err
+    assert result.code == 3
+    assert file.name in result.err
     assert other.rows("SELECT FROM forebay.rejections") == []
 
 

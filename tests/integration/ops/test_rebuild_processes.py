@@ -58,9 +58,9 @@ def rebuilding(operator: Operator) -> Iterator[Rebuilding]:
         try:
             waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
             wait_until(lambda: bool(operator.rows(waits)), "it waits for the table")
-            found = Rebuilding(process, other)
-            assert len(found.readers) == 2
-            yield found
+            new_rebuilding = Rebuilding(process, other)
+            assert len(new_rebuilding.readers) == 2
+            yield new_rebuilding
         finally:
             if process.poll() is None:
                 kill_hard(process)
@@ -74,27 +74,27 @@ def empty(operator: Operator, another_database: Callable[[], str]) -> Operator:
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_process_that_is_killed_stops_it_and_changes_nothing(empty: Operator, which: int) -> None:
-    with rebuilding(empty) as found:
-        found.readers[which].kill()
-        code, err = found.end()
-        wait_until(found.has_left_nobody, "the other one has ended")
+    with rebuilding(empty) as rebuild:
+        rebuild.readers[which].kill()
+        code, err = rebuild.end()
+        wait_until(rebuild.has_left_nobody, "the other one has ended")
     assert (code, "exit code -9); nothing was changed" in err) == (4, True), err
     assert empty.rows("SELECT 1 FROM cities") == empty.rows("SELECT 1 FROM forebay.ledger") == []
 
 
 def test_if_it_is_killed_none_of_its_processes_is_left(empty: Operator) -> None:
-    with rebuilding(empty) as found:
-        kill_hard(found.process)
-        wait_until(found.has_left_nobody, "they have ended")
+    with rebuilding(empty) as rebuild:
+        kill_hard(rebuild.process)
+        wait_until(rebuild.has_left_nobody, "they have ended")
 
 
 def test_an_interrupt_of_all_of_them_ends_it_without_a_word_of_the_others(empty: Operator) -> None:
-    with rebuilding(empty) as found:
-        for reader in found.readers:
+    with rebuilding(empty) as rebuild:
+        for reader in rebuild.readers:
             reader.send_signal(signal.SIGINT)
-        found.process.send_signal(signal.SIGINT)
-        code, err = found.end()
-        wait_until(found.has_left_nobody, "they have ended")
+        rebuild.process.send_signal(signal.SIGINT)
+        code, err = rebuild.end()
+        wait_until(rebuild.has_left_nobody, "they have ended")
     assert code == 130
     assert "Traceback" not in err
     assert "KeyboardInterrupt" not in err

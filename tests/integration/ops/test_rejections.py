@@ -130,10 +130,10 @@ def test_a_mended_command_is_a_new_one_that_says_what_it_amends(
     key = site.put_and_apply(bad, city(2, key=6))
     before = b"".join(site.archive.read(key))
 
-    done = operator.decider().retry(operator.plan(SHORTEN), reason="ticket 5")
+    result = operator.decider().retry(operator.plan(SHORTEN), reason="ticket 5")
     operator.deliver()
 
-    assert (done.recorded, done.waiting, done.taken) == (1, 0, 0)
+    assert (result.recorded, result.waiting, result.taken) == (1, 0, 0)
     (sent,) = operator.sent
     assert sent.amends == bad.id
     assert sent.id > bad.id
@@ -406,7 +406,7 @@ def test_an_amendment_that_is_finished_late_is_where_its_time_leads(
     (sent,) = operator.sent
     moment = dt.datetime.fromtimestamp(accepted_ms(sent.id) / 1000, dt.UTC)
     listed = list_commands(site.store, since=moment, until=moment + dt.timedelta(milliseconds=1))
-    assert {found.key for found in listed} >= set(operator.objects)
+    assert {archive_object.key for archive_object in listed} >= set(operator.objects)
 
 
 def test_a_call_that_dies_after_it_sent_is_finished_without_another_object(
@@ -474,8 +474,8 @@ def test_what_the_archive_does_not_take_waits_for_the_next_call(
 ) -> None:
     site.put_and_apply(too_long(1, 5), too_long(2, 6))
     broken = Broken(site, TransientError("S3 is away"), "write_amendments")
-    done = operator.decider(broken).retry(operator.plan(SHORTEN))
-    assert (done.recorded, done.waiting, done.error) == (0, 2, "S3 is away")
+    result = operator.decider(broken).retry(operator.plan(SHORTEN))
+    assert (result.recorded, result.waiting, result.error) == (0, 2, "S3 is away")
     assert set(operator.states().values()) == {"sending"}
     assert audited(site) == []
 

@@ -67,8 +67,8 @@ def meanwhile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("meanwhile")
 def test_what_is_rejected_after_the_count_is_not_discarded(site: Site, operator: Operator) -> None:
     site.put_and_apply(unknown(1, 1))
-    told = operator.done("rejections", "discard", "--all", "--reason", "no", "--yes")
-    assert told["discarded"] == 1
+    result = operator.done("rejections", "discard", "--all", "--reason", "no", "--yes")
+    assert result["discarded"] == 1
     assert decided(operator) == {command_id(1): "discarded"}
 
 
@@ -77,17 +77,17 @@ def test_what_is_rejected_after_the_count_is_not_sent(
     site: Site, operator: Operator, rules: str
 ) -> None:
     site.put_and_apply(unknown(1, 1))
-    told = operator.done("rejections", "retry", "--fix", rules, "--yes")
-    assert told["sent"] == 1
+    result = operator.done("rejections", "retry", "--fix", rules, "--yes")
+    assert result["sent"] == 1
     assert decided(operator) == {command_id(1): "retried"}
 
 
 def test_a_discard_names_what_it_is_for(site: Site, operator: Operator) -> None:
     site.put_and_apply(unknown(1, 1), unknown(2, 2))
     for arguments in ([], ["--all", "--key", "1"]):
-        ended = operator.run("rejections", "discard", "--reason", "no", "--yes", *arguments)
-        assert ended.code == ExitCode.USAGE
-        assert "--all" in ended.err
+        result = operator.run("rejections", "discard", "--reason", "no", "--yes", *arguments)
+        assert result.code == ExitCode.USAGE
+        assert "--all" in result.err
     assert decided(operator) == {}
     operator.done("rejections", "discard", "--key", "1", "--reason", "no", "--yes")
     assert decided(operator) == {command_id(1): "discarded"}
@@ -116,12 +116,12 @@ def test_a_retry_that_was_killed_is_told_and_finished_by_the_next(
         " WHERE rejection = %s",
         [command_id(1)],
     )
-    told = operator.done("rejections", "retry", "--fix", rules, "--dry-run")
-    assert told["begun"] == 0
+    result = operator.done("rejections", "retry", "--fix", rules, "--dry-run")
+    assert result["begun"] == 0
     operator.done("rejections", "discard", "--key", "2", "--reason", "no", "--yes")
     assert operator.done("rejections", "list", "--state", "sending")["total"] == 1
-    told = operator.done("rejections", "discard", "--key", "1", "--reason", "no", "--yes")
-    assert told["discarded"] == 1
+    result = operator.done("rejections", "discard", "--key", "1", "--reason", "no", "--yes")
+    assert result["discarded"] == 1
     assert operator.done("rejections", "list", "--state", "sending")["total"] == 0
 
 
@@ -130,7 +130,7 @@ def test_an_archive_that_takes_nothing_leaves_the_retry_to_the_next_call(
 ) -> None:
     site.put_and_apply(unknown(1, 1))
     elsewhere = ("--source", "s3://no-such-bucket-at-all")
-    ended = operator.run("rejections", "retry", "--fix", rules, "--yes", *elsewhere)
-    assert ended.code == ExitCode.UNAVAILABLE
-    assert "NoSuchBucket" in ended.err
+    result = operator.run("rejections", "retry", "--fix", rules, "--yes", *elsewhere)
+    assert result.code == ExitCode.UNAVAILABLE
+    assert "NoSuchBucket" in result.err
     assert operator.done("rejections", "retry", "--fix", rules, "--yes")["sent"] == 1

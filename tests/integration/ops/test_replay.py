@@ -116,8 +116,8 @@ def test_a_replay_that_selects_no_command_is_no_success(operator: Operator, mode
         ("--by", "nobody"),
         ("--resource", "countries"),
     ):
-        told = operator.done("replay", *conditions, mode, code=5)
-        assert told["commands"] == 0, conditions
+        result = operator.done("replay", *conditions, mode, code=5)
+        assert result["commands"] == 0, conditions
         assert "nothing was selected" in operator.run("replay", *conditions, mode).err
     assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
@@ -145,9 +145,9 @@ def test_a_killed_replay_goes_on_where_it_was(operator: Operator) -> None:
     kill_hard(process)
     before = _objects(operator, run)
 
-    told = operator.done("replay", "--resume", run)
+    result = operator.done("replay", "--resume", run)
 
-    assert told["objects"] == OBJECTS - before < OBJECTS
+    assert result["objects"] == OBJECTS - before < OBJECTS
     assert operator.rows("SELECT state FROM forebay.runs") == [("done",)]
     operator.done("verify", "--at", "2026-02-01")
     assert operator.run("replay", "--resume", run).code == 3
@@ -178,11 +178,11 @@ def test_ctrl_c_pauses_and_a_second_one_stops(operator: Operator) -> None:
 
 def test_a_rate_is_kept(operator: Operator) -> None:
     started = time.monotonic()
-    told = operator.done("replay", "--yes", "--rate", "3000", "--workers", "3")
+    result = operator.done("replay", "--yes", "--rate", "3000", "--workers", "3")
     seconds = time.monotonic() - started
 
     # The first chunk passes immediately, and may have a second's worth of commands.
-    assert seconds > (told["commands"] - 3_000) / 3_000
+    assert seconds > (result["commands"] - 3_000) / 3_000
 
 
 def test_a_replay_waits_for_a_replica_that_is_behind(
@@ -234,10 +234,10 @@ def test_a_replay_goes_on_when_a_replica_that_went_away_is_back(
 
 
 def test_a_lag_is_not_watched_where_no_replica_is_known(operator: Operator) -> None:
-    ended = operator.run("replay", "--yes", "--max-replica-lag", "1")
+    result = operator.run("replay", "--yes", "--max-replica-lag", "1")
 
-    assert ended.code == 2
-    assert "--replica-url" in ended.err
+    assert result.code == 2
+    assert "--replica-url" in result.err
     assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
 
@@ -289,10 +289,10 @@ def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
 def test_a_held_command_is_named_and_its_object_is_tried_again(operator: Operator) -> None:
     _add(operator, "z", encode(city(1)).replace(b'"schema":1', b'"schema":9'))
 
-    ended = operator.run("replay", "--yes")
+    result = operator.run("replay", "--yes")
 
-    assert ended.code == 5
-    assert "deploy the newer release" in ended.err
+    assert result.code == 5
+    assert "deploy the newer release" in result.err
     assert operator.rows("SELECT count(*) FROM forebay.run_objects WHERE error IS NOT NULL") == [
         (1,)
     ]
@@ -311,18 +311,18 @@ def test_a_held_command_is_named_and_its_object_is_tried_again(operator: Operato
 def test_wrong_usage_is_a_sentence_and_code_2(
     operator: Operator, arguments: list[str], said: str
 ) -> None:
-    ended = operator.run("replay", *arguments)
+    result = operator.run("replay", *arguments)
 
-    assert ended.code == 2
-    assert said in ended.err
-    assert "Traceback" not in ended.err
+    assert result.code == 2
+    assert said in result.err
+    assert "Traceback" not in result.err
 
 
 def test_nobody_to_ask_is_no_yes(operator: Operator) -> None:
-    ended = operator.run("replay")
+    result = operator.run("replay")
 
-    assert ended.code == 2
-    assert "--yes" in ended.err
+    assert result.code == 2
+    assert "--yes" in result.err
     assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
 
@@ -375,8 +375,8 @@ def _said(process: subprocess.Popen[str], word: str) -> bool:
 
 
 def _objects(operator: Operator, run: str) -> int:
-    found = operator.rows("SELECT count(*) FROM forebay.run_objects WHERE run::text = %s", run)
-    return int(found[0][0])
+    rows = operator.rows("SELECT count(*) FROM forebay.run_objects WHERE run::text = %s", run)
+    return int(rows[0][0])
 
 
 def _wait_for_objects(operator: Operator, run: str, count: int) -> None:

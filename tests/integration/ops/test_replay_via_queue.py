@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forebay.aws.queue import Message, Queue
-from forebay.replay.runs import note_failure
+from forebay.replay.runs import record_failure
 from local.settings import ROOT
 from ops.replay import via_queue
 from tests.fixtures.commands import city
@@ -99,10 +99,10 @@ def test_a_run_that_nobody_follows_is_done_with_its_last_object(replays: Replays
     assert replays.state(run) == "running"
     replays.consume()
     assert replays.state(run) == "done"
-    told = replays.watch(run)
-    assert (told["objects"], told["objects_missing"], told["applied"]) == (3, 0, 3)
-    ended = replays.operator.run("replay", "--resume", run)
-    assert (ended.code, "is done" in ended.err) == (3, True)
+    result = replays.watch(run)
+    assert (result["objects"], result["objects_missing"], result["applied"]) == (3, 0, 3)
+    run_result = replays.operator.run("replay", "--resume", run)
+    assert (run_result.code, "is done" in run_result.err) == (3, True)
 
 
 def test_a_run_is_followed_by_what_was_sent_and_not_by_what_the_archive_has(
@@ -113,8 +113,8 @@ def test_a_run_is_followed_by_what_was_sent_and_not_by_what_the_archive_has(
     run = replays.begin()
     put_later(replays, run, 9)
     replays.consume()
-    told = replays.watch(run)
-    assert (told["objects"], told["objects_missing"]) == (3, 0)
+    result = replays.watch(run)
+    assert (result["objects"], result["objects_missing"]) == (3, 0)
     assert replays.state(run) == "done"
 
 
@@ -122,8 +122,8 @@ def test_a_resumed_run_sends_nothing_that_was_stored_after_its_start(replays: Re
     replays.site.put(city(1, key=1))
     run = replays.begin()
     put_later(replays, run, 9)
-    told = replays.operator.done("replay", "--resume", run)
-    assert (told["objects"], told["sent"]) == (1, 1)
+    result = replays.operator.done("replay", "--resume", run)
+    assert (result["objects"], result["sent"]) == (1, 1)
     replays.consume()
     assert replays.state(run) == "done"
     assert replays.watch(run)["objects_missing"] == 0
@@ -136,8 +136,8 @@ def test_objects_of_a_run_that_is_being_sent_do_not_finish_it(replays: Replays) 
     replays.operator.rows("UPDATE forebay.runs SET objects = NULL WHERE id = %s::uuid", run)
     replays.consume()
     assert replays.state(run) == "running"
-    ended = replays.operator.run("replay", "--resume", run, "--watch")
-    assert (ended.code, f"forebay replay --resume {run}" in ended.err) == (3, True)
+    result = replays.operator.run("replay", "--resume", run, "--watch")
+    assert (result.code, f"forebay replay --resume {run}" in result.err) == (3, True)
     assert replays.operator.done("replay", "--resume", run)["sent"] == 0
     assert replays.state(run) == "done"
 
@@ -152,12 +152,12 @@ def test_dead_letters_of_the_run_end_the_watch_and_are_named(replays: Replays) -
     replays.site.s3.delete_object(Bucket=replays.site.bucket, Key=lost)
     replays.consume()
     replays.bury()
-    note_failure(replays.site.database.connection, run, lost, "it is not there")
-    ended = replays.operator.run("replay", "--resume", run, "--watch", "--json")
-    assert ended.code == 5
-    assert (ended.json["objects"], ended.json["objects_missing"]) == (1, 1)
-    assert ended.json["dead_letters"] == 1
-    assert f"{lost}: a dead letter of the replay queue; it is not there" in ended.err
+    record_failure(replays.site.database.connection, run, lost, "it is not there")
+    result = replays.operator.run("replay", "--resume", run, "--watch", "--json")
+    assert result.code == 5
+    assert (result.json["objects"], result.json["objects_missing"]) == (1, 1)
+    assert result.json["dead_letters"] == 1
+    assert f"{lost}: a dead letter of the replay queue; it is not there" in result.err
     assert replays.state(run) == "stopped"
 
 
@@ -188,5 +188,5 @@ def test_messages_that_are_gone_end_the_watch_after_a_while(
     run = replays.begin()
     for batch in replays.queue.drain():
         replays.queue.delete(batch)
-    ended = replays.operator.run("replay", "--resume", run, "--watch")
-    assert (ended.code, "1 others are unfinished" in ended.err) == (5, True)
+    result = replays.operator.run("replay", "--resume", run, "--watch")
+    assert (result.code, "1 others are unfinished" in result.err) == (5, True)

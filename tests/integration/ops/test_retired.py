@@ -27,7 +27,7 @@ from ops.context import ARCHIVE, DATABASE, Context
 from ops.cut import EVERYTHING
 from ops.rebuild.rebuild import rebuild
 from ops.replay import replay as replaying
-from ops.replay.plan import plan
+from ops.replay.plan import make_plan
 from ops.replay.replay import Pace
 from ops.verify.verify import verify
 from tests.fixtures.commands import command_id
@@ -173,9 +173,9 @@ def test_live_a_replay_and_a_rebuild_give_the_same_and_verify_agrees(
     live = fruits(site.database)
     context = context_of(site, site.database)
 
-    run = replaying.begin(context, Selection())
-    tally = replaying.replay(context, Console(), run, Selection(), Pace(workers=1))
-    assert (tally.failed, tally.counts.skipped, tally.counts.rejected) == (0, 5, 0)
+    run = replaying.start_run(context, Selection())
+    totals = replaying.replay(context, Console(), run, Selection(), Pace(workers=1))
+    assert (totals.failed, totals.counts.skipped, totals.counts.rejected) == (0, 5, 0)
     assert fruits(site.database) == live
 
     create_tables(scratch, {"fruits": Fruit.spec_})
@@ -187,15 +187,17 @@ def test_live_a_replay_and_a_rebuild_give_the_same_and_verify_agrees(
     assert ledger(scratch) == [(retired[0], 4, 1, 0, 0, 0, 3), (retired[1], 4, 2, 0, 0, 0, 2)]
 
     for database in (site.database, scratch):
-        found = verify(context_of(site, database), Console(), cut=EVERYTHING, limit=9, scratch=None)
-        assert found.findings.named == []
-        assert (found.agrees, found.skipped) == (True, 5)
+        result = verify(
+            context_of(site, database), Console(), cut=EVERYTHING, limit=9, scratch=None
+        )
+        assert result.findings.named == []
+        assert (result.agrees, result.skipped) == (True, 5)
 
 
 def test_the_plan_of_a_replay_counts_them(site: Site, retired: list[str]) -> None:
     assert len(retired) == 2
-    found = plan(context_of(site, site.database), Console(), Selection())
-    facts = found.facts(workers=1, rate_per_second=None)
+    plan = make_plan(context_of(site, site.database), Console(), Selection())
+    facts = plan.facts(workers=1, rate_per_second=None)
 
     assert facts["of_retired_resources"] == 5
     assert facts["schema_versions_without_upcaster"] == {}

@@ -19,7 +19,7 @@ import pytest
 
 from forebay.aws.events import object_event
 from forebay.aws.queue import Queue
-from forebay.replay.runs import note_failure, start_run
+from forebay.replay.runs import record_failure, start_run
 from local.postgres.config import OWNER, SUPERUSER
 from local.settings import ROOT
 from ops.status import probes
@@ -67,19 +67,19 @@ def test_it_tells_what_waits_and_what_needs_attention(site: Site, settings: dict
     site.dead_letters.send([object_event(site.bucket, "commands/b")])
     someone = Operator(ROOT, site.database.url, settings)
 
-    told = someone.done("status")
+    result = someone.done("status")
 
-    assert (told["queue"]["visible"], told["dead_letters"]["total"]) == (2, 1)
-    assert told["rejections"] == {"open": 1, "last_hour": 1}
-    stages = {stage["stage"]: stage for stage in told["stages"]}
+    assert (result["queue"]["visible"], result["dead_letters"]["total"]) == (2, 1)
+    assert result["rejections"] == {"open": 1, "last_hour": 1}
+    stages = {stage["stage"]: stage for stage in result["stages"]}
     waiting = stages["archived → applied"]
     assert waiting["objects_waiting"] == 1
     assert 0 <= waiting["oldest_waiting_seconds"] < 3_600
     assert waiting["recent_max_seconds"] is not None
-    assert told["unanswered"] == {}
-    said = " ".join(told["needs_attention"])
-    assert "forebay dlq list" in said
-    assert "forebay rejections list" in said
+    assert result["unanswered"] == {}
+    text = " ".join(result["needs_attention"])
+    assert "forebay dlq list" in text
+    assert "forebay rejections list" in text
     assert someone.run("status", "--check").code == 1
     screen = someone.run("status").out
     assert "archived → applied" in screen
@@ -88,17 +88,17 @@ def test_it_tells_what_waits_and_what_needs_attention(site: Site, settings: dict
 
 def test_where_all_is_well_nothing_needs_attention(site: Site, settings: dict[str, str]) -> None:
     put_now(site, apply=True)
-    ended = Operator(ROOT, site.database.url, settings).run("status", "--check")
+    result = Operator(ROOT, site.database.url, settings).run("status", "--check")
 
-    assert (ended.code, ended.err) == (0, "")
-    assert "nothing needs attention" in ended.out
+    assert (result.code, result.err) == (0, "")
+    assert "nothing needs attention" in result.out
 
 
 def test_amendments_say_nothing_about_the_times_on_the_way(site: Site) -> None:
     """Their ids have the time of the amended commands."""
     site.put_and_apply(city(1, key=1))
     site.apply(site.put(city(2, key=2), name="amend-of-a-command"))
-    assert probes.way(site.database.connection, []).objects == 1
+    assert probes.measure_delivery(site.database.connection, []).objects == 1
 
 
 @pytest.mark.parametrize(
@@ -117,19 +117,19 @@ def test_a_server_that_is_down_is_named_and_the_rest_is_told(
     put_now(site, apply=True)
     broken = {**settings, variable: value.format(port=free_port())}
 
-    told = Operator(ROOT, site.database.url, broken).done("status", code=5)
+    result = Operator(ROOT, site.database.url, broken).done("status", code=5)
 
-    assert named in told["unanswered"]
-    assert any(text.startswith(f"{named} does not answer") for text in told["needs_attention"])
+    assert named in result["unanswered"]
+    assert any(text.startswith(f"{named} does not answer") for text in result["needs_attention"])
     rest = {"queue": "queue", "dead_letters": "dead_letters", "primary": "rejections"}
     for server, member in rest.items():
-        assert (told[member] is None) == (server in told["unanswered"]), server
+        assert (result[member] is None) == (server in result["unanswered"]), server
 
 
 def attention(operator: Operator, *arguments: str) -> list[str]:
     """Return the reasons for attention, of which there must be some."""
-    told = operator.done("status", "--check", *arguments, code=1)
-    needs: list[str] = told["needs_attention"]
+    result = operator.done("status", "--check", *arguments, code=1)
+    needs: list[str] = result["needs_attention"]
     return needs
 
 
@@ -139,9 +139,9 @@ def test_an_object_that_is_not_applied_for_long_needs_attention(
     put_now(site, apply=False)
     operator = Operator(ROOT, site.database.url, settings)
 
-    (said,) = attention(operator, "--max-unapplied-age", "0")
+    (text,) = attention(operator, "--max-unapplied-age", "0")
 
-    assert said.startswith("1 objects are not applied, the oldest for ")
+    assert text.startswith("1 objects are not applied, the oldest for ")
     operator.done("status", "--check", "--max-unapplied-age", "3600")
 
 
@@ -204,13 +204,13 @@ def test_a_run_that_does_nothing_for_minutes_needs_attention(
         "UPDATE forebay.runs SET updated_at = now() - interval '5 minutes'"
     )
 
-    (said,) = attention(operator)
+    (text,) = attention(operator)
 
-    assert run.id in said
-    assert "5 min" in said
-    assert f"forebay replay --resume {run.id}" in said
+    assert run.id in text
+    assert "5 min" in text
+    assert f"forebay replay --resume {run.id}" in text
     operator.done("status", "--check", "--max-silent-run", "3600")
-    note_failure(site.database.connection, run.id, "commands/a", "x")
+    record_failure(site.database.connection, run.id, "commands/a", "x")
     operator.done("status", "--check")
 
 
@@ -223,12 +223,12 @@ def test_a_stream_that_delivers_nothing_needs_attention(
     firehose.client().put_record(DeliveryStreamName=name, Record={"Data": b"{}\n"})
     settings["FOREBAY_STREAMS"] = name
     operator = Operator(ROOT, site.database.url, settings)
-    told = operator.done("status", "--check")
-    assert told["streams"][0]["interval_seconds"] == 900
+    result = operator.done("status", "--check")
+    assert result["streams"][0]["interval_seconds"] == 900
 
-    (said,) = attention(operator, "--max-undelivered-age", "0")
+    (text,) = attention(operator, "--max-undelivered-age", "0")
 
-    assert said.startswith(f"the stream {name} has not delivered for ")
+    assert text.startswith(f"the stream {name} has not delivered for ")
 
 
 def test_a_replica_that_stands_still_needs_attention(
@@ -244,14 +244,14 @@ def test_a_replica_that_stands_still_needs_attention(
         admin.execute("SELECT pg_wal_replay_pause()")
         try:
             operator.rows("CREATE TABLE a ()")
-            (said,) = attention(operator, "--max-replica-lag", "0.001")
-            assert said.startswith("the replica is ")
+            (text,) = attention(operator, "--max-replica-lag", "0.001")
+            assert text.startswith("the replica is ")
         finally:
             admin.execute("SELECT pg_wal_replay_resume()")
     replicated_cluster.wait_for_replica()
-    told = operator.done("status", "--check")
-    assert told["replica"] == {"bytes_behind": 0, "seconds_behind": 0.0, "streaming": True}
-    assert {one["role"] for one in told["databases"]} == {"primary", "replica"}
+    result = operator.done("status", "--check")
+    assert result["replica"] == {"bytes_behind": 0, "seconds_behind": 0.0, "streaming": True}
+    assert {one["role"] for one in result["databases"]} == {"primary", "replica"}
 
 
 def test_wal_without_commits_is_no_lag(
@@ -276,9 +276,9 @@ def test_wal_without_commits_is_no_lag(
             age = "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > interval '2 s'"
             wait_until(lambda: replica.execute(age).fetchone() == (True,), "no commit for 2 s")
             for _ in range(20):
-                found = probes.replica(replica, lambda: probes.position(primary))
-                assert found.seconds_behind < 1
-            without = probes.replica(replica, lambda: None)
+                replica_lag = probes.measure_replica(replica, lambda: probes.read_position(primary))
+                assert replica_lag.seconds_behind < 1
+            without = probes.measure_replica(replica, lambda: None)
             assert (without.seconds_behind, without.streaming) == (0, True)
     finally:
         stop.set()
@@ -296,22 +296,22 @@ def test_a_frozen_primary_delays_nothing_and_the_replica_tells_the_rest(
         settings["FOREBAY_DATABASE_URL"] = f"postgresql://nobody@127.0.0.1:{port}/none"
         operator = Operator(ROOT, site.database.url, settings)
         started = time.monotonic()
-        told = operator.done("status", code=5)
+        result = operator.done("status", code=5)
         seconds = time.monotonic() - started
 
-    assert list(told["unanswered"]) == ["primary"]
-    assert told["ledger_from"] == "replica"
-    assert told["rejections"]["open"] == 1
-    assert told["replica"] is not None
+    assert list(result["unanswered"]) == ["primary"]
+    assert result["ledger_from"] == "replica"
+    assert result["rejections"]["open"] == 1
+    assert result["replica"] is not None
     assert seconds < 9, "twice the usual five seconds of a connection are too many"
 
 
 def test_a_setting_that_is_missing_is_wrong_usage(site: Site, settings: dict[str, str]) -> None:
     del settings["FOREBAY_QUEUE_URL"]
-    ended = Operator(ROOT, site.database.url, settings).run("status")
+    result = Operator(ROOT, site.database.url, settings).run("status")
 
-    assert ended.code == 2
-    assert "FOREBAY_QUEUE_URL" in ended.err
+    assert result.code == 2
+    assert "FOREBAY_QUEUE_URL" in result.err
 
 
 def test_watch_gives_one_object_a_line_until_ctrl_c(site: Site, settings: dict[str, str]) -> None:

@@ -88,8 +88,8 @@ def test_a_connection_that_was_lost_since_the_last_sweep_costs_no_sweep(site: Si
 def test_what_nobody_applied_is_enqueued_as_s3_would_have_told_it(site: Site) -> None:
     site.put_and_apply(city(1, key=1))
     missed = {site.put(city(2, key=2), name="a b+c"), site.put(city(3, key=3))}
-    found = app(site).sweep()
-    assert found == {
+    result = app(site).sweep()
+    assert result == {
         "listed": 3, "applied": 1, "young": 0, "dead": 0, "missed": 2, "waiting": 0,
         "result": "enqueued",
         "imports": {
@@ -112,16 +112,16 @@ def test_an_object_that_was_applied_in_part_is_missed(site: Site) -> None:
 
 def test_young_objects_are_left_alone(site: Site) -> None:
     site.put(city(1, key=1))
-    found = app(site, now=later(14)).sweep()
-    assert (found["young"], found["result"]) == (1, "nothing_missed")
+    result = app(site, now=later(14)).sweep()
+    assert (result["young"], result["result"]) == (1, "nothing_missed")
     assert told(site) == set()
 
 
 def test_what_a_dead_letter_tells_of_is_left_to_operators(site: Site) -> None:
     dead, missed = site.put(city(1, key=1)), site.put(city(2, key=2))
     site.dead_letters.send([object_event(site.bucket, dead), "no event at all"])
-    found = app(site).sweep()
-    assert (found["dead"], found["missed"], found["result"]) == (1, 1, "enqueued")
+    result = app(site).sweep()
+    assert (result["dead"], result["missed"], result["result"]) == (1, 1, "enqueued")
     assert told(site) == {missed}
     assert site.dead_letters.depth().visible == 2, "looking at them leaves them there"
 
@@ -202,8 +202,8 @@ def test_an_import_whose_event_is_lost_is_told_of_again(site: Site) -> None:
     done, lost = store_import(site, "done.ndjson"), store_import(site, "a lost+one.zip")
     importer(site).import_object(done)
     site.s3.put_object(Bucket=site.bucket, Key="imports/cities/", Body=b"")
-    found = app(site).sweep()["imports"]
-    assert found == {
+    imports = app(site).sweep()["imports"]
+    assert imports == {
         "listed": 2, "young": 0, "dead": 0, "missed": 1, "waiting": 0, "result": "enqueued",
     }  # fmt: skip
     assert told_imports(site) == {lost}
@@ -217,7 +217,11 @@ def test_an_import_whose_event_is_lost_is_told_of_again(site: Site) -> None:
 def test_a_newer_version_of_an_imported_file_is_an_import_of_its_own(site: Site) -> None:
     key = store_import(site, "a.ndjson")
     importer(site).import_object(key)
-    (report,) = (found for found in site.archive.list("imports/") if found.key != key)
+    (report,) = (
+        archive_object
+        for archive_object in site.archive.list("imports/")
+        if archive_object.key != key
+    )
     newer = dataclasses.replace(report, key=key, modified=report.modified + MINUTE)
     assert sweeping.survey_imports([newer, report]).missed == (newer,)
     assert sweeping.survey_imports([report, dataclasses.replace(newer, modified=NOW)]).missed == ()
@@ -230,8 +234,8 @@ def test_young_old_and_dead_imports_and_those_in_the_queue_are_left_alone(site: 
     site.imports.send([object_event(site.bucket, key)])
     assert app(site).sweep()["imports"]["result"] == "waiting_in_queue"
     site.dead_imports.send([object_event(site.bucket, key)])
-    found = app(site).sweep()["imports"]
-    assert (found["dead"], found["missed"], found["result"]) == (1, 0, "nothing_missed")
+    imports = app(site).sweep()["imports"]
+    assert (imports["dead"], imports["missed"], imports["result"]) == (1, 0, "nothing_missed")
 
 
 @pytest.fixture
@@ -261,12 +265,12 @@ def test_an_operator_is_told_why_each_object_is_not_applied(site: Site, operator
     held = site.put(city(5, key=5)._replace(schema=99))
     site.dead_letters.send([object_event(site.bucket, dead)])
 
-    told = operator.done("sweep", "--grace", "0", "--dry-run", code=5)
-    why = {one["object"]: one["why"] for one in told["not_applied"]}
+    result = operator.done("sweep", "--grace", "0", "--dry-run", code=5)
+    why = {one["object"]: one["why"] for one in result["not_applied"]}
     assert why == {
         interrupted: "interrupted", dead: "dead_letter", missed: "missed", held: "held",
     }  # fmt: skip
-    assert "schema version 99" in str(told["not_applied"])
+    assert "schema version 99" in str(result["not_applied"])
     young = operator.done("sweep", "--grace", "3600", "--dry-run", code=5)
     assert {one["why"] for one in young["not_applied"]} == {"young", "dead_letter", "held"}
 
@@ -291,9 +295,9 @@ def test_waiting_ends_when_everything_is_applied(site: Site, operator: Operator)
             site.apply(key)
 
         work = pool.submit(consume)
-        told = operator.done("sweep", "--grace", "0", "--wait", "60", "--yes")
+        result = operator.done("sweep", "--grace", "0", "--wait", "60", "--yes")
         work.result()
-    assert (told["enqueued"], told["applied"], told["not_applied"]) == (1, 1, [])
+    assert (result["enqueued"], result["applied"], result["not_applied"]) == (1, 1, [])
 
 
 def test_nobody_waits_for_a_command_that_needs_a_newer_release(
@@ -301,15 +305,15 @@ def test_nobody_waits_for_a_command_that_needs_a_newer_release(
 ) -> None:
     site.put(city(1, key=1)._replace(schema=99))
     started = time.monotonic()
-    told = operator.done("sweep", "--grace", "0", "--wait", "3600", "--yes", code=5)
+    result = operator.done("sweep", "--grace", "0", "--wait", "3600", "--yes", code=5)
     assert time.monotonic() - started < 60
-    assert [one["why"] for one in told["not_applied"]] == ["held"]
+    assert [one["why"] for one in result["not_applied"]] == ["held"]
 
 
 def test_a_wait_that_is_over_says_what_is_not_applied(site: Site, operator: Operator) -> None:
     site.put(city(1, key=1))
-    told = operator.done("sweep", "--grace", "0", "--dry-run", "--wait", "1", code=5)
-    assert [one["why"] for one in told["not_applied"]] == ["missed"]
+    result = operator.done("sweep", "--grace", "0", "--dry-run", "--wait", "1", code=5)
+    assert [one["why"] for one in result["not_applied"]] == ["missed"]
 
 
 def test_the_sweep_needs_a_read_only_connection_only(site: Site) -> None:
@@ -322,7 +326,7 @@ def test_the_sweep_needs_a_read_only_connection_only(site: Site) -> None:
 
 def test_an_object_that_is_applied_while_it_is_explained_does_not_end_the_wait() -> None:
     surveys = iter([Survey(listed=1, missed=1), Survey(listed=1, applied=1)])
-    found = wait_until_applied(
+    remaining = wait_until_applied(
         Console(as_json=True), lambda: next(surveys), list, seconds=60, look_seconds=0
     )
-    assert found.applied == 1
+    assert remaining.applied == 1

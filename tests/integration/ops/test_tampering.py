@@ -184,10 +184,10 @@ def test_any_single_change_of_a_column_is_found(
     for table, column, kind in columns(live):
         if not tamper(live, table, column, kind, chance):
             continue
-        ended = live.run("verify", *AT)
+        result = live.run("verify", *AT)
         # Under another name the object of a ledger row is one that the archive lacks.
-        if ended.code != (5 if (table, column) == ("forebay.ledger", "object") else 1):
-            missed.append((table, column, ended.code))
+        if result.code != (5 if (table, column) == ("forebay.ledger", "object") else 1):
+            missed.append((table, column, result.code))
         restored(table)
     assert missed == []
     live.done("verify", *AT)
@@ -218,8 +218,8 @@ def test_a_row_of_up_to_the_cut_that_is_removed_is_found(
 
 
 def named(operator: Operator) -> list[tuple[str, str, str]]:
-    told = operator.done("verify", *AT, code=1)
-    return [(row["table"], row["key"], row["archive"]) for row in told["named"]]
+    result = operator.done("verify", *AT, code=1)
+    return [(row["table"], row["key"], row["archive"]) for row in result["named"]]
 
 
 def test_a_changed_row_under_an_invented_newer_version_is_found(live: Operator) -> None:
@@ -324,12 +324,12 @@ def traffic(site: Site, live: Operator) -> Iterator[None]:
     def write() -> None:
         while not stop.is_set():
             key, deletes = chance.randrange(1, 40), chance.random() < 0.3
-            made = city(1, "delete" if deletes else "put", key=key)
-            made = made._replace(id=ids.make(create=False))
-            name = "x" * 300 if chance.random() < 0.2 else f"at {made.id}"
-            if made.body is not None:
-                made = made._replace(body={**made.body, "name": name})
-            site.put_and_apply(made)
+            command = city(1, "delete" if deletes else "put", key=key)
+            command = command._replace(id=ids.make(create=False))
+            name = "x" * 300 if chance.random() < 0.2 else f"at {command.id}"
+            if command.body is not None:
+                command = command._replace(body={**command.body, "name": name})
+            site.put_and_apply(command)
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -344,5 +344,5 @@ def test_live_traffic_after_the_cut_is_no_difference(
 ) -> None:
     operator = Operator(ROOT, live.database_url, variables(site, emulator))
     for _ in range(6):
-        ended = operator.run("verify", *AT)
-        assert ended.code == 0, ended.out + ended.err
+        result = operator.run("verify", *AT)
+        assert result.code == 0, result.out + result.err

@@ -63,8 +63,8 @@ def heard(operator: Operator) -> list[tuple[int, str]]:
 
 
 def rejections(operator: Operator) -> dict[str, tuple[str, str | None]]:
-    found = operator.rows("SELECT id::text, code, sqlstate FROM forebay.rejections")
-    return {rejected: (code, sqlstate) for rejected, code, sqlstate in found}
+    rows = operator.rows("SELECT id::text, code, sqlstate FROM forebay.rejections")
+    return {rejected: (code, sqlstate) for rejected, code, sqlstate in rows}
 
 
 def test_a_trigger_sees_one_command_of_each_key_of_an_object(operator: Operator) -> None:
@@ -113,8 +113,8 @@ def test_the_documented_trigger_is_left_out_of_a_rebuild(
 def test_a_value_that_a_trigger_changes_is_a_difference_to_verify(operator: Operator) -> None:
     changing = trigger("BEFORE INSERT OR UPDATE", "NEW.name := upper(NEW.name);")
     live(operator, changing, [city(1, key=1), city(2, key=2)])
-    found = operator.done("verify", "--at", "now", code=1)
-    assert {one["key"] for one in found["named"]} == {"1", "2"}
+    result = operator.done("verify", "--at", "now", code=1)
+    assert {one["key"] for one in result["named"]} == {"1", "2"}
 
 
 def test_a_column_that_no_declaration_has_may_be_filled_by_a_trigger(
@@ -161,8 +161,8 @@ def test_what_a_trigger_raises_is_rejected_under_a_documented_code(
 def test_a_new_row_that_a_trigger_leaves_out_is_rejected_for_that(operator: Operator) -> None:
     hiding = trigger("BEFORE INSERT", "IF NEW.geonameid = 2 THEN RETURN NULL; END IF;")
     live(operator, hiding, [city(1, key=1), city(2, key=2)])
-    found = operator.rows("SELECT code, detail FROM forebay.rejections")
-    assert found == [("unreadable_row", "a trigger of the table leaves the row out")]
+    rows = operator.rows("SELECT code, detail FROM forebay.rejections")
+    assert rows == [("unreadable_row", "a trigger of the table leaves the row out")]
 
 
 def test_an_update_that_a_trigger_leaves_out_is_a_difference_to_verify(operator: Operator) -> None:
@@ -195,8 +195,8 @@ def test_a_trigger_that_refuses_what_the_live_run_took_stops_a_rebuild(
     """Such as one that was made later, or one that looks at rows that are loaded later."""
     live(operator, "", [city(1, key=1)])
     other = emptied(operator, another_database(), trigger(CHECK, "RAISE 'never';", more))
-    ended = other.run("rebuild", "--yes")
-    assert (ended.code, "never" in ended.err) == (3, True), ended.err
+    result = other.run("rebuild", "--yes")
+    assert (result.code, "never" in result.err) == (3, True), result.err
     assert other.rows("SELECT FROM public.cities") == []
 
 
@@ -206,6 +206,6 @@ def test_a_reference_from_a_table_of_one_s_own_stops_a_rebuild(
     referring = "CREATE TABLE public.notes (city int REFERENCES public.cities, note text)"
     live(operator, "", [city(1, key=1), country(2, "DE")])
     other = emptied(operator, another_database(), referring)
-    ended = other.run("rebuild", "--yes")
-    assert ended.code == 3
-    assert 'Table "notes" references "cities"' in ended.err
+    result = other.run("rebuild", "--yes")
+    assert result.code == 3
+    assert 'Table "notes" references "cities"' in result.err

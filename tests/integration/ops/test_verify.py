@@ -18,18 +18,18 @@ AT = ("--at", "2026-02-01")
 
 def drift(operator: Operator, *arguments: str) -> list[dict[str, Any]]:
     """Run verify, which must exit with code 1; return the differences that it names."""
-    told = operator.done("verify", *AT, *arguments, code=1)
-    assert told["agrees"] is False
-    named: list[dict[str, Any]] = told["named"]
-    assert told["differences"] >= len(named) > 0
+    result = operator.done("verify", *AT, *arguments, code=1)
+    assert result["agrees"] is False
+    named: list[dict[str, Any]] = result["named"]
+    assert result["differences"] >= len(named) > 0
     return named
 
 
 def test_an_untouched_database_agrees(applied: Operator) -> None:
-    told = applied.done("verify", *AT)
+    result = applied.done("verify", *AT)
 
-    assert (told["agrees"], told["differences"], told["not_applied"]) == (True, 0, [])
-    for table in told["tables"]:
+    assert (result["agrees"], result["differences"], result["not_applied"]) == (True, 0, [])
+    for table in result["tables"]:
         assert table["rows_archive"] == table["rows_database"]
         assert table.get("digest_archive") == table.get("digest_database")
 
@@ -71,9 +71,9 @@ def test_an_outdated_row_is_drift_until_a_replay_has_written_it_anew(applied: Op
     when = ("--from", "2026-01-01", "--to", "2026-01-02")
     applied.done("outdate", "cities", *when, "--key", str(key), "--yes")
 
-    told = applied.done("verify", *AT, code=1)
+    result = applied.done("verify", *AT, code=1)
 
-    assert told["named"] == [
+    assert result["named"] == [
         {
             "table": "public.cities",
             "key": str(key),
@@ -81,7 +81,7 @@ def test_an_outdated_row_is_drift_until_a_replay_has_written_it_anew(applied: Op
             "database": "outdated, `forebay replay` writes it again",
         }
     ]
-    assert (told["differences"], told["outdated"]) == (1, 1)
+    assert (result["differences"], result["outdated"]) == (1, 1)
     assert "forebay replay" in applied.run("verify", *AT).out
     applied.done("replay", *when, "--key", str(key), "--yes")
     applied.done("verify", *AT)
@@ -103,10 +103,10 @@ def test_an_outdated_row_of_a_command_after_the_cut_is_drift_too(
     applied.done("verify", *AT)
     applied.rows("UPDATE cities SET _version = %s WHERE geonameid = 5", version)
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["key"], found["archive"]) == ("5", "absent")
-    assert found["database"].startswith("outdated")
+    assert (differences["key"], differences["archive"]) == ("5", "absent")
+    assert differences["database"].startswith("outdated")
 
 
 def test_a_missing_row_is_found(applied: Operator) -> None:
@@ -124,9 +124,13 @@ def test_a_row_that_nobody_sent_is_found(applied: Operator) -> None:
         " timezone, _version, _by_create FROM cities LIMIT 1"
     )
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["table"], found["key"], found["archive"]) == ("public.cities", "5", "absent")
+    assert (differences["table"], differences["key"], differences["archive"]) == (
+        "public.cities",
+        "5",
+        "absent",
+    )
 
 
 def test_a_missing_tombstone_is_found(applied: Operator) -> None:
@@ -135,9 +139,9 @@ def test_a_missing_tombstone_is_found(applied: Operator) -> None:
         " RETURNING key, version::text"
     )
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert found == {
+    assert differences == {
         "table": "forebay.tombstones (cities)",
         "key": key,
         "archive": version,
@@ -164,9 +168,9 @@ def test_a_changed_version_of_a_tombstone_is_found(applied: Operator) -> None:
 def test_a_tombstone_that_nobody_made_is_found(applied: Operator) -> None:
     applied.rows("INSERT INTO forebay.tombstones VALUES ('cities', '6', %s)", "0190" + "0" * 28)
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["table"], found["key"]) == ("forebay.tombstones (cities)", "6")
+    assert (differences["table"], differences["key"]) == ("forebay.tombstones (cities)", "6")
 
 
 @pytest.mark.parametrize("order", ["min", "max"])
@@ -176,9 +180,13 @@ def test_a_missing_ledger_row_is_found(applied: Operator, order: str) -> None:
         " RETURNING object"
     )
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["table"], found["key"], found["database"]) == ("forebay.ledger", key, "no row")
+    assert (differences["table"], differences["key"], differences["database"]) == (
+        "forebay.ledger",
+        key,
+        "no row",
+    )
 
 
 def test_an_object_that_an_earlier_release_has_held_is_not_applied_yet(applied: Operator) -> None:
@@ -191,8 +199,8 @@ def test_an_object_that_an_earlier_release_has_held_is_not_applied_yet(applied: 
         "INSERT INTO forebay.failures (object, error) VALUES (%s, 'HeldError: a newer release')",
         key,
     )
-    told = applied.done("verify", code=5)
-    assert (told["not_applied"], told["differences"]) == ([key], 0)
+    result = applied.done("verify", code=5)
+    assert (result["not_applied"], result["differences"]) == ([key], 0)
 
 
 def test_a_ledger_row_that_says_something_else_is_found(applied: Operator) -> None:
@@ -201,9 +209,9 @@ def test_a_ledger_row_that_says_something_else_is_found(applied: Operator) -> No
         " WHERE object = (SELECT min(object) FROM forebay.ledger) RETURNING object"
     )
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["table"], found["key"]) == ("forebay.ledger", key)
+    assert (differences["table"], differences["key"]) == ("forebay.ledger", key)
 
 
 def test_an_archive_without_an_object_of_the_ledger_is_incomplete(applied: Operator) -> None:
@@ -212,10 +220,10 @@ def test_an_archive_without_an_object_of_the_ledger_is_incomplete(applied: Opera
         " completed_at) VALUES ('commands/gone.gz', 1, 1, 0, 0, 0, now())"
     )
 
-    told = applied.done("verify", *AT, code=5)
+    result = applied.done("verify", *AT, code=5)
 
-    assert told["missing_in_archive"] == ["commands/gone.gz"]
-    assert (told["differences"], told["agrees"]) == (0, False)
+    assert result["missing_in_archive"] == ["commands/gone.gz"]
+    assert (result["differences"], result["agrees"]) == (0, False)
 
 
 def test_a_missing_rejection_is_found_and_one_too_many(applied: Operator) -> None:
@@ -230,9 +238,9 @@ def test_a_missing_rejection_is_found_and_one_too_many(applied: Operator) -> Non
         version,
     )
 
-    found = drift(applied)
+    differences = drift(applied)
 
-    assert {(row["key"], row["archive"], row["database"]) for row in found} == {
+    assert {(row["key"], row["archive"], row["database"]) for row in differences} == {
         (gone, "rejected", "absent"),
         (version, "absent", "rejected"),
     }
@@ -244,19 +252,19 @@ def test_many_differences_are_all_counted_and_some_named(applied: Operator) -> N
         " SELECT count(*) FROM gone"
     )
 
-    told = applied.done("verify", *AT, "--show", "3", code=1)
+    result = applied.done("verify", *AT, "--show", "3", code=1)
 
-    assert told["differences"] == removed > 300
-    assert len(told["named"]) == 3
+    assert result["differences"] == removed > 300
+    assert len(result["named"]) == 3
 
 
 def test_what_is_not_applied_yet_is_said_and_is_no_drift(applied: Operator) -> None:
     key = add(applied, encode(city(1, key=5)) + encode(city(2, "delete", key=6)))
 
-    told = applied.done("verify", *AT, code=5)
+    result = applied.done("verify", *AT, code=5)
 
-    assert told["agrees"] is True
-    assert told["not_applied"] == [key]
+    assert result["agrees"] is True
+    assert result["not_applied"] == [key]
 
 
 def test_an_object_that_was_applied_half_way_is_no_drift(applied: Operator) -> None:
@@ -293,17 +301,17 @@ def test_commands_after_the_cut_are_left_out_on_both_sides(applied: Operator) ->
     add(applied, b"".join(lines))
     applied.done("replay", "--yes")
 
-    told = applied.done("verify", *AT)
+    result = applied.done("verify", *AT)
 
-    assert told["commands_after_cut"] == 4
-    cities = next(table for table in told["tables"] if table["table"] == "public.cities")
+    assert result["commands_after_cut"] == 4
+    cities = next(table for table in result["tables"] if table["table"] == "public.cities")
     assert cities["changed_since_cut"] == 2
     applied.rows("DELETE FROM cities WHERE geonameid = 5")
     applied.done("verify", *AT)
-    (found,) = applied.done("verify", "--at", f"{late}-0000-7000-bfff-ffffffffffff", code=1)[
+    (differences,) = applied.done("verify", "--at", f"{late}-0000-7000-bfff-ffffffffffff", code=1)[
         "named"
     ]
-    assert found["key"] == "5"
+    assert differences["key"] == "5"
 
 
 def test_a_line_twice_in_the_archive_is_no_drift(applied: Operator) -> None:
@@ -328,10 +336,10 @@ def test_verify_writes_nothing(applied: Operator) -> None:
 
 
 def test_a_cut_in_the_future_is_refused(applied: Operator) -> None:
-    ended = applied.run("verify", "--at", "2099-01-01")
+    result = applied.run("verify", "--at", "2099-01-01")
 
-    assert ended.code == 2
-    assert "future" in ended.err
+    assert result.code == 2
+    assert "future" in result.err
 
 
 def add(operator: Operator, content: bytes, name: str = "z") -> str:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forebay.query.grammar import LIST_HEADERS, list_parameters
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from local.postgres.config import OWNER
 from tests.fixtures import model
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -103,7 +103,7 @@ TOKENS = [
 ]
 TEXTS = st.one_of(st.text(), st.lists(st.sampled_from(TOKENS), max_size=12).map("".join))
 _IDENTIFIER = re.compile(r'"(?:[^"]|"")*"')
-RELATIONS = relations(model.RESOURCES)
+RELATIONS = find_relations(model.RESOURCES)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def requests(draw: model.Draw) -> tuple[str, dict[str, str], dict[str, str]]:
     names = st.sampled_from(list_parameters(model.RESOURCES[path], RELATIONS[path]))
     query = draw(st.dictionaries(names, TEXTS, max_size=3))
     if path == "specimens" and draw(st.booleans()):
-        right = {name: found.spelled for name, found in draw(model.filters()).items()}
+        right = {name: condition.spelled for name, condition in draw(model.filters()).items()}
         terms = draw(model.ORDERS)
         if terms:
             right["order"] = ",".join(term.spelled for term in terms)

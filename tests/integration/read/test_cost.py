@@ -51,9 +51,9 @@ def costly_url(postgres_cluster: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def costly_reader(costly_url: str) -> Iterator[Reader]:
-    made = _reader(costly_url)
-    yield made
-    close(made)
+    new_reader = _reader(costly_url)
+    yield new_reader
+    close(new_reader)
 
 
 def _reader(url: str) -> Reader:
@@ -113,7 +113,7 @@ def test_a_large_related_row_among_few_is_answered(costly_reader: Reader) -> Non
     assert costly_reader.get("papers", query=query).status == 200
     query = {"select": "label,cabinets(folder,content)", "code": "eq.f1"}
     (row,) = json.loads(costly_reader.get("folders", query=query).body)
-    assert [len(found["content"]) for found in row["cabinets"]] == [1_000, 900_000]
+    assert [len(cabinet["content"]) for cabinet in row["cabinets"]] == [1_000, 900_000]
 
 
 def test_a_column_repeated_above_the_bound_is_refused_by_name(costly_reader: Reader) -> None:

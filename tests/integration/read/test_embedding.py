@@ -16,8 +16,8 @@ from tests.fixtures.tables import Database
 
 def rows(response: Response) -> list[dict[str, Any]]:
     assert response.status in {200, 206}, response.body
-    found: list[dict[str, Any]] = json.loads(response.body)
-    return found
+    document: list[dict[str, Any]] = json.loads(response.body)
+    return document
 
 
 def test_a_row_holds_the_one_that_it_refers_to(geonames: Reader) -> None:
@@ -42,17 +42,21 @@ def test_a_row_holds_those_that_refer_to_it_in_their_order(geonames: Reader) -> 
         "cities.limit": "2",
         "cities.offset": "1",
     }
-    found = {row["code"]: row["cities"] for row in rows(geonames.get("countries", query=query))}
+    cities_by_country = {
+        row["code"]: row["cities"] for row in rows(geonames.get("countries", query=query))
+    }
     query = {"country_code": "eq.MC", "select": "name", "order": "population.desc"}
-    assert found["MC"] == rows(geonames.get("cities", query=query))[1:3]
-    assert found["AQ"] == []
+    assert cities_by_country["MC"] == rows(geonames.get("cities", query=query))[1:3]
+    assert cities_by_country["AQ"] == []
 
 
 def test_a_filter_on_a_relation_filters_only_what_is_embedded(geonames: Reader) -> None:
     query = {"select": "code,cities(name)", "cities.name": "eq.Monaco", "limit": "1000"}
-    found = {row["code"]: row["cities"] for row in rows(geonames.get("countries", query=query))}
-    assert len(found) == 252
-    assert {code for code, cities in found.items() if cities} == {"MC"}
+    cities_by_country = {
+        row["code"]: row["cities"] for row in rows(geonames.get("countries", query=query))
+    }
+    assert len(cities_by_country) == 252
+    assert {code for code, cities in cities_by_country.items() if cities} == {"MC"}
 
 
 def test_with_inner_it_filters_the_rows_too_and_their_count(geonames: Reader) -> None:

@@ -32,9 +32,9 @@ def keys(response: Response) -> list[int]:
 
 
 def problem(response: Response) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(response.body)
-    assert found["status"] == response.status
-    return found
+    document: dict[str, Any] = json.loads(response.body)
+    assert document["status"] == response.status
+    return document
 
 
 def pages(reader: Reader, form: str, relation: str = "next", **page: str) -> Iterator[list[int]]:
@@ -81,14 +81,14 @@ def test_pages_hold_every_row_once_in_both_directions(
     cities: Database, reader: Reader, form: str
 ) -> None:
     assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
-    asked = dict(parse_qsl(form))
-    whole = keys(reader.ask("cities", urlencode({**asked, "limit": "1000"})))
+    parameters = dict(parse_qsl(form))
+    whole = keys(reader.ask("cities", urlencode({**parameters, "limit": "1000"})))
     there = list(pages(reader, form))
     assert [key for page in there for key in page] == whole
     assert max(map(len, there)) == 300
-    last = urlencode({**asked, "offset": "999"})
+    last = urlencode({**parameters, "offset": "999"})
     back = list(pages(reader, last, "prev"))
-    every = keys(reader.ask("cities", urlencode({**asked, "limit": "1000", "offset": "0"})))
+    every = keys(reader.ask("cities", urlencode({**parameters, "limit": "1000", "offset": "0"})))
     assert [key for page in reversed(back) for key in page] == every
 
 
@@ -148,9 +148,9 @@ def test_csv_and_one_object_are_written_as_for_a_get(cities: Database, reader: R
 def test_what_is_no_query_is_refused_by_name(
     reader: Reader, form: str, headers: dict[str, str], code: str, words: str
 ) -> None:
-    found = problem(reader.ask("cities", form, page=None, base64=False, **headers))
-    assert found["code"] == code, found
-    assert words in f"{found['detail']} {found['hint']}"
+    document = problem(reader.ask("cities", form, page=None, base64=False, **headers))
+    assert document["code"] == code, document
+    assert words in f"{document['detail']} {document['hint']}"
 
 
 @pytest.mark.parametrize("form", [None, ""])
@@ -158,19 +158,19 @@ def test_a_query_without_a_body_needs_no_content_type(
     cities: Database, reader: Reader, form: str | None
 ) -> None:
     assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
-    found = reader.ask("cities", form, page={"offset": "4"}, Content_Type="")
-    assert keys(found) == [*range(5, 105)]
+    response = reader.ask("cities", form, page={"offset": "4"}, Content_Type="")
+    assert keys(response) == [*range(5, 105)]
 
 
 def test_all_but_the_page_goes_into_the_body(reader: Reader) -> None:
-    found = problem(reader.ask("cities", "limit=1", page={"name": "eq.x"}))
-    assert found["code"] == "unknown_parameter"
-    assert "into the body" in found["detail"]
+    document = problem(reader.ask("cities", "limit=1", page={"name": "eq.x"}))
+    assert document["code"] == "unknown_parameter"
+    assert "into the body" in document["detail"]
 
 
 def test_a_page_in_the_address_takes_the_place_of_that_in_the_body(
     cities: Database, reader: Reader
 ) -> None:
     assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
-    found = reader.ask("cities", "limit=2&offset=10&cursor=x", page={"offset": "4"})
-    assert keys(found) == [5, 6]
+    response = reader.ask("cities", "limit=2&offset=10&cursor=x", page={"offset": "4"})
+    assert keys(response) == [5, 6]

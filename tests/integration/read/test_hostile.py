@@ -249,10 +249,16 @@ def forged(cursor: str, **changes: Any) -> str:
     raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     content = json.loads(raw[8:])
     version, owner, backward, values = content
-    told = {"version": version, "owner": owner, "backward": backward, "values": values, **changes}
-    made = json.dumps(list(told.values()), separators=(",", ":")).encode()
-    digest = hashlib.sha256(made).digest()[:8]
-    return base64.urlsafe_b64encode(digest + made).rstrip(b"=").decode()
+    members = {
+        "version": version,
+        "owner": owner,
+        "backward": backward,
+        "values": values,
+        **changes,
+    }
+    line = json.dumps(list(members.values()), separators=(",", ":")).encode()
+    digest = hashlib.sha256(line).digest()[:8]
+    return base64.urlsafe_b64encode(digest + line).rstrip(b"=").decode()
 
 
 def ask_list(target: Target, path: str, query: dict[str, str]) -> Response:
@@ -287,8 +293,8 @@ def test_a_forged_cursor_is_a_place_in_the_order_or_refused(
     assert ask_list(target, path, {**query, "cursor": forged(cursor)}).status == 200
     hostile_values: tuple[Any, ...] = (*hostile.TEXTS, None, 5, 1e300, True, [], {"a": 1}, [[[]]])
     for text in hostile_values:
-        made = forged(cursor, values=[text, *values[1:]])
-        response = ask_list(target, path, {**query, "cursor": made})
+        forged_cursor = forged(cursor, values=[text, *values[1:]])
+        response = ask_list(target, path, {**query, "cursor": forged_cursor})
         assert response.status in {200, 206, 400, 416}, ascii((text, response))
         if response.status >= 400:
             problem = json.loads(response.body)
@@ -324,8 +330,8 @@ def test_keys_that_look_alike_are_keys_of_their_own(postgres_cluster: PostgresSe
         assert outcome.counts.applied == len(TWINS)
         reader = reader_for(url, model.RESOURCES)
         for number, key in enumerate(TWINS):
-            found = reader.get("shelves", key=quote(key, safe=""))
-            assert json.loads(found.body) == {"code": key, "label": f"{number}"}
+            response = reader.get("shelves", key=quote(key, safe=""))
+            assert json.loads(response.body) == {"code": key, "label": f"{number}"}
             listed = reader.get("shelves", query={"code": f"eq.{key}"})
             assert len(json.loads(listed.body)) == 1
         close(reader)

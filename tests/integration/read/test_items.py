@@ -52,8 +52,8 @@ def test_every_type_comes_back_as_json_has_it(database: Database, reader: Reader
         "tags": ["a,b", "{c}", 'd"e', "\\N", ""],
     }
     database.apply([Command(command_id(1), "put", "announcements", key, 1, "t", None, body)])
-    found = json.loads(reader.get("announcements", key=key).body)
-    assert found == {"id": key, **body, "expires_at": "2026-03-01T10:00:00.123456+00:00"}
+    document = json.loads(reader.get("announcements", key=key).body)
+    assert document == {"id": key, **body, "expires_at": "2026-03-01T10:00:00.123456+00:00"}
 
 
 @pytest.mark.parametrize("shown", ["{}", "W/{}", '"x", {}', "*"])

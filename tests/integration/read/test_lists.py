@@ -174,9 +174,9 @@ def test_a_surviving_row_is_seen_once_while_others_come_and_go(
 def test_the_link_repeats_the_query(countries: Database, reader: Reader) -> None:
     assert countries.rows("SELECT count(*) FROM countries") == [(5,)]
     query = {"and": '(name.gte."Land A,B")', "order": "name.desc", "limit": "2"}
-    found = next_query(reader.get("countries", query=query))
-    assert found is not None
-    assert {name: found[name] for name in query} == query
+    link_parameters = next_query(reader.get("countries", query=query))
+    assert link_parameters is not None
+    assert {name: link_parameters[name] for name in query} == query
 
 
 def test_a_page_of_huge_rows_ends_early_and_goes_on_behind_its_link(

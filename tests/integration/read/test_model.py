@@ -36,8 +36,8 @@ class Both:
         """Return the rows of the read function's answer."""
         response = self.reader.get(path, query=query)
         assert response.status == 200, (query, response.body)
-        found: list[dict[str, Any]] = json.loads(response.body, parse_float=Decimal)
-        return found
+        document: list[dict[str, Any]] = json.loads(response.body, parse_float=Decimal)
+        return document
 
     def keys(self, query: Mapping[str, str]) -> list[int]:
         return [row["number"] for row in self.ask({**query, "select": "number"})]
@@ -123,8 +123,8 @@ def check_pages(both: Both, terms: Sequence[model.Term], data: st.DataObject) ->
     assert pages == expected, query
     last = {**query, "offset": str(max(0, len(rows) - 1))}
     back = list(both.reader.pages("specimens", last, backward=True))
-    found = [row["number"] for page in reversed(back) for row in page]
-    assert found == [row["number"] for row in rows], query
+    numbers = [row["number"] for page in reversed(back) for row in page]
+    assert numbers == [row["number"] for row in rows], query
 
 
 @examples(EXAMPLES // 4)
@@ -140,9 +140,9 @@ def test_pages_both_ways_are_the_models(
 def test_members_show_what_the_model_shows(
     both: Both, selection: Sequence[tuple[str, str, model.Operand]]
 ) -> None:
-    found = both.ask({"select": ",".join(["number", *(text for text, _, _ in selection)])})
-    assert len(found) == len(both.rows)
-    for row, document in zip(both.rows, found, strict=True):
+    documents = both.ask({"select": ",".join(["number", *(text for text, _, _ in selection)])})
+    assert len(documents) == len(both.rows)
+    for row, document in zip(both.rows, documents, strict=True):
         assert list(document) == ["number", *(name for _, name, _ in selection)]
         for _, name, operand in selection:
             assert model.same_shown(model.shown(operand, row), document[name]), (name, row)
@@ -183,11 +183,13 @@ def test_related_rows_are_the_models(both: Both, data: st.DataObject) -> None:
         code: [row["number"] for row in rows if row["shelf"] == code][offset : offset + limit]
         for code, _ in model.SHELVES
     }
-    found = {
+    numbers_by_shelf = {
         shelf["code"]: [row["number"] for row in shelf["specimens"]]
         for shelf in both.ask(query, "shelves")
     }
-    assert found == {code: keys for code, keys in expected.items() if keys or not inner}, query
+    assert numbers_by_shelf == {
+        code: keys for code, keys in expected.items() if keys or not inner
+    }, query
 
 
 @examples(EXAMPLES // 8)

@@ -12,7 +12,7 @@ import pytest
 from forebay.http import Response
 from forebay.query.grammar import list_parameters
 from forebay.query.parse import parse_list
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from local.postgres.config import OWNER
 from tests.fixtures import festival
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -20,7 +20,7 @@ from tests.fixtures.read_cases import FORMS, KEYS, REFUSED, ROWS
 from tests.fixtures.reading import Reader, close, next_query, reader_for
 from tests.fixtures.tables import Database, create_tables, open_connection
 
-RELATIONS = relations(festival.RESOURCES)
+RELATIONS = find_relations(festival.RESOURCES)
 Case = tuple[str, str]
 
 
@@ -41,8 +41,8 @@ def reader(postgres_cluster: PostgresServer) -> Iterator[Reader]:
 def cases(kinds: Mapping[str, Sequence[Case]]) -> list[Any]:
     return [
         pytest.param(request, expected, id=f"{kind}: {request}")
-        for kind, found in kinds.items()
-        for request, expected in found
+        for kind, case in kinds.items()
+        for request, expected in case
     ]
 
 
@@ -65,8 +65,8 @@ def got(reader: Reader, request: str) -> Response:
 
 def said(response: Response) -> tuple[int, Any]:
     """Return the status, and the rows or the code of the refusal."""
-    found = json.loads(response.body)
-    return response.status, found if response.status == 200 else found["code"]
+    document = json.loads(response.body)
+    return response.status, document if response.status == 200 else document["code"]
 
 
 def keys(response: Response, path: str) -> str:
@@ -84,10 +84,10 @@ def test_a_list_has_these_rows_in_this_order(reader: Reader, request_: str, expe
 def test_a_list_shows_these_members(reader: Reader, request_: str, expected: str) -> None:
     response = got(reader, request_)
     assert response.status == 200, response.body
-    found = json.loads(response.body)
-    assert found == json.loads(expected)
+    document = json.loads(response.body)
+    assert document == json.loads(expected)
     # The order of members is the request's, too.
-    assert json.dumps(found) == json.dumps(json.loads(expected))
+    assert json.dumps(document) == json.dumps(json.loads(expected))
 
 
 @pytest.mark.parametrize(("request_", "code", "words"), REFUSED)
@@ -130,8 +130,8 @@ def test_pages_along_relations_hold_every_row_once(
 ) -> None:
     whole = [row["number"] for row in json.loads(got(reader, f"concerts?{urlencode(query)}").body)]
     assert len(whole) > 2
-    asked = {**query, "limit": limit}
-    there = list(reader.pages("concerts", asked))
+    parameters = {**query, "limit": limit}
+    there = list(reader.pages("concerts", parameters))
     assert [row["number"] for page in there for row in page] == whole
     end = {**query, "limit": limit, "offset": str(len(whole) - 1)}
     back = list(reader.pages("concerts", end, backward=True))
@@ -181,5 +181,5 @@ def test_there_are_so_many_cases() -> None:
     """docs/reading.md and the closing note of a change give this number."""
     count = sum(map(len, KEYS.values())) + sum(map(len, ROWS.values())) + len(REFUSED) + len(FORMS)
     assert count >= 550
-    requests = [r for found in (*KEYS.values(), *ROWS.values()) for r, _ in found]
+    requests = [r for case in (*KEYS.values(), *ROWS.values()) for r, _ in case]
     assert len(requests) == len(set(requests))

@@ -52,11 +52,11 @@ def readers_on(cluster: PostgresServer) -> int:
 
 @contextmanager
 def reading(urls: str, primary: str) -> Iterator[Reader]:
-    made = reader_of(urls, primary)
+    new_reader = reader_of(urls, primary)
     try:
-        yield made
+        yield new_reader
     finally:
-        close(made)
+        close(new_reader)
 
 
 @pytest.mark.parametrize("primary_first", [True, False])

@@ -21,8 +21,8 @@ OBJECT = "application/vnd.pgrst.object+json"
 
 def problem(response: Response) -> dict[str, Any]:
     assert response.content_type == "application/problem+json"
-    found: dict[str, Any] = json.loads(response.body)
-    return found
+    document: dict[str, Any] = json.loads(response.body)
+    return document
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_status_and_content_range_are_postgrests(
 
 def test_an_offset_behind_the_last_row_is_416(geonames: Reader) -> None:
     response = geonames.get("cities", query={"offset": "40000"}, Prefer="count=exact")
-    found = problem(response)
-    assert (response.status, found["code"]) == (416, "PGRST103")
+    document = problem(response)
+    assert (response.status, document["code"]) == (416, "PGRST103")
     assert response.headers["Content-Range"] == f"*/{CITIES}"
-    assert found["message"] == "Requested range not satisfiable"
-    assert found["details"] == "An offset of 40000 was requested, but there are only 34006 rows."
+    assert document["message"] == "Requested range not satisfiable"
+    assert document["details"] == "An offset of 40000 was requested, but there are only 34006 rows."
 
 
 @pytest.mark.parametrize("count", ["planned", "estimated"])
@@ -100,11 +100,11 @@ def test_not_exactly_one_row_is_406_as_clients_know_it(
     geonames: Reader, filter_: str, rows: int
 ) -> None:
     response = geonames.get("countries", query={"code": filter_}, Accept=OBJECT)
-    found = problem(response)
-    assert (response.status, found["code"]) == (406, "PGRST116")
-    assert found["message"] == "Cannot coerce the result to a single JSON object"
-    assert found["details"] == f"The result contains {rows} rows"
-    assert found["hint"] is None
+    document = problem(response)
+    assert (response.status, document["code"]) == (406, "PGRST116")
+    assert document["message"] == "Cannot coerce the result to a single JSON object"
+    assert document["details"] == f"The result contains {rows} rows"
+    assert document["hint"] is None
 
 
 AWKWARD = {
@@ -134,9 +134,9 @@ def test_csv_has_a_header_row_and_the_values_of_json(database: Database, reader:
     documents = json.loads(reader.get("announcements").body)
     assert header == list(documents[0])
     for row, document in zip(rows, documents, strict=True):
-        found = dict(zip(header, row, strict=True))
-        assert json.loads(found.pop("tags")) == document.pop("tags")
-        assert found == {
+        row_values = dict(zip(header, row, strict=True))
+        assert json.loads(row_values.pop("tags")) == document.pop("tags")
+        assert row_values == {
             name: "" if value is None else value if isinstance(value, str) else json.dumps(value)
             for name, value in document.items()
         }
@@ -206,9 +206,9 @@ def test_what_postgres_cannot_carry_out_is_a_problem_with_its_words(
     geonames: Reader, query: dict[str, str], pattern: str
 ) -> None:
     response = geonames.get("countries", query=query)
-    found = problem(response)
-    assert (response.status, found["code"]) == (400, "PGRST100")
-    assert pattern in found["details"]
+    document = problem(response)
+    assert (response.status, document["code"]) == (400, "PGRST100")
+    assert pattern in document["details"]
 
 
 @pytest.mark.parametrize(

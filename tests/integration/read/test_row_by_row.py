@@ -25,11 +25,11 @@ from forebay.query.parse import parse_list
 from forebay.query.representation import Count, Media
 from forebay.query.select import casts_of
 from forebay.resource import Key, Kind, References, Resource, ResourceSpec
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.routes import RequestView
 from lambdas.read.database import ReadDatabase
-from lambdas.read.links import links
-from lambdas.read.pages import Asked, Page, asked_for, read_page
+from lambdas.read.links import build_links
+from lambdas.read.pages import Page, PagePlan, plan_page, read_page
 from lambdas.read.sql.bounds import rows_bound
 from lambdas.read.sql.members import csv_line, json_pieces, json_text
 from lambdas.read.sql.page import PAGE_MAX_BYTES, page_query, rows_query
@@ -68,7 +68,7 @@ class Extreme(Resource, path="extremes"):
 
 
 SPECS: dict[str, ResourceSpec] = {"shelves": Shelf.spec_, "extremes": Extreme.spec_}
-RELATIONS = relations(SPECS)
+RELATIONS = find_relations(SPECS)
 SPEC = SPECS["extremes"]
 #: For each column, its longest values and its special spellings, as Postgres reads them. Some are
 #: outside of the declaration: a table may be older than a declaration.
@@ -171,10 +171,10 @@ def test_each_member_is_written_to_the_byte_and_within_its_bound(
     extremes: psycopg.Connection[Any], member: str, media: Media
 ) -> None:
     query = parsed({"select": member, "limit": "1"})
-    found = both_texts(extremes, query, media)
-    assert [pieces for pieces, _, _ in found] == [whole for _, whole, _ in found]
+    texts = both_texts(extremes, query, media)
+    assert [pieces for pieces, _, _ in texts] == [whole for _, whole, _ in texts]
     bound = rows_bound(query, media)
-    assert bound is None or max(size for _, _, size in found) <= bound
+    assert bound is None or max(size for _, _, size in texts) <= bound
 
 
 def test_only_what_may_have_any_size_has_no_bound() -> None:
@@ -262,10 +262,10 @@ def reading(connection: psycopg.Connection[Any]) -> ReadDatabase:
     return ReadDatabase(replica=Session(opened), primary=Session(opened))
 
 
-def as_one(asked: Asked) -> Asked:
+def as_one(plan: PagePlan) -> PagePlan:
     """Return the same page as a statement that Postgres writes as a whole."""
-    statement = page_query(asked.spec, asked.query, asked.media, asked.count)
-    return replace(asked, statement=statement, is_row_by_row=False)
+    statement = page_query(plan.spec, plan.query, plan.media, plan.count)
+    return replace(plan, statement=statement, is_row_by_row=False)
 
 
 @pytest.mark.parametrize("media", list(Media))
@@ -280,34 +280,34 @@ def test_every_page_both_ways_is_the_one_that_postgres_writes_as_a_whole(
         for _ in range(20):
             if wanted is None:
                 break
-            asked = asked_for(SPEC, parsed(wanted), media, None)
+            plan = plan_page(SPEC, parsed(wanted), media, None)
             if media is Media.CSV and "place" in wanted["select"]:
-                asked = asked_for(SPEC, parsed(wanted), Media.JSON, None)
-            assert asked.is_row_by_row
-            page = read_page(database, asked)
-            assert page == read_page(database, as_one(asked))
-            last, wanted = wanted, linked(asked, page, wanted, relation)
+                plan = plan_page(SPEC, parsed(wanted), Media.JSON, None)
+            assert plan.is_row_by_row
+            page = read_page(database, plan)
+            assert page == read_page(database, as_one(plan))
+            last, wanted = wanted, linked(plan, page, wanted, relation)
         wanted = last
 
 
 def linked(
-    asked: Asked, page: Page, wanted: Mapping[str, str], relation: str
+    plan: PagePlan, page: Page, wanted: Mapping[str, str], relation: str
 ) -> dict[str, str] | None:
     """Return the query of the next or previous page; None if no cursor leads there.
 
     A cursor can't continue from a value that filters refuse, such as an infinite date.
     """
     view = RequestView(path={}, query=wanted, headers={})
-    header = links(asked.spec, view, asked.query, page, states_limit=False)
-    found = linked_query(Response(200, headers={"Link": header}), relation)
+    header = build_links(plan.spec, view, plan.query, page, states_limit=False)
+    link = linked_query(Response(200, headers={"Link": header}), relation)
     try:
-        if found is not None:
-            parsed(found)
+        if link is not None:
+            parsed(link)
     except ProblemError as exc:
         if exc.problem.code != "bad_cursor":
             raise
         return None
-    return found
+    return link
 
 
 @pytest.mark.parametrize(
@@ -322,9 +322,9 @@ def linked(
 def test_what_may_be_too_large_or_is_counted_is_written_as_a_whole(
     query: dict[str, str], count: Count | None
 ) -> None:
-    asked = asked_for(SPEC, parsed(query), Media.JSON, count)
+    plan = plan_page(SPEC, parsed(query), Media.JSON, count)
     # Ten thousand rows of twenty characters fit, at 200 bytes each.
-    assert asked.is_row_by_row is (query.get("limit") == "10000")
+    assert plan.is_row_by_row is (query.get("limit") == "10000")
 
 
 def test_a_page_is_row_by_row_up_to_the_budget_and_no_further() -> None:
@@ -333,16 +333,16 @@ def test_a_page_is_row_by_row_up_to_the_budget_and_no_further() -> None:
     assert row is not None
     most = PAGE_MAX_BYTES // row
     for limit, is_row_by_row in ((most, True), (most + 1, False)):
-        found = rows_query(SPEC, replace(query, limit=limit), Media.JSON)
-        assert (found is not None) is is_row_by_row
+        statement = rows_query(SPEC, replace(query, limit=limit), Media.JSON)
+        assert (statement is not None) is is_row_by_row
 
 
 @pytest.fixture
 def recorded(database: Database) -> Iterator[tuple[Reader, list[str]]]:
     statements: list[str] = []
-    made = reader_of(database.url, database.url, statements)
-    yield made, statements
-    close(made)
+    new_reader = reader_of(database.url, database.url, statements)
+    yield new_reader, statements
+    close(new_reader)
 
 
 def test_rows_larger_than_declared_end_the_page_in_time(

@@ -23,7 +23,7 @@ from forebay.command import Command
 from forebay.http import Response
 from forebay.query.grammar import LOGIC, list_parameters
 from forebay.resource import Key, References, Resource
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.resource.spec import Kind
 from local.postgres.config import OWNER
 from tests.fixtures import model
@@ -48,7 +48,7 @@ class Visit(Resource, path="visits"):
 
 
 RESOURCES: Final = {**model.RESOURCES, "visits": Visit.spec_}
-RELATIONS: Final = relations(RESOURCES)
+RELATIONS: Final = find_relations(RESOURCES)
 #: For each resource, its rows, and its rows in a database in which it differs.
 ROWS: Final[Mapping[str, tuple[list[tuple[Any, dict[str, Any]]], ...]]] = {
     "shelves": (
@@ -244,11 +244,11 @@ class Asking:
         """Draw filters on a resource's columns, alone and in parentheses."""
         draw = self._random
         alone = [self._condition(path) for _ in range(draw.choice([0, 0, 1]))]
-        found = dict(text.split(".", 1) for text in alone if "->" not in text)
+        conditions = dict(text.split(".", 1) for text in alone if "->" not in text)
         if draw.random() < 0.3:
             inside = ",".join(self._condition(path) for _ in range(draw.choice([1, 2, 3])))
-            found[draw.choice(LOGIC)] = f"({inside})"
-        return found
+            conditions[draw.choice(LOGIC)] = f"({inside})"
+        return conditions
 
     def _members(self, path: str, depth: int = 0) -> tuple[list[str], dict[str, str], set[str]]:
         """Draw members of `select`, the parameters of its relations, and the related resources."""

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from local.load.data import cities
+from local.load.data import read_cities
 from local.postgres.config import OWNER
 from tests.fixtures.geonames import CITIES, copy_items
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -72,7 +72,7 @@ def crowd(postgres_cluster: PostgresServer) -> Iterator[Crowd]:
         url = postgres_cluster.url(OWNER, name)
         reader = reader_of(url, url)
         with psycopg.connect(url, autocommit=True) as connection:
-            copy_items(connection, cities())
+            copy_items(connection, read_cities())
             connection.execute("ANALYZE cities")
             yield Crowd(reader, connection)
         close(reader)

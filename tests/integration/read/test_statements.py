@@ -15,21 +15,21 @@ import resources
 from forebay.db.connect import connect
 from forebay.query.parse import parse_list
 from forebay.query.representation import Count, Media
-from forebay.resource.relations import relations
-from lambdas.read.pages import asked_for
+from forebay.resource.relations import find_relations
+from lambdas.read.pages import plan_page
 from lambdas.read.sql.page import page_query
 from tests.fixtures.reading import Reader, close, linked_query, reader_of
 
 SPECS = resources.load()
-RELATIONS = relations(SPECS)
+RELATIONS = find_relations(SPECS)
 
 
 @pytest.fixture
 def recorded(geonames_url: str) -> Iterator[tuple[Reader, list[str]]]:
     statements: list[str] = []
-    made = reader_of(geonames_url, geonames_url, statements)
-    yield made, statements
-    close(made)
+    new_reader = reader_of(geonames_url, geonames_url, statements)
+    yield new_reader, statements
+    close(new_reader)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def plan(
 ) -> dict[str, Any]:
     """Execute a page's statement with EXPLAIN; return its plan."""
     parsed = parse_list(SPECS[path], RELATIONS[path], query)
-    statement = asked_for(SPECS[path], parsed, Media.JSON, count).statement
+    statement = plan_page(SPECS[path], parsed, Media.JSON, count).statement
     text = b"EXPLAIN (ANALYZE, VERBOSE, BUFFERS, FORMAT JSON) " + statement.as_bytes()
     row = connection.execute(text, statement.values).fetchone()
     assert row is not None
-    found: dict[str, Any] = row[0][0]["Plan"]
-    return found
+    query_plan: dict[str, Any] = row[0][0]["Plan"]
+    return query_plan
 
 
 def nodes(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -117,10 +117,10 @@ def test_values_are_never_part_of_a_statement(recorded: tuple[Reader, list[str]]
 def test_equality_on_an_index_never_reads_all_cities(
     connection: psycopg.Connection[Any], path: str, query: dict[str, str]
 ) -> None:
-    found = plan(connection, query, path=path, count="exact")
+    query_plan = plan(connection, query, path=path, count="exact")
     read = {
         node["Node Type"]
-        for node in nodes(found)
+        for node in nodes(query_plan)
         if node.get("Relation Name") == "cities" or "cities" in node.get("Index Name", "")
     }
     assert read
@@ -141,13 +141,13 @@ def test_equality_on_an_index_never_reads_all_cities(
 def test_no_text_is_made_of_rows_that_are_not_on_the_page(
     connection: psycopg.Connection[Any], query: dict[str, str]
 ) -> None:
-    made = [
+    row_counts = [
         node["Actual Rows"]
         for node in nodes(plan(connection, query))
         if any("JSON_SCALAR" in shown for shown in node["Output"])
     ]
-    assert made
-    assert max(made) <= 101
+    assert row_counts
+    assert max(row_counts) <= 101
 
 
 @pytest.mark.parametrize("operator", ["fts", "plfts", "phfts", "wfts"])
@@ -155,10 +155,10 @@ def test_a_search_is_read_once_and_not_for_each_row(
     connection: psycopg.Connection[Any], operator: str
 ) -> None:
     """Without a configuration it depends on a setting, so Postgres can't evaluate it in advance."""
-    found = plan(connection, {"name": f"{operator}.monaco"})
-    (scan,) = [node for node in nodes(found) if node.get("Relation Name") == "cities"]
+    query_plan = plan(connection, {"name": f"{operator}.monaco"})
+    (scan,) = [node for node in nodes(query_plan) if node.get("Relation Name") == "cities"]
     assert "tsquery(" not in scan["Filter"]
-    once = [n for n in nodes(found) if n.get("Parent Relationship") == "InitPlan"]
+    once = [n for n in nodes(query_plan) if n.get("Parent Relationship") == "InitPlan"]
     assert 1 in [n["Actual Loops"] for n in once if n["Node Type"] == "Result"]
 
 

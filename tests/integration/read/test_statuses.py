@@ -36,17 +36,17 @@ def test_a_pending_command_is_202_with_when_to_ask_again(reader: Reader) -> None
 def test_the_command_of_an_outdated_row_is_applied_and_its_status_names_the_id(
     database: Database, reader: Reader, op: Op
 ) -> None:
-    made, older = city(2, op, 5), city(1, key=5)
-    database.apply([made])
-    since = dt.datetime.fromtimestamp(accepted_ms(made.id) / 1000, dt.UTC)
+    command, older = city(2, op, 5), city(1, key=5)
+    database.apply([command])
+    since = dt.datetime.fromtimestamp(accepted_ms(command.id) / 1000, dt.UTC)
     cities = resources.load()["cities"]
     assert outdate(database.connection, cities, since, since + dt.timedelta(seconds=1)) == 1
-    assert body(reader.get("cities", key="5", command=made.id))["status"] == "applied"
-    told = body(reader.get("cities", key="5", command=older.id))
+    assert body(reader.get("cities", key="5", command=command.id))["status"] == "applied"
+    status = body(reader.get("cities", key="5", command=older.id))
     if op == "put":
-        assert (told["status"], told["superseded_by"]) == ("superseded", made.id)
+        assert (status["status"], status["superseded_by"]) == ("superseded", command.id)
     else:
-        assert told["status"] == "pending", "a put beats the create that made the row"
+        assert status["status"] == "pending", "a put beats the create that made the row"
 
 
 def test_each_fate_is_200(database: Database, reader: Reader) -> None:
@@ -100,8 +100,8 @@ def test_the_sqlstate_of_a_trigger_s_own_error_is_in_the_status(
     """Its code says only that it is none of Postgres's own errors."""
     database.connection.execute(OWN_ERROR)
     database.apply([city(1, key=5, name="bad")])
-    told = body(reader.get("cities", key="5", command=command_id(1)))
-    assert told["error"] == {
+    status = body(reader.get("cities", key="5", command=command_id(1)))
+    assert status["error"] == {
         "code": "database_error",
         "sqlstate": "UX001",
         "detail": "no city is named so",
@@ -113,8 +113,8 @@ def test_a_rejection_that_postgres_did_not_make_has_no_sqlstate(
 ) -> None:
     strange = city(1, key=5)._replace(body={**(city(1, key=5).body or {}), "mayor": "n. n."})
     database.apply([strange])
-    told = body(reader.get("cities", key="5", command=strange.id))
-    assert (told["error"]["code"], "sqlstate" in told["error"]) == ("unknown_field", False)
+    status = body(reader.get("cities", key="5", command=strange.id))
+    assert (status["error"]["code"], "sqlstate" in status["error"]) == ("unknown_field", False)
 
 
 def test_waiting_ends_as_soon_as_the_command_is_settled(database: Database, reader: Reader) -> None:
@@ -199,9 +199,9 @@ def test_a_made_up_id_tells_no_more_than_whether_and_when_a_key_was_written(
     database.apply(writes)
     for key in ("5", "6", "7"):
         response = reader.get("cities", key=key, command=command_id(number, create=create))
-        told = body(response)
-        assert set(told) <= {"command_id", "resource", "key", "status", "links", "superseded_by"}
-        assert told["status"] in {"pending", "superseded"}
-        assert told.get("superseded_by") in {None, writes[0].id, writes[1].id}
+        status = body(response)
+        assert set(status) <= {"command_id", "resource", "key", "status", "links", "superseded_by"}
+        assert status["status"] in {"pending", "superseded"}
+        assert status.get("superseded_by") in {None, writes[0].id, writes[1].id}
         assert "secret" not in response.body
         assert "secret" not in str(response.headers)

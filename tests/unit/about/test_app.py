@@ -47,8 +47,8 @@ def test_the_description_is_served_with_its_tag_and_only_once() -> None:
 
 
 def test_the_description_says_whether_a_key_is_needed() -> None:
-    told = document(app(require_api_key=True).handle(event("GET", "/openapi.json")))
-    assert told["security"] == [{"apiKey": []}]
+    body = document(app(require_api_key=True).handle(event("GET", "/openapi.json")))
+    assert body["security"] == [{"apiKey": []}]
 
 
 def test_the_root_leads_everywhere() -> None:

@@ -23,9 +23,9 @@ def test_the_page_loads_its_own_files_only_and_all_of_them_are_there() -> None:
         assert address.startswith("/v1/")
         if "/docs/" in address:
             _, _, version, name = address[1:].split("/")
-            found = PAGES.asset(version, name)
-            assert found is not None
-            assert found.body
+            asset = PAGES.asset(version, name)
+            assert asset is not None
+            assert asset.body
     assert "//" not in re.sub(r"<!doctype html>", "", page.body)
     assert "{" not in page.body
 
@@ -43,10 +43,10 @@ def test_the_policy_allows_nothing_from_elsewhere_and_nothing_inline() -> None:
 
 def test_files_may_be_kept_for_ever_and_the_page_may_not() -> None:
     for name, content_type in ASSETS.items():
-        found = PAGES.asset(PAGES.version, name)
-        assert found is not None
-        assert "immutable" in found.headers["Cache-Control"]
-        assert found.content_type == content_type
+        asset = PAGES.asset(PAGES.version, name)
+        assert asset is not None
+        assert "immutable" in asset.headers["Cache-Control"]
+        assert asset.content_type == content_type
     assert PAGES.page().headers["Cache-Control"] == "no-cache"
 
 

@@ -52,8 +52,8 @@ def ids(ahead: ReadAhead[Chunk]) -> list[str]:
 
 def test_every_chunk_comes_in_order_and_the_last_one_says_so() -> None:
     with Objects(a=3).begin("a") as ahead:
-        told = [(chunk.ids, is_last()) for chunk, is_last in ahead]
-    assert told == [([city(n).id], n == 2) for n in range(3)]
+        pairs = [(chunk.ids, is_last()) for chunk, is_last in ahead]
+    assert pairs == [([city(n).id], n == 2) for n in range(3)]
 
 
 def test_an_object_without_a_line_is_one_empty_chunk() -> None:
@@ -124,7 +124,7 @@ def test_a_chunk_that_has_been_applied_is_not_kept() -> None:
         for number, (_, is_last) in enumerate(ahead):
             is_last()
             gc.collect()
-            assert all(found() is None for found in alive[:number])
+            assert all(reference() is None for reference in alive[:number])
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
@@ -152,13 +152,13 @@ def test_an_object_that_is_given_up_costs_no_other() -> None:
 def test_an_object_that_cannot_be_read_fails_where_it_is_asked_for() -> None:
     objects = Objects(a=1, b=2, c=1)
     objects.broken.add("b1")
-    told: dict[str, object] = {}
+    results: dict[str, object] = {}
     for name, ahead in one_ahead(["a", "b", "c"], objects.begin):
         try:
-            told[name] = len(ids(ahead))
+            results[name] = len(ids(ahead))
         except OSError as exc:
-            told[name] = str(exc)
-    assert told == {"a": 1, "b": "b", "c": 1}
+            results[name] = str(exc)
+    assert results == {"a": 1, "b": "b", "c": 1}
 
 
 def test_an_object_that_cannot_be_begun_is_not_passed_over() -> None:

@@ -58,9 +58,9 @@ def test_chunks_are_bounded_by_bytes_too() -> None:
 
 
 def test_a_half_line_at_the_end_is_named_and_its_neighbours_are_read() -> None:
-    found = entries(gzip.compress(LINES + b'{"v":1,"id":"0199'))
-    assert found[:-1] == COMMANDS
-    assert codes(found) == ["line_not_json"]
+    result = entries(gzip.compress(LINES + b'{"v":1,"id":"0199'))
+    assert result[:-1] == COMMANDS
+    assert codes(result) == ["line_not_json"]
 
 
 def test_a_last_line_without_its_newline_is_a_line() -> None:
@@ -74,20 +74,20 @@ def test_blank_lines_are_nothing() -> None:
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
 def test_what_comes_before_a_cut_is_read(kept: float) -> None:
     data = gzip.compress(LINES, 0)  # stored, so that the cut leaves many lines whole
-    found = entries(data[: int(len(data) * kept)])
-    whole = [entry for entry in found if not isinstance(entry, InvalidLine)]
+    result = entries(data[: int(len(data) * kept)])
+    whole = [entry for entry in result if not isinstance(entry, InvalidLine)]
     assert whole == COMMANDS[: len(whole)]
     assert len(whole) >= int(len(COMMANDS) * kept) - 2
-    assert codes(found) == ["object_corrupt"]
+    assert codes(result) == ["object_corrupt"]
 
 
 @pytest.mark.parametrize("size", [1, 1000, 10**6])
 def test_a_wrong_checksum_is_noticed_and_costs_no_line(size: int) -> None:
     data = bytearray(gzip.compress(LINES))
     data[-5] ^= 1
-    found = entries(bytes(data), size)
-    assert found[: len(COMMANDS)] == COMMANDS
-    assert codes(found) == ["object_corrupt"]
+    result = entries(bytes(data), size)
+    assert result[: len(COMMANDS)] == COMMANDS
+    assert codes(result) == ["object_corrupt"]
 
 
 @pytest.mark.parametrize("data", [b"garbage", LINES, b"\x00" * 5000])
@@ -96,9 +96,9 @@ def test_what_is_not_gzip_is_one_bad_line(data: bytes) -> None:
 
 
 def test_junk_behind_the_gzip_data_is_named() -> None:
-    found = entries(gzip.compress(LINES) + b"junk")
-    assert found[:-1] == COMMANDS
-    assert codes(found) == ["object_not_gzip"]
+    result = entries(gzip.compress(LINES) + b"junk")
+    assert result[:-1] == COMMANDS
+    assert codes(result) == ["object_not_gzip"]
 
 
 def test_an_empty_object_has_no_entry() -> None:
@@ -110,35 +110,35 @@ def test_a_line_of_1000_kib_is_read_and_a_longer_one_is_named() -> None:
     name = "x" * (MAX_LINE_BYTES - len(fitting))
     for extra, expected in (("", []), ("x", ["line_too_long"])):
         line = encode(city(1, name=name + extra))
-        found = entries(gzip.compress(LINES + line + LINES), 100_000)
-        assert codes(found) == expected
-        assert len(found) == 2 * len(COMMANDS) + 1
+        result = entries(gzip.compress(LINES + line + LINES), 100_000)
+        assert codes(result) == expected
+        assert len(result) == 2 * len(COMMANDS) + 1
 
 
 def test_a_bomb_takes_no_more_memory_than_a_line() -> None:
     bomb = gzip.compress(b"x" * 200_000_000)
     tracemalloc.start()
-    found = entries(bomb, 100_000)
+    result = entries(bomb, 100_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert codes(found) == ["line_too_long"]
+    assert codes(result) == ["line_too_long"]
     assert peak < 8 * MAX_LINE_BYTES
 
 
 @settings(max_examples=100)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_do_worse_than_bad_lines(data: bytes, zipped: bool) -> None:  # noqa: FBT001
-    found = entries(gzip.compress(data) if zipped else data)
-    assert all(isinstance(entry, InvalidLine) for entry in found)
-    assert [entry.number for entry in found if isinstance(entry, InvalidLine)] == list(
-        range(len(found))
+    result = entries(gzip.compress(data) if zipped else data)
+    assert all(isinstance(entry, InvalidLine) for entry in result)
+    assert [entry.number for entry in result if isinstance(entry, InvalidLine)] == list(
+        range(len(result))
     )
 
 
 def test_junk_behind_a_last_line_without_its_newline_costs_no_command() -> None:
-    found = entries(gzip.compress(LINES.rstrip(b"\n")) + b"junk")
-    assert found[:-1] == COMMANDS
-    assert codes(found) == ["object_not_gzip"]
+    result = entries(gzip.compress(LINES.rstrip(b"\n")) + b"junk")
+    assert result[:-1] == COMMANDS
+    assert codes(result) == ["object_not_gzip"]
 
 
 def bad_codes(data: bytes) -> list[str]:
@@ -148,26 +148,26 @@ def bad_codes(data: bytes) -> list[str]:
 
 def test_an_object_of_nothing_but_bad_lines_is_given_up_and_its_good_ones_before_are_read() -> None:
     """Every invalid line becomes a rejection: 30 KB of gzip once made 15 million of them."""
-    found = entries(gzip.compress(LINES + b"x\n" * 1_000_000), 100_000)
-    assert found[: len(COMMANDS)] == COMMANDS
-    assert len(found) == len(COMMANDS) + MAX_INVALID_LINES + 1
+    result = entries(gzip.compress(LINES + b"x\n" * 1_000_000), 100_000)
+    assert result[: len(COMMANDS)] == COMMANDS
+    assert len(result) == len(COMMANDS) + MAX_INVALID_LINES + 1
     assert bad_codes(gzip.compress(b"x\n" * 1_000_000)) == ["line_not_json", "object_refused"]
 
 
 def test_so_is_one_whose_bad_lines_are_long() -> None:
     line = b"[" * (MAX_LINE_BYTES - 2) + b"\n"
-    found = entries(gzip.compress(line * 100), 100_000)
-    assert len(found) == MAX_INVALID_BYTES // (len(line) - 1) + 1
-    assert codes(found)[-1] == "object_refused"
+    result = entries(gzip.compress(line * 100), 100_000)
+    assert len(result) == MAX_INVALID_BYTES // (len(line) - 1) + 1
+    assert codes(result)[-1] == "object_refused"
 
 
 def test_bad_lines_below_the_limit_cost_no_good_one() -> None:
     data = (b"x\n" * (MAX_INVALID_LINES // len(COMMANDS))).join(
         encode(command) for command in (*COMMANDS, COMMANDS[0])
     )
-    found = entries(gzip.compress(data), 100_000)
-    assert codes(found) == ["line_not_json"] * MAX_INVALID_LINES
-    assert len(found) == MAX_INVALID_LINES + len(COMMANDS) + 1
+    result = entries(gzip.compress(data), 100_000)
+    assert codes(result) == ["line_not_json"] * MAX_INVALID_LINES
+    assert len(result) == MAX_INVALID_LINES + len(COMMANDS) + 1
 
 
 @pytest.mark.parametrize("name", ["2 GiB of lines of a byte", "2 GiB of long lines"])
@@ -180,9 +180,9 @@ def test_what_a_bomb_gives_is_the_same_in_any_blocks(name: str) -> None:
 def test_a_line_that_nobody_compressed_is_read_without_its_newline() -> None:
     """Uncompressed lines come singly; JSON spread over several lines is not a Forebay object."""
     for ending in (b"", b"\n", b"\n\n"):
-        found = read_lines([encode(COMMANDS[0]).rstrip(b"\n") + ending])
+        result = read_lines([encode(COMMANDS[0]).rstrip(b"\n") + ending])
         (line, entry), (_, bad) = (
-            one for lines, read in found for one in zip(lines, read, strict=True)
+            one for lines, read in result for one in zip(lines, read, strict=True)
         )
         assert (line, entry) == (encode(COMMANDS[0]).rstrip(b"\n"), COMMANDS[0])
         assert isinstance(bad, InvalidLine)

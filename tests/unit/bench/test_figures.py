@@ -18,9 +18,9 @@ def series(name: str, items: int, *seconds: float) -> Series:
 
 def test_the_tables_of_the_page_are_those_of_the_results() -> None:
     """If this fails, run `make bench-report`."""
-    found = {result["comparison"]: result for result in results.read_all()}
+    results_by_name = {result["comparison"]: result for result in results.read_all()}
     page = report.PAGE.read_text(encoding="utf-8")
-    assert report.render(page, found) == page
+    assert report.render(page, results_by_name) == page
 
 
 def test_every_comparison_has_kept_results_and_a_place_on_the_page() -> None:
@@ -33,22 +33,22 @@ def test_every_comparison_has_kept_results_and_a_place_on_the_page() -> None:
 
 
 def test_a_table_that_was_edited_by_hand_is_made_anew() -> None:
-    found = {result["comparison"]: result for result in results.read_all()}
+    results_by_name = {result["comparison"]: result for result in results.read_all()}
     page = "a\n<!-- bench: assets -->\nby hand\n<!-- /bench -->\nb\n"
-    made = report.render(page, found)
-    assert "by hand" not in made
-    assert made.startswith("a\n<!-- bench: assets -->\n| What |")
-    assert made.endswith("|\n<!-- /bench -->\nb\n")
+    rendered_page = report.render(page, results_by_name)
+    assert "by hand" not in rendered_page
+    assert rendered_page.startswith("a\n<!-- bench: assets -->\n| What |")
+    assert rendered_page.endswith("|\n<!-- /bench -->\nb\n")
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
     """A disturbance slows both contenders of a round, and must not change the ratio."""
     measured = [series("ours", 100, 1.0, 10.0, 1.2), series("limit", 50, 1.0, 10.0, 1.0)]
-    found = speed("x", measured, "ours", "limit", Aim(at_least=1.9))
-    assert (found.value, found.high) == (2.0, 2.0)
-    assert found.low == pytest.approx(100 / 1.2 / 50)
-    assert found.aim is not None
-    assert found.aim.is_met(found.value)
+    figure = speed("x", measured, "ours", "limit", Aim(at_least=1.9))
+    assert (figure.value, figure.high) == (2.0, 2.0)
+    assert figure.low == pytest.approx(100 / 1.2 / 50)
+    assert figure.aim is not None
+    assert figure.aim.is_met(figure.value)
     taken = duration("x", measured, "ours", "limit", Aim(at_most=0.4))
     assert taken.value == 0.5
     assert taken.aim is not None
@@ -68,9 +68,9 @@ def test_contenders_take_turns_and_are_prepared_before_each_round() -> None:
 
         return Contender(name, run, 1, prepare)
 
-    found = measure([contender("a"), contender("b")], rounds=2)
+    measurements = measure([contender("a"), contender("b")], rounds=2)
     assert done == ["prepare a", "a", "prepare b", "b", "prepare b", "b", "prepare a", "a"]
-    assert [one.seconds for one in found] == [(0.5, 0.5), (0.5, 0.5)]
+    assert [one.seconds for one in measurements] == [(0.5, 0.5), (0.5, 0.5)]
 
 
 def test_a_power_law_is_found_again() -> None:

@@ -20,8 +20,8 @@ def test_arrivals_are_fixed_by_rate_and_seed() -> None:
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
-    told = spread([number / 1000 for number in range(1, 1001)])
-    assert told == {"p50": 501.0, "p99": 991.0, "p99.9": 1000.0, "max": 1000.0}
+    percentiles = spread([number / 1000 for number in range(1, 1001)])
+    assert percentiles == {"p50": 501.0, "p99": 991.0, "p99.9": 1000.0, "max": 1000.0}
     assert spread([]) == {}
 
 

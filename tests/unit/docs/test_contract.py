@@ -76,35 +76,35 @@ def rejection_codes() -> Iterator[str]:
 
 
 def test_every_reason_for_a_rejection_is_documented() -> None:
-    made = set(rejection_codes())
-    assert {"unknown_resource", "upcast_failed", "line_not_json", "object_corrupt"} <= made
-    assert made <= set(first_codes(section(PROBLEMS, "## Why a command is rejected")))
+    names = set(rejection_codes())
+    assert {"unknown_resource", "upcast_failed", "line_not_json", "object_corrupt"} <= names
+    assert names <= set(first_codes(section(PROBLEMS, "## Why a command is rejected")))
 
 
 def test_every_route_of_a_resource_is_in_the_contract() -> None:
-    told = text_of("README.md")
+    text = text_of("README.md")
     for route in routes(resources.load()):
         if not route.resource:
             assert f"`{route.method} {route.path}`" in HTTP, route.name
             continue
         path = route.path.replace(f"/{route.resource}", "/{resource}", 1)
-        assert f"`{route.method} {path}`" in told, route.name
+        assert f"`{route.method} {path}`" in text, route.name
         assert f"{route.method} {path}" in HTTP, route.name
 
 
 def test_every_parameter_and_operator_of_lists_is_documented() -> None:
-    told = set(re.findall(r"[\w.-]+", " ".join(codes(section(READING, "## Parameters")))))
-    assert {*grammar.LIST_PARAMETERS, *grammar.LIST_HEADERS} <= told
-    told = set(re.findall(r"\w+", " ".join(codes(section(READING, "## Filters")))))
-    assert {*OPERATORS, *IS_STATES, "any", "all"} <= told
+    names = set(re.findall(r"[\w.-]+", " ".join(codes(section(READING, "## Parameters")))))
+    assert {*grammar.LIST_PARAMETERS, *grammar.LIST_HEADERS} <= names
+    names = set(re.findall(r"\w+", " ".join(codes(section(READING, "## Filters")))))
+    assert {*OPERATORS, *IS_STATES, "any", "all"} <= names
     sentence = re.findall(r"[^.]*take several values", section(READING, "## Filters"))[0]
     assert codes(sentence) == list(QUANTIFIABLE)
 
 
 def test_every_cast_count_and_media_type_of_lists_is_documented() -> None:
     assert {*_CASTS, *_CASTS.values()} <= set(codes(section(READING, "## What is shown: select")))
-    told = codes(section(READING, "## How it is written"))
-    assert {*(f"count={count}" for count in COUNTS), *Media} <= set(told)
+    names = codes(section(READING, "## How it is written"))
+    assert {*(f"count={count}" for count in COUNTS), *Media} <= set(names)
 
 
 @pytest.mark.parametrize(
@@ -184,5 +184,7 @@ def test_every_member_of_envelopes_and_rejections_is_documented() -> None:
 
 
 def test_every_table_of_the_pipeline_is_documented() -> None:
-    made = {table.name for table in metadata({}).tables.values() if table.schema == PIPELINE_SCHEMA}
-    assert {*made, "alembic_version"} == set(first_codes(section(ARCHIVE, "## Pipeline tables")))
+    names = {
+        table.name for table in metadata({}).tables.values() if table.schema == PIPELINE_SCHEMA
+    }
+    assert {*names, "alembic_version"} == set(first_codes(section(ARCHIVE, "## Pipeline tables")))

@@ -52,17 +52,17 @@ def test_the_readme_s_example_is_the_file_s() -> None:
 
 
 def test_the_examples_are_resources(tmp_path: Path) -> None:
-    found = {
+    specs = {
         name: value.spec_
         for block in blocks(PAGE, "python")
         for name, value in vars(load(block, tmp_path)).items()
         if isinstance(value, type) and issubclass(value, Resource) and value is not Resource
     }
-    assert list(found) == ["River", "Order", "Author"]
+    assert list(specs) == ["River", "Order", "Author"]
     old = {"name": "Ada King Lovelace"}
-    new = found["Author"].upcasters[1](old)
+    new = specs["Author"].upcasters[1](old)
     assert new == {"given_name": "Ada King", "family_name": "Lovelace"}
-    assert new.keys() == {field.name for field in found["Author"].fields}
+    assert new.keys() == {field.name for field in specs["Author"].fields}
 
 
 MISTAKES = [

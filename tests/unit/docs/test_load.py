@@ -5,6 +5,8 @@ from bench.load.report import PAGE, render
 
 
 def test_the_tables_are_made_from_the_results() -> None:
-    found = {result["comparison"]: result for result in results.read_all(results.LOAD_FOLDER)}
+    results_by_name = {
+        result["comparison"]: result for result in results.read_all(results.LOAD_FOLDER)
+    }
     page = PAGE.read_text(encoding="utf-8")
-    assert render(page, found) == page, "run `python -m bench.load.report`"
+    assert render(page, results_by_name) == page, "run `python -m bench.load.report`"

@@ -67,29 +67,33 @@ def calls(page: str, program: str) -> Iterator[list[str]]:
     """The words behind each call of a program."""
     for line in shell_lines(page):
         # Nothing but a call: what is around it is the shell's.
-        for found in re.finditer(
+        for match in re.finditer(
             rf"(?:^|[(&|] ?|\s)(?:\.venv/bin/)?{re.escape(program)} ([^|&;)#]+)", line
         ):
             try:
-                yield shlex.split(re.sub(r"\$\(?", "", found[1]))
+                yield shlex.split(re.sub(r"\$\(?", "", match[1]))
             except ValueError:  # a quote that is closed on another line
-                yield found[1].split()
+                yield match[1].split()
 
 
 @cache
 def forebay_commands() -> Mapping[tuple[str, ...], frozenset[str]]:
     """The options of every command of `forebay`, by its words."""
-    found: dict[tuple[str, ...], frozenset[str]] = {}
+    options_by_command: dict[tuple[str, ...], frozenset[str]] = {}
 
     def walk(command: Any, words: tuple[str, ...]) -> None:
         for name, child in getattr(command, "commands", {}).items():
             walk(child, (*words, name))
         if not getattr(command, "commands", None):
-            given = [name for made in command.params for name in (*made.opts, *made.secondary_opts)]
-            found[words] = frozenset(given) | {"--help"}
+            given = [
+                name
+                for parameter in command.params
+                for name in (*parameter.opts, *parameter.secondary_opts)
+            ]
+            options_by_command[words] = frozenset(given) | {"--help"}
 
     walk(typer.main.get_command(cli.app), ())
-    return found
+    return options_by_command
 
 
 def unknown_in(words: list[str]) -> list[str]:
@@ -106,13 +110,13 @@ def unknown_in(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_call_of_forebay_is_one(page: str) -> None:
-    told = [
+    calls_of_page = [
         words
         for words in calls(page, "forebay")
         if words and not words[0].startswith(("<", "ARGS="))
     ]
-    told += [shlex.split(found) for found in re.findall(r'ARGS="([^"…]+)"', text_of(page))]
-    assert [lost for words in told for lost in unknown_in(words)] == []
+    calls_of_page += [shlex.split(match) for match in re.findall(r'ARGS="([^"…]+)"', text_of(page))]
+    assert [lost for words in calls_of_page for lost in unknown_in(words)] == []
 
 
 def test_every_command_of_forebay_has_a_section_with_its_options() -> None:
@@ -120,10 +124,10 @@ def test_every_command_of_forebay_has_a_section_with_its_options() -> None:
     # Where everything is, and how to answer, is told once for all commands.
     common = set(_OPTION.findall(section(page, "## Where it works"))) | {"--help", "--source"}
     for (group, *_), options in forebay_commands().items():
-        told = _OPTION.findall(section(page, f"## forebay {group}"))
-        assert options - common - set(told) - {one for one in options if one[0] != "-"} == set(), (
-            group
-        )
+        matches = _OPTION.findall(section(page, f"## forebay {group}"))
+        assert (
+            options - common - set(matches) - {one for one in options if one[0] != "-"} == set()
+        ), group
 
 
 def test_every_option_in_a_section_of_the_command_line_is_that_command_s() -> None:
@@ -133,9 +137,9 @@ def test_every_option_in_a_section_of_the_command_line_is_that_command_s() -> No
             name for words, options in forebay_commands().items() if words[0] == group
             for name in options
         }  # fmt: skip
-        told = [name for code in first_codes(section(page, f"## forebay {group}"))
+        names = [name for code in first_codes(section(page, f"## forebay {group}"))
                 for name in _OPTION.findall(code)]  # fmt: skip
-        assert set(told) <= known, group
+        assert set(names) <= known, group
 
 
 def all_options() -> set[str]:
@@ -149,8 +153,10 @@ def all_options() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_option_that_a_page_names_is_one(page: str) -> None:
-    told = {name for span in spans(page) if span.startswith("--") for name in _OPTION.findall(span)}
-    assert told - all_options() == set()
+    names = {
+        name for span in spans(page) if span.startswith("--") for name in _OPTION.findall(span)
+    }
+    assert names - all_options() == set()
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -230,8 +236,8 @@ NO_SETTINGS = re.compile(r"\.(?:py|md|json|toml|log|sql)$")
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_that_a_page_names_is_read_by_something(page: str) -> None:
-    told = {name.rstrip("_") for name in re.findall(r"\bFOREBAY_[A-Z_]+", text_of(page))}
-    assert told - variables() == set()
+    names = {name.rstrip("_") for name in re.findall(r"\bFOREBAY_[A-Z_]+", text_of(page))}
+    assert names - variables() == set()
 
 
 @cache
@@ -244,12 +250,12 @@ def variables() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_header_that_a_page_names_is_in_the_sources(page: str) -> None:
-    told = {
+    names = {
         span.partition(":")[0]
         for span in spans(page)
         if re.fullmatch(r"[A-Z][a-z]+(?:-[A-Z][A-Za-z]+)+(?:: .*)?", span)
     }
-    assert {name for name in told if name.lower() not in sources()} - OF_OTHERS == set()
+    assert {name for name in names if name.lower() not in sources()} - OF_OTHERS == set()
 
 
 #: Headers of which a page says that they mean nothing here.
@@ -282,10 +288,10 @@ def test_every_module_and_table_of_ours_that_a_page_names_is_there(page: str) ->
         table.name for table in metadata({}).tables.values() if table.schema == PIPELINE_SCHEMA
     }
     for span in spans(page):
-        found = re.match(r"((?:forebay|lambdas|ops|infra|bench)(?:\.\w+)+)(?:\(.*\))?$", span)
-        if found is None or found[1].removeprefix("forebay.") in tables | {"alembic_version"}:
+        match = re.match(r"((?:forebay|lambdas|ops|infra|bench)(?:\.\w+)+)(?:\(.*\))?$", span)
+        if match is None or match[1].removeprefix("forebay.") in tables | {"alembic_version"}:
             continue
-        assert resolves(found[1]), span
+        assert resolves(match[1]), span
 
 
 def test_every_method_that_the_architecture_names_is_defined() -> None:
@@ -320,12 +326,12 @@ def resolves(name: str) -> bool:
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
         try:
-            found: object = importlib.import_module(".".join(parts[:cut]))
+            value: object = importlib.import_module(".".join(parts[:cut]))
         except ModuleNotFoundError:
             continue
         for part in parts[cut:]:
-            if not hasattr(found, part):
+            if not hasattr(value, part):
                 return False
-            found = getattr(found, part)
+            value = getattr(value, part)
         return True
     return False

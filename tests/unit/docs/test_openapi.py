@@ -14,9 +14,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 import resources
 from forebay.openapi import describe
 from forebay.problem import CATALOGUE
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.routes import Route, routes
-from local.description import check, write, written
+from local.description import check, render_file, write
 
 RESOURCES = resources.load()
 DOCUMENT = describe(RESOURCES)
@@ -25,8 +25,8 @@ ROUTES = [route for route in routes(RESOURCES) if route.action != "asset"]
 
 
 def operation(route: Route, document: dict[str, Any] = DOCUMENT) -> dict[str, Any]:
-    found: dict[str, Any] = document["paths"][route.path][route.method.lower()]
-    return found
+    description: dict[str, Any] = document["paths"][route.path][route.method.lower()]
+    return description
 
 
 def references(part: Any) -> Iterator[str]:
@@ -51,7 +51,7 @@ def test_make_check_finds_a_description_that_is_not_up_to_date(
 ) -> None:
     (tmp_path / "docs").mkdir()
     if document != "missing":
-        content = written() if document == "current" else b"{}"
+        content = render_file() if document == "current" else b"{}"
         (tmp_path / "docs" / "openapi.json").write_bytes(content)
     is_current = document == "current"
     assert check(tmp_path) == (0 if is_current else 1)
@@ -63,7 +63,7 @@ def test_make_openapi_names_the_file_that_it_writes(
 ) -> None:
     (tmp_path / "docs").mkdir()
     assert write(tmp_path) == 0
-    assert (tmp_path / "docs/openapi.json").read_bytes() == written()
+    assert (tmp_path / "docs/openapi.json").read_bytes() == render_file()
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "wrote docs/openapi.json\n")
 
@@ -81,13 +81,17 @@ def test_there_is_an_operation_for_every_route_and_none_else() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_every_declared_parameter_is_described_once(route: Route) -> None:
-    told = [(found["in"], found["name"]) for found in operation(route).get("parameters", [])]
-    assert len(told) == len(set(told))
+    names = [
+        (parameter["in"], parameter["name"]) for parameter in operation(route).get("parameters", [])
+    ]
+    assert len(names) == len(set(names))
     # OpenAPI describes the media types of answers instead of `Accept` (3.1.1, §4.8.12.1).
-    declared = {(found.location, found.name) for found in route.parameters} - {("header", "Accept")}
+    declared = {(parameter.location, parameter.name) for parameter in route.parameters} - {
+        ("header", "Accept")
+    }
     if route.function == "write":  # write routes declare no headers, as nothing of theirs is cached
-        told = [pair for pair in told if pair[0] != "header"]
-    assert set(told) == declared
+        names = [pair for pair in names if pair[0] != "header"]
+    assert set(names) == declared
 
 
 def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
@@ -105,18 +109,18 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
 def test_every_problem_can_be_met_somewhere_and_has_its_status() -> None:
     """Except for problems of authorizers and of undeclared methods, which are not described."""
     document = describe(RESOURCES, require_api_key=True)
-    told = {
+    names = {
         (code, status)
         for route in ROUTES
         for status, answer in operation(route, document)["responses"].items()
         for code in CATALOGUE
         if f"`{code}`" in answer["description"]
     }
-    assert {(code, str(status)) for code, (status, _) in CATALOGUE.items()} - told == {
+    assert {(code, str(status)) for code, (status, _) in CATALOGUE.items()} - names == {
         ("unauthorized", "401"),
         ("method_not_allowed", "405"),
     }
-    assert all(str(CATALOGUE[code][0]) == status for code, status in told)
+    assert all(str(CATALOGUE[code][0]) == status for code, status in names)
 
 
 @pytest.mark.parametrize("path", RESOURCES)
@@ -124,10 +128,10 @@ def test_the_example_of_an_item_is_accepted(path: str) -> None:
     spec = RESOURCES[path]
     post = DOCUMENT["paths"][f"/{path}"]["post"]["requestBody"]["content"]
     one = post["application/json"]["examples"]["one"]["value"]
-    read = spec.body.read(orjson.dumps(one))
+    read = spec.body.validate(orjson.dumps(one))
     assert (read.key is None) is spec.key_is_made
     put = DOCUMENT["paths"][f"/{path}/{{key}}"]["put"]["requestBody"]["content"]
-    spec.body.read(orjson.dumps(put["application/json"]["example"]))
+    spec.body.validate(orjson.dumps(put["application/json"]["example"]))
 
 
 def test_answers_have_no_closed_enumerations_but_the_word_that_tells_their_forms_apart() -> None:
@@ -148,9 +152,9 @@ def test_answers_have_no_closed_enumerations_but_the_word_that_tells_their_forms
         ("AcceptedItem", ("properties", "outcome")),
         ("RefusedItem", ("properties", "outcome")),
     }
-    told = schemas["Announcement"]["properties"]["status"]
-    assert told["type"] == "string"
-    assert all(f"`{value}`" in told["description"] for value in told["examples"])
+    status = schemas["Announcement"]["properties"]["status"]
+    assert status["type"] == "string"
+    assert all(f"`{value}`" in status["description"] for value in status["examples"])
 
 
 def enumerations(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -165,7 +169,7 @@ def enumerations(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 def test_the_examples_of_parameters_are_understood(path: str) -> None:
     from forebay.query.parse import parse_list  # noqa: PLC0415
 
-    known = relations(RESOURCES)[path]
+    known = find_relations(RESOURCES)[path]
     for parameter in DOCUMENT["paths"][f"/{path}"]["get"]["parameters"]:
         name = parameter["name"]
         if parameter["in"] != "query":
@@ -173,7 +177,7 @@ def test_the_examples_of_parameters_are_understood(path: str) -> None:
         relation = name.partition(".")[0]
         for example in parameter["schema"].get("examples", []):
             query = {name: example}
-            if any(relation in found.names for found in known):
+            if any(relation in candidate.names for candidate in known):
                 query["select"] = f"*,{relation}(*)"
             parse_list(RESOURCES[path], known, query)
 

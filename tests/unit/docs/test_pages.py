@@ -47,19 +47,19 @@ def test_every_page_that_a_source_names_is_there() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_is_told_to_users_or_contributors(target: str) -> None:
-    told = text_of("README.md") + text_of("CONTRIBUTING.md")
-    assert re.search(rf"`make {target}\b|^make {target}\b", told, re.MULTILINE)
+    text = text_of("README.md") + text_of("CONTRIBUTING.md")
+    assert re.search(rf"`make {target}\b|^make {target}\b", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", names(pages()))
 def test_every_target_that_a_page_names_is_there(page: str) -> None:
-    found = re.findall(r"(?:`|^|\$ )make ([a-z][a-z0-9-]*)", text_of(page), re.MULTILINE)
-    assert set(found) <= set(TARGETS)
+    matches = re.findall(r"(?:`|^|\$ )make ([a-z][a-z0-9-]*)", text_of(page), re.MULTILINE)
+    assert set(matches) <= set(TARGETS)
 
 
 def test_every_page_of_the_documentation_is_in_the_readme() -> None:
-    told = {link.partition("#")[0] for link in links(text_of("README.md"))}
-    assert set(names(sorted((ROOT / "docs").glob("*.md")))) <= told
+    page_names = {link.partition("#")[0] for link in links(text_of("README.md"))}
+    assert set(names(sorted((ROOT / "docs").glob("*.md")))) <= page_names
 
 
 def test_the_readme_has_the_laws_in_the_words_of_the_glossary() -> None:
@@ -88,10 +88,10 @@ def test_every_decision_is_listed_and_has_its_four_parts() -> None:
 
 
 def test_every_kind_of_test_has_its_folder() -> None:
-    told = {
+    names = {
         folder.split("/")[0]
         for row in rows(text_of("tests/README.md"))
         for folder in re.findall(r"`(\w+/[\w/]*)`", row.cells.get("Where", ""))
     }
     there = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
-    assert told == there - {"fixtures", "project", "__pycache__"}
+    assert names == there - {"fixtures", "project", "__pycache__"}

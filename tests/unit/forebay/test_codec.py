@@ -101,8 +101,8 @@ def test_lines_are_read_by_the_batch_as_each_is_by_itself(lines: list[bytes]) ->
             return exc.code, str(exc)
 
     read = [
-        found if isinstance(found, Command) else (found.code, str(found))
-        for found in decode_all(lines)
+        entry if isinstance(entry, Command) else (entry.code, str(entry))
+        for entry in decode_all(lines)
     ]
     assert repr(read) == repr([one(line) for line in lines])
 
@@ -196,8 +196,8 @@ def nested(levels: int) -> bytes:
 def test_a_line_that_nests_deeper_than_can_be_written_is_no_command() -> None:
     """orjson reads 1,024 levels and writes 254: such a command could not even be rejected."""
     line = encode(city(1, name="[" * 500)).replace(b'"population":', b'"x":%s,"population":')
-    with pytest.raises(InvalidLineError) as found:
+    with pytest.raises(InvalidLineError) as error:
         decode(line % nested(300))
-    assert found.value.code == "line_too_deep"
+    assert error.value.code == "line_too_deep"
     command = decode(line % nested(150))
     assert decode(encode(command)) == command

@@ -17,9 +17,9 @@ from pydantic import AfterValidator, BaseModel, Field
 import resources
 from forebay.errors import DeclarationError, SettingsError
 from forebay.resource import Key, Resource, ResourceSpec, compiled
-from forebay.resource.reading import BodyInvalidError
+from forebay.resource.body import BodyInvalidError
 from infra.bundling import COMPILED, build_asset
-from infra.compiling import compiled_resources
+from infra.compiling import compile_resources
 from infra.settings import PackageName
 from local.settings import ROOT
 from tests.fixtures.hostile import TEXTS
@@ -77,7 +77,7 @@ WHOLE = {
 
 def _outcome(spec: ResourceSpec, raw: bytes) -> object:
     try:
-        read = spec.body.read(raw)
+        read = spec.body.validate(raw)
     except BodyInvalidError as exc:
         return exc.faults
     return read, list(read.body)
@@ -86,20 +86,20 @@ def _outcome(spec: ResourceSpec, raw: bytes) -> object:
 def _bodies(spec: ResourceSpec) -> list[bytes]:
     whole = {field.name: WHOLE[field.name] for field in spec.fields if field.name in WHOLE}
     changed = [{**whole, column.name: value} for column in spec.columns for value in VALUES]
-    lacking = [{n: v for n, v in whole.items() if n != left} for left in whole]
-    made = [orjson.dumps(body) for body in (whole, {**whole, "more": 1}, {}, *changed, *lacking)]
-    return [*made, b"[]", b"null", b'{"ratio": 1e400}', b'{"extra": {"a": "\\u0000"}}']
+    lacking = [{n: v for n, v in whole.items() if n != missing} for missing in whole]
+    encoded = [orjson.dumps(body) for body in (whole, {**whole, "more": 1}, {}, *changed, *lacking)]
+    return [*encoded, b"[]", b"null", b'{"ratio": 1e400}', b'{"extra": {"a": "\\u0000"}}']
 
 
 @pytest.mark.parametrize("path", DECLARED)
 def test_bodies_are_read_as_by_the_declaration(path: str) -> None:
-    declared, made = DECLARED[path], COMPILED_SPECS[path]
-    outcomes = [_outcome(made, raw) for raw in _bodies(declared)]
+    declared, compiled_spec = DECLARED[path], COMPILED_SPECS[path]
+    outcomes = [_outcome(compiled_spec, raw) for raw in _bodies(declared)]
 
     assert outcomes == [_outcome(declared, raw) for raw in _bodies(declared)]
     assert isinstance(outcomes[0], tuple)
     assert {type(outcome[0]).__name__ for outcome in outcomes if isinstance(outcome, tuple)} == {
-        "ReadBody",
+        "ValidItem",
         "Fault",
     }, "the bodies tried should be of both kinds"
 
@@ -113,18 +113,18 @@ def test_keys_are_read_as_by_the_declaration(path: str) -> None:
             return str(exc)
 
     texts = [str(value) for value in VALUES]
-    made = [key(COMPILED_SPECS[path], text) for text in texts]
-    assert made == [key(DECLARED[path], text) for text in texts]
+    keys = [key(COMPILED_SPECS[path], text) for text in texts]
+    assert keys == [key(DECLARED[path], text) for text in texts]
 
 
 @pytest.mark.parametrize("path", DECLARED)
 def test_a_compiled_spec_says_what_the_declared_one_says(path: str) -> None:
-    declared, made = DECLARED[path], COMPILED_SPECS[path]
+    declared, compiled_spec = DECLARED[path], COMPILED_SPECS[path]
     for field in fields(ResourceSpec):
         if field.name not in {"body", "upcasters"}:
-            assert getattr(made, field.name) == getattr(declared, field.name)
-    assert made.body.json_schema() == declared.body.json_schema()
-    assert set(made.upcasters) == set(declared.upcasters)
+            assert getattr(compiled_spec, field.name) == getattr(declared, field.name)
+    assert compiled_spec.body.json_schema() == declared.body.json_schema()
+    assert set(compiled_spec.upcasters) == set(declared.upcasters)
 
 
 def test_upcasters_are_those_of_the_declaration_whether_they_have_a_name_or_not() -> None:
@@ -210,4 +210,4 @@ def test_a_declaration_that_cannot_work_stops_the_build(tmp_path: Path) -> None:
     with pytest.raises(
         SettingsError, match=r"DeclarationError: Bad: path='Bad' must be a lower-case"
     ):
-        compiled_resources(tmp_path)
+        compile_resources(tmp_path)

@@ -97,7 +97,7 @@ def test_a_body_of_every_type_is_read_exactly() -> None:
         b'"moment":"2026-02-28T10:00:00Z","other":"0199F0C2-0000-7000-8000-000000000000",'
         b'"color":"blue","extra":{"a":[1.5,null]}}'
     )
-    body = Everything.spec_.body.read(raw).body
+    body = Everything.spec_.body.validate(raw).body
     assert body["price"] == "12345678.90"
     assert body["other"] == "0199f0c2-0000-7000-8000-000000000000"
     assert (body["color"], body["size"], body["ratio"], body["large"]) == ("blue", "s", 1.0, 5)
@@ -253,11 +253,11 @@ def test_a_json_field_knows_what_it_holds() -> None:
 
 
 def test_the_samples_are_three_resources_each_with_another_kind_of_key() -> None:
-    found = resources.load()
-    assert list(found) == ["announcements", "cities", "countries"]
-    assert found["announcements"].key_is_made
-    assert found["countries"].key.name == "code"
-    assert found["cities"].key.kind is Kind.INTEGER
-    column = found["cities"].column("country_code")
+    declared = resources.load()
+    assert list(declared) == ["announcements", "cities", "countries"]
+    assert declared["announcements"].key_is_made
+    assert declared["countries"].key.name == "code"
+    assert declared["cities"].key.kind is Kind.INTEGER
+    column = declared["cities"].column("country_code")
     assert column is not None
     assert column.references == References("countries", name="country")

@@ -105,13 +105,20 @@ def test_each_host_is_tried_with_a_token_of_its_own_and_standbys_first() -> None
 
     attempts = [conninfo_to_dict(attempt) for attempt in login_attempts(url, environment=KEYS)]
 
-    assert [found["target_session_attrs"] for found in attempts] == ["standby"] * 2 + ["any"] * 2
+    assert [parameters["target_session_attrs"] for parameters in attempts] == ["standby"] * 2 + [
+        "any"
+    ] * 2
     for half in (attempts[:2], attempts[2:]):
-        assert {(found["host"], found["port"]) for found in half} == {(one, "5432"), (two, "5433")}
-    for found in attempts:
-        assert str(found["password"]).startswith(f"{found['host']}:{found['port']}/?")
-        assert found["sslmode"] == "verify-full"
-        assert "load_balance_hosts" not in found
+        assert {(parameters["host"], parameters["port"]) for parameters in half} == {
+            (one, "5432"),
+            (two, "5433"),
+        }
+    for parameters in attempts:
+        assert str(parameters["password"]).startswith(
+            f"{parameters['host']}:{parameters['port']}/?"
+        )
+        assert parameters["sslmode"] == "verify-full"
+        assert "load_balance_hosts" not in parameters
 
 
 def test_hosts_take_turns_at_being_first() -> None:

@@ -41,8 +41,8 @@ def test_ids_strictly_increase_whatever_the_clock_does(
     source = IdSource(lambda: next(clock))
     ids = [source.make(create=create) for _, create in zip(moments, creates, strict=False)]
     assert ids == sorted(set(ids))
-    assert all(is_create_id(made) == create for made, create in zip(ids, creates, strict=False))
-    assert all(is_command_id(made) and uuid.UUID(made).version == 7 for made in ids)
+    assert all(is_create_id(new_id) == create for new_id, create in zip(ids, creates, strict=False))
+    assert all(is_command_id(new_id) and uuid.UUID(new_id).version == 7 for new_id in ids)
 
 
 @given(now=st.integers(0, 2**47), seen=st.integers(0, 2**47), low=st.integers(0, 2**62 - 1))
@@ -68,10 +68,10 @@ def test_a_floor_raises_its_own_id_and_no_other(seen: int, ahead: int) -> None:
 def test_ids_above_one_floor_are_all_different() -> None:
     floor = IdSource(lambda: 1_000).make(create=False)
     sources = [IdSource(lambda: 5) for _ in range(2)]
-    made = {source.make(create=False, after=floor) for source in sources for _ in range(1000)}
-    assert len(made) == 2000
+    new_ids = {source.make(create=False, after=floor) for source in sources for _ in range(1000)}
+    assert len(new_ids) == 2000
     # A small step above the floor would be guessable: the floor is known to other clients.
-    assert len({command_id[14:] for command_id in made}) == 2000
+    assert len({command_id[14:] for command_id in new_ids}) == 2000
 
 
 @given(ms=st.integers(0, 0xDFFFFFFFFFFF), create=st.booleans(), orphaned=st.booleans())
@@ -110,23 +110,23 @@ def test_an_id_carries_the_time_of_acceptance() -> None:
 
 def test_two_sources_that_woke_from_one_snapshot_make_different_ids() -> None:
     first, second = IdSource(lambda: 5), IdSource(lambda: 5)
-    made = {source.make(create=False) for source in (first, second) for _ in range(1000)}
-    assert len(made) == 2000
+    new_ids = {source.make(create=False) for source in (first, second) for _ in range(1000)}
+    assert len(new_ids) == 2000
 
 
 def test_threads_never_get_the_same_id() -> None:
     source = IdSource(lambda: 5)
-    made: list[str] = []
+    new_ids: list[str] = []
 
     def make() -> None:
-        made.extend(source.make(create=False) for _ in range(2000))
+        new_ids.extend(source.make(create=False) for _ in range(2000))
 
     threads = [threading.Thread(target=make) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(made)) == 8000
+    assert len(set(new_ids)) == 8000
 
 
 @given(ms=st.integers(0, 2**47), bits=st.integers(0, 2**74 - 1), create=st.booleans())
@@ -134,11 +134,11 @@ def test_an_id_above_another_is_in_its_millisecond_unless_that_is_full(
     ms: int, bits: int, *, create: bool
 ) -> None:
     below = join_id(ms, bits)
-    made = make_id_above(below, create=create)
-    assert is_command_id(made)
-    assert is_create_id(made) == create
-    assert made > below
-    assert accepted_ms(made) in ([ms] if bits < 2**74 - 2**51 else [ms, ms + 1])
+    new_id = make_id_above(below, create=create)
+    assert is_command_id(new_id)
+    assert is_create_id(new_id) == create
+    assert new_id > below
+    assert accepted_ms(new_id) in ([ms] if bits < 2**74 - 2**51 else [ms, ms + 1])
 
 
 def test_ids_above_lines_of_an_import_are_none_of_its_ids_and_all_different() -> None:
@@ -146,17 +146,17 @@ def test_ids_above_lines_of_an_import_are_none_of_its_ids_and_all_different() ->
     lines = []
     for ids.line in range(2000):
         lines.append(ids.make(create=False))
-    made = [make_id_above(line, create=False) for line in lines for _ in range(2)]
+    new_ids = [make_id_above(line, create=False) for line in lines for _ in range(2)]
     ids.line = MAX_LINE
-    assert min(made) > ids.make(create=True)
-    assert len(set(made)) == len(made)
+    assert min(new_ids) > ids.make(create=True)
+    assert len(set(new_ids)) == len(new_ids)
 
 
 @given(ms=st.integers(0, 2**47), create=st.booleans())
 def test_an_id_at_a_time_is_of_that_time(ms: int, *, create: bool) -> None:
-    made = make_id_at(ms, create=create)
-    assert is_command_id(made)
-    assert (accepted_ms(made), is_create_id(made)) == (ms, create)
+    new_id = make_id_at(ms, create=create)
+    assert is_command_id(new_id)
+    assert (accepted_ms(new_id), is_create_id(new_id)) == (ms, create)
 
 
 ID = "0199f0c2-0000-7000-8000-00000000000a"

@@ -43,11 +43,11 @@ def test_a_command_is_in_the_bucket_of_its_lag(lag_ms: int) -> None:
 def test_a_quantile_is_that_of_the_commands_within_one_bucket(
     lags_ms: list[int], share: float
 ) -> None:
-    told = quantile(histogram(ids_of(lags_ms), NOW_MS), share)
-    assert told is not None
+    estimate = quantile(histogram(ids_of(lags_ms), NOW_MS), share)
+    assert estimate is not None
     ordered = sorted(lags_ms)
     true = ordered[max(0, -(-round(share * 100) * len(ordered) // 100) - 1)] / 1000
-    assert true / RATIO * 0.99 <= told <= true * RATIO * 1.01
+    assert true / RATIO * 0.99 <= estimate <= true * RATIO * 1.01
 
 
 def test_histograms_add_up() -> None:

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from forebay.resource import Key, Resource, compiled
-from forebay.resource.body import BodyReader
-from forebay.resource.reading import BodyInvalidError
+from forebay.resource.body import BodyInvalidError, BodyValidator
 
 
 class Part(BaseModel):
@@ -70,7 +69,7 @@ class Order(Resource, path="orders"):
     free: dict[str, Any] = {}  # noqa: RUF012
 
 
-def reader(packaged: bool) -> BodyReader:  # noqa: FBT001 - a parameter of the tests
+def reader(packaged: bool) -> BodyValidator:  # noqa: FBT001 - a parameter of the tests
     if not packaged:
         return Order.spec_.body
     loaded = compiled.load(compiled.dump({"orders": Order.spec_}))
@@ -93,7 +92,7 @@ def reader(packaged: bool) -> BodyReader:  # noqa: FBT001 - a parameter of the t
 )
 def test_a_misspelt_member_is_refused(body: dict[str, Any], pointer: str, packaged: bool) -> None:  # noqa: FBT001
     with pytest.raises(BodyInvalidError) as refused:
-        reader(packaged).read(orjson.dumps(body))
+        reader(packaged).validate(orjson.dumps(body))
     assert [fault.pointer for fault in refused.value.faults] == [pointer]
 
 
@@ -106,7 +105,7 @@ def test_what_may_hold_anything_still_does(packaged: bool) -> None:  # noqa: FBT
         "typed": [{"number": 1}],
         "plain": [{"number": 1}],
     }
-    read = reader(packaged).read(orjson.dumps(body)).body
+    read = reader(packaged).validate(orjson.dumps(body)).body
     assert {name: read[name] for name in body} == body
 
 

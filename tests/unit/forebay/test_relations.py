@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from forebay.resource import Key, References, Resource, Unique
-from forebay.resource.relations import Relation, direct, relations
+from forebay.resource.relations import Relation, find_relations, select_direct
 
 
 class Person(Resource, path="people"):
@@ -26,7 +26,7 @@ class Desk(Resource, path="desks"):
     guest: Annotated[int | None, References("people", name="people")] = None
 
 
-FOUND = relations({"people": Person.spec_, "desks": Desk.spec_})
+FOUND = find_relations({"people": Person.spec_, "desks": Desk.spec_})
 
 
 def way(relation: Relation) -> tuple[tuple[str, ...], str, str]:
@@ -47,7 +47,7 @@ def test_a_reference_leads_there_by_its_name_or_path_and_back_by_path() -> None:
 
 
 def test_of_a_resource_that_refers_to_itself_the_path_leads_down_only() -> None:
-    starting = direct(FOUND["people"])
+    starting = select_direct(FOUND["people"])
     assert [way(relation) for relation in starting if relation.target.path == "people"] == [
         (("boss",), "boss=people.number", "one"),
         (("people",), "number=people.boss", "many"),

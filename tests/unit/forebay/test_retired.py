@@ -36,14 +36,14 @@ def declared(folder: Path, **modules: str) -> Resources:
 
 
 def test_a_retired_resource_is_none_of_the_declared_ones(tmp_path: Path) -> None:
-    found = declared(
+    specs = declared(
         tmp_path,
         cities=CITY.format(target="cities"),
         lakes="from forebay.resource import Retired\nlakes = Retired('lakes')\n",
     )
-    assert list(found) == ["cities"]
-    assert found.retired == {"lakes"}
-    loaded = compiled.load(compiled.dump(found))
+    assert list(specs) == ["cities"]
+    assert specs.retired == {"lakes"}
+    loaded = compiled.load(compiled.dump(specs))
     assert loaded is not None
     assert loaded.retired == {"lakes"}
 

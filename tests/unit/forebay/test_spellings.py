@@ -20,7 +20,7 @@ from pydantic.functional_validators import AfterValidator
 
 from forebay.errors import DeclarationError
 from forebay.ids import IdSource
-from forebay.intake.commands import Caller, CommandMaker
+from forebay.intake.commands import CommandMaker, Origin
 from forebay.intake.json_text import parse_text
 from forebay.problem import ProblemError
 from forebay.query.ast import Filter, Operand, OrderTerm
@@ -29,7 +29,7 @@ from forebay.query.parse import parse_list
 from forebay.resource import Kind, Resource
 from forebay.resource.compiled import dump, load
 from lambdas.imports.formats import Dialect, SourceFile
-from lambdas.imports.items import items
+from lambdas.imports.items import read_items
 
 MOST = Field(max_digits=1000, decimal_places=500)
 
@@ -146,13 +146,13 @@ def imported(field: str, cell: str) -> Any:
         [["text", field], ["x", cell]] if field != "text" else [["text", "whole"], [cell, "1"]]
     )
     file = SourceFile(io.BytesIO(content.getvalue().encode()), "csv", Dialect())
-    (item,) = items(file, SPEC)
+    (item,) = read_items(file, SPEC)
     return _body(item.text, field) if item.fault is None else None
 
 
 def _body(item: bytes, field: str) -> Any:
     try:
-        line = CommandMaker(IdSource()).post(SPEC, parse_text(item), Caller("test"))
+        line = CommandMaker(IdSource()).create(SPEC, parse_text(item), Origin("test"))
     except ProblemError:
         return None
     assert line.command.body is not None
@@ -310,7 +310,7 @@ def test_text_that_is_read_as_something_else_is_refused_with_its_place(
         spec = loaded["spelled"]
     item = parse_text(body.encode())
     with pytest.raises(ProblemError) as caught:
-        CommandMaker(IdSource()).post(spec, item, Caller("test"))
+        CommandMaker(IdSource()).create(spec, item, Origin("test"))
     assert [fault["pointer"] for fault in caught.value.problem.errors] == [pointer]
 
 
@@ -333,11 +333,11 @@ def test_what_is_well_spelled_is_kept(body: str, kept: object) -> None:
 
 
 def test_no_message_has_the_words_that_the_library_puts_before_it() -> None:
-    for sent, told in (("3", "is odd"), ("12", "is large")):
+    for sent, message in (("3", "is odd"), ("12", "is large")):
         item = parse_text(f'{{"even":{sent}}}'.encode())
         with pytest.raises(ProblemError) as caught:
-            CommandMaker(IdSource()).post(SPEC, item, Caller("test"))
-        assert [fault["detail"] for fault in caught.value.problem.errors] == [told]
+            CommandMaker(IdSource()).create(SPEC, item, Origin("test"))
+        assert [fault["detail"] for fault in caught.value.problem.errors] == [message]
 
 
 def test_a_default_that_is_refused_is_told_in_the_declaration_s_own_words() -> None:

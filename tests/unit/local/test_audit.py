@@ -114,7 +114,7 @@ def test_without_the_internet_both_sources_are_named(
     monkeypatch.setenv("HOME", str(tmp_path))
 
     assert audit(ROOT) == INCOMPLETE
-    said = capfd.readouterr().out
-    assert "PyPI: could not be queried for everything" in said
-    assert "npm: could not be queried for everything" in said
-    assert "not queried: PyPI, npm" in said
+    output = capfd.readouterr().out
+    assert "PyPI: could not be queried for everything" in output
+    assert "npm: could not be queried for everything" in output
+    assert "not queried: PyPI, npm" in output

@@ -18,10 +18,10 @@ import resources
 from forebay.db.schema import index_names
 from forebay.errors import DeclarationError
 from forebay.resource import Indexed, Key, Resource, Resources, shape
-from forebay.resource.shape import Recorded, problems
+from forebay.resource.shape import Recorded, find_problems
 from forebay.resource.spec import ResourceSpec
 from local import declarations
-from local.declarations import upcaster_problems
+from local.declarations import find_upcaster_problems
 from local.errors import DeclarationsError
 
 Body = dict[str, Any]
@@ -46,13 +46,13 @@ def declare(*, version: int = 1, upcasters: Any = None, **fields: Any) -> Resour
 
 def record(*specs: ResourceSpec, before: dict[str, Recorded] | None = None) -> dict[str, Recorded]:
     declared = Resources({spec.path: spec for spec in specs})
-    made = shape.updated(before or {}, declared, index_names(declared))
-    assert shape.load(shape.dump(made)) == made
-    return made
+    new_record = shape.update_record(before or {}, declared, index_names(declared))
+    assert shape.load(shape.dump(new_record)) == new_record
+    return new_record
 
 
 def found(recorded: dict[str, Recorded], spec: ResourceSpec) -> list[str]:
-    return list(problems(recorded, Resources({"lakes": spec})))
+    return list(find_problems(recorded, Resources({"lakes": spec})))
 
 
 Text = Annotated[str, Field(max_length=20)]
@@ -113,9 +113,9 @@ def test_a_change_that_old_bodies_fit_needs_nothing(change: Body) -> None:
 
 def test_a_resource_that_is_gone_must_be_declared_retired() -> None:
     recorded = record(declare(**OLD))
-    (problem,) = problems(recorded, Resources())
+    (problem,) = find_problems(recorded, Resources())
     assert 'Replace its class by `lakes = Retired("lakes")`' in problem
-    assert list(problems(recorded, Resources(retired=["lakes"]))) == []
+    assert list(find_problems(recorded, Resources(retired=["lakes"]))) == []
 
 
 def test_another_type_of_key_is_refused() -> None:
@@ -147,7 +147,7 @@ def test_a_damaged_record_is_named() -> None:
 
 def up(old: Body, new: Body, upcaster: Callable[[Body], Any]) -> list[str]:
     spec = declare(version=2, upcasters={1: upcaster}, **new)
-    return list(upcaster_problems(record(declare(**old)), {"lakes": spec}))
+    return list(find_upcaster_problems(record(declare(**old)), {"lakes": spec}))
 
 
 def split(body: Body) -> Body:
@@ -257,13 +257,13 @@ class Checkout:
         (self.root / shape.FILE).write_bytes(shape.dump(record(*specs)))
 
     def declare(self, *specs: ResourceSpec, code: int = 0) -> None:
-        def alembic(arguments: Sequence[str]) -> int:
+        def run_alembic(arguments: Sequence[str]) -> int:
             self.ran.append(arguments)
             return code
 
         declared = Resources({spec.path: spec for spec in specs})
         self.patch.setattr(resources, "load", lambda: declared)
-        self.patch.setattr(declarations, "alembic", alembic)
+        self.patch.setattr(declarations, "run_alembic", run_alembic)
 
 
 @pytest.fixture

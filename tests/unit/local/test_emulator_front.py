@@ -10,7 +10,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from local.credentials import OWN_KEY_HEADER, own_key
+from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.emulator_front import Front
 
 KEY = "a" * 64
@@ -150,15 +150,15 @@ def test_an_old_signature_does_not() -> None:
 
 
 def test_the_stacks_own_servers_get_through_and_their_key_stays_behind() -> None:
-    own = (OWN_KEY_HEADER, own_key(KEY))
+    own = (OWN_KEY_HEADER, derive_own_key(KEY))
     behind, _ = call([("host", "abc.execute-api.us-east-1.amazonaws.com"), own, ("x", "y")])
     names = [name for name, _ in behind.scopes[0]["headers"]]
     assert names == [b"host", b"x"]
 
 
 def test_a_wrong_or_doubled_own_key_does_not() -> None:
-    refused([("host", HOST), (OWN_KEY_HEADER, own_key("test"))])
-    refused([("host", HOST), (OWN_KEY_HEADER, own_key(KEY)), (OWN_KEY_HEADER, "x")])
+    refused([("host", HOST), (OWN_KEY_HEADER, derive_own_key("test"))])
+    refused([("host", HOST), (OWN_KEY_HEADER, derive_own_key(KEY)), (OWN_KEY_HEADER, "x")])
 
 
 def test_a_custom_resource_tells_its_result_by_its_random_address_alone() -> None:

@@ -36,7 +36,7 @@ def test_a_caller_is_known_by_all_of_its_credentials_and_for_a_while() -> None:
     known = Admissions()
     caller = request(x_api_key="a", Authorization="b", Accept="c")
     assert not known.covers(KEYED, caller, now=0)
-    known.note(KEYED, caller, now=0)
+    known.record(KEYED, caller, now=0)
     assert known.covers(KEYED, request(x_api_key="a", authorization="b"), now=1)
     for other in (
         request(x_api_key="a"),
@@ -52,13 +52,13 @@ def test_a_caller_is_known_by_all_of_its_credentials_and_for_a_while() -> None:
 
 def test_an_empty_header_is_not_a_missing_one() -> None:
     known = Admissions()
-    known.note(KEYED, request(x_api_key=""), now=0)
+    known.record(KEYED, request(x_api_key=""), now=0)
     assert not known.covers(KEYED, request(), now=1)
 
 
 def test_each_method_judges_for_itself() -> None:
     known = Admissions()
-    known.note(SIGNED, request(authorization="a"), now=0)
+    known.record(SIGNED, request(authorization="a"), now=0)
     other = method("COGNITO_USER_POOLS", resource="other")
     assert known.covers(SIGNED, request(authorization="a"), now=1)
     assert not known.covers(other, request(authorization="a"), now=1)
@@ -67,12 +67,12 @@ def test_each_method_judges_for_itself() -> None:
 def test_authorizers_that_may_look_at_anything_are_asked_every_time() -> None:
     known = Admissions()
     for authorization in ("CUSTOM", "AWS_IAM"):
-        known.note(method(authorization), request(authorization="a"), now=0)
+        known.record(method(authorization), request(authorization="a"), now=0)
         assert not known.covers(method(authorization), request(authorization="a"), now=1)
 
 
 def test_a_redeployment_forgets_everybody() -> None:
     known = Admissions()
-    known.note(KEYED, request(x_api_key="a"), now=0)
+    known.record(KEYED, request(x_api_key="a"), now=0)
     known.forget()
     assert not known.covers(KEYED, request(x_api_key="a"), now=1)

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from local.gateway.cache import MAX_ANSWER_BYTES, Key, StageCache, cache_key
-from local.gateway.deployed import CacheRule, Found, Method, Parameter
+from local.gateway.deployed import CacheRule, Method, Parameter, RouteMatch
 from local.gateway.messages import Answer, Incoming
 
 QUERY = ("limit", "cursor")
@@ -65,7 +65,7 @@ def key_of(parts: Parts, rest: Mapping[str, object], *, upper: bool = False) -> 
         peer=str(rest.get("peer", "127.0.0.1")),
     ).with_body(bytes(rest.get("body", b"")))  # type: ignore[call-overload]
     path = {**_dict(rest.get("path")), **parts["path"]}
-    return cache_key(RULE, Found(METHOD, path), request)
+    return cache_key(RULE, RouteMatch(METHOD, path), request)
 
 
 def _dict(value: object) -> dict[str, str]:
@@ -74,7 +74,7 @@ def _dict(value: object) -> dict[str, str]:
 
 def changed(parts: Parts, part: Parameter, value: str | None) -> Parts:
     place = {"querystring": "query", "header": "headers", "path": "path"}[part.location]
-    other = {name: dict(found) for name, found in normal(parts).items()}
+    other = {name: dict(values) for name, values in normal(parts).items()}
     other[place].pop(part.name, None)
     if value is not None:
         other[place][part.name] = value
@@ -107,16 +107,16 @@ def test_requests_that_differ_in_undeclared_parts_only_always_share_one(
 def test_of_a_repeated_query_parameter_the_last_value_counts() -> None:
     request = Incoming.parse("GET", "/v1/items/x?limit=1&limit=2", [], peer="")
     single = Incoming.parse("GET", "/v1/items/x?limit=2", [], peer="")
-    found = Found(METHOD, {"key": "x"})
-    assert cache_key(RULE, found, request) == cache_key(RULE, found, single)
+    route_match = RouteMatch(METHOD, {"key": "x"})
+    assert cache_key(RULE, route_match, request) == cache_key(RULE, route_match, single)
 
 
 def test_methods_share_entries_only_where_they_share_the_namespace() -> None:
     request = Incoming.parse("GET", "/v1/items/x", [], peer="")
-    found = Found(METHOD, {"key": "x"})
+    route_match = RouteMatch(METHOD, {"key": "x"})
     other = replace(RULE, namespace="other")
-    assert cache_key(RULE, found, request) != cache_key(other, found, request)
-    assert cache_key(RULE, found, request) == cache_key(replace(RULE), found, request)
+    assert cache_key(RULE, route_match, request) != cache_key(other, route_match, request)
+    assert cache_key(RULE, route_match, request) == cache_key(replace(RULE), route_match, request)
 
 
 def answer(body: bytes = b"answer", status: int = 200) -> Answer:
@@ -129,7 +129,7 @@ def key(name: str) -> Key:
 
 def filled(cache: StageCache, name: str, *, now: float = 0, ttl: float = 60) -> bool:
     return cache.store(
-        cache.miss(key(name), now=now), answer(name.encode()), ttl_seconds=ttl, now=now
+        cache.count_miss(key(name), now=now), answer(name.encode()), ttl_seconds=ttl, now=now
     )
 
 
@@ -138,12 +138,12 @@ def test_an_entry_is_served_up_to_its_ttl_and_not_at_it() -> None:
     filled(cache, "a", now=100, ttl=60)
     assert cache.get(key("a"), now=159.999) is not None
     assert cache.get(key("a"), now=160) is None
-    assert cache.stats().entries == 0
+    assert cache.read_stats().entries == 0
 
 
 def test_the_ttl_counts_from_the_arrival_of_the_answer() -> None:
     cache = StageCache(max_bytes=10_000)
-    ticket = cache.miss(key("a"), now=0)
+    ticket = cache.count_miss(key("a"), now=0)
     cache.store(ticket, answer(), ttl_seconds=10, now=25)
     assert cache.get(key("a"), now=34) is not None
     assert cache.get(key("a"), now=35) is None
@@ -151,7 +151,7 @@ def test_the_ttl_counts_from_the_arrival_of_the_answer() -> None:
 
 def test_an_answer_that_was_asked_for_before_a_flush_is_not_kept() -> None:
     cache = StageCache(max_bytes=10_000)
-    ticket = cache.miss(key("a"), now=0)
+    ticket = cache.count_miss(key("a"), now=0)
     cache.flush()
     assert not cache.store(ticket, answer(), ttl_seconds=60, now=1)
     assert cache.get(key("a"), now=1) is None
@@ -159,7 +159,7 @@ def test_an_answer_that_was_asked_for_before_a_flush_is_not_kept() -> None:
 
 def test_a_slow_answer_does_not_replace_one_that_was_asked_for_later() -> None:
     cache = StageCache(max_bytes=10_000)
-    slow, fast = cache.miss(key("a"), now=0), cache.miss(key("a"), now=1)
+    slow, fast = cache.count_miss(key("a"), now=0), cache.count_miss(key("a"), now=1)
     assert cache.store(fast, answer(b"new"), ttl_seconds=60, now=2)
     assert not cache.store(slow, answer(b"old"), ttl_seconds=60, now=3)
     kept = cache.get(key("a"), now=3)
@@ -170,7 +170,7 @@ def test_a_slow_answer_does_not_replace_one_that_was_asked_for_later() -> None:
 def test_a_refresh_replaces_the_entry() -> None:
     cache = StageCache(max_bytes=10_000)
     filled(cache, "a", now=0)
-    ticket = cache.miss(key("a"), now=1)
+    ticket = cache.count_miss(key("a"), now=1)
     assert cache.store(ticket, answer(b"fresh"), ttl_seconds=60, now=2)
     kept = cache.get(key("a"), now=61)
     assert kept is not None
@@ -184,7 +184,7 @@ def test_the_entry_that_was_not_used_for_longest_goes_first() -> None:
     assert cache.get(key("a"), now=1) is not None
     filled(cache, "d")
     assert [cache.get(key(name), now=1) is not None for name in "abcd"] == [True, False, True, True]
-    assert cache.stats().evictions == 1
+    assert cache.read_stats().evictions == 1
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3000)), max_size=40))
@@ -193,14 +193,14 @@ def test_the_bound_holds_and_the_bytes_are_those_of_the_entries(
 ) -> None:
     cache = StageCache(max_bytes=8000)
     for now, (name, size) in enumerate(stored):
-        ticket = cache.miss(key(name), now=now)
+        ticket = cache.count_miss(key(name), now=now)
         cache.store(ticket, answer(b"x" * size), ttl_seconds=15, now=now)
         cache.get(key("a"), now=now)
-        assert cache.stats().bytes <= 8000
-        assert (cache.stats().bytes == 0) == (cache.stats().entries == 0)
+        assert cache.read_stats().bytes <= 8000
+        assert (cache.read_stats().bytes == 0) == (cache.read_stats().entries == 0)
     for name in "abcdef":
         cache.get(key(name), now=1_000_000)
-    assert (cache.stats().entries, cache.stats().bytes) == (0, 0)
+    assert (cache.read_stats().entries, cache.read_stats().bytes) == (0, 0)
 
 
 def test_an_answer_above_the_limit_of_aws_or_of_the_cache_is_not_kept() -> None:
@@ -211,9 +211,9 @@ def test_an_answer_above_the_limit_of_aws_or_of_the_cache_is_not_kept() -> None:
         (1000, 10, False),
     ):
         cache = StageCache(max_bytes=max_bytes)
-        ticket = cache.miss(key("a"), now=0)
+        ticket = cache.count_miss(key("a"), now=0)
         assert cache.store(ticket, answer(b"x" * size), ttl_seconds=60, now=0) == is_kept
-        assert cache.stats().entries == is_kept
+        assert cache.read_stats().entries == is_kept
 
 
 def test_hits_and_misses_are_counted() -> None:
@@ -222,5 +222,5 @@ def test_hits_and_misses_are_counted() -> None:
     for _ in range(3):
         cache.get(key("a"), now=1)
     assert cache.get(key("b"), now=1) is None
-    stats = cache.stats()
+    stats = cache.read_stats()
     assert (stats.hits, stats.misses, stats.entries) == (3, 1, 1)

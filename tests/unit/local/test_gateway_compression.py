@@ -18,8 +18,8 @@ from local.gateway.cache import StageCache
 from local.gateway.compression import (
     BodyTooLargeError,
     UndecodableError,
-    compressed,
-    inflated,
+    compress,
+    inflate,
 )
 from local.gateway.deployed import Deployed
 from local.gateway.description import describe
@@ -39,12 +39,12 @@ ROWS = b'[{"name":"Aachen"}]' * 1000
 @pytest.mark.parametrize("coding", PACKERS)
 @given(data=st.binary(max_size=10_000))
 def test_a_body_is_inflated_to_what_was_packed(coding: str, data: bytes) -> None:
-    assert inflated(coding, PACKERS[coding](data), max_bytes=10_000) == data
+    assert inflate(coding, PACKERS[coding](data), max_bytes=10_000) == data
 
 
 def test_members_of_gzip_follow_each_other() -> None:
     packed = gzip.compress(b"a") + gzip.compress(b"") + gzip.compress(b"b")
-    assert inflated("GZIP ", packed, max_bytes=2) == b"ab"
+    assert inflate("GZIP ", packed, max_bytes=2) == b"ab"
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_members_of_gzip_follow_each_other() -> None:
 )
 def test_what_is_not_packed_as_it_says_is_refused(coding: str, body: bytes) -> None:
     with pytest.raises(UndecodableError):
-        inflated(coding, body, max_bytes=MIB)
+        inflate(coding, body, max_bytes=MIB)
 
 
 @pytest.mark.parametrize("coding", PACKERS)
 def test_the_bound_is_on_what_comes_out(coding: str) -> None:
-    assert len(inflated(coding, PACKERS[coding](bytes(MIB)), max_bytes=MIB)) == MIB
+    assert len(inflate(coding, PACKERS[coding](bytes(MIB)), max_bytes=MIB)) == MIB
     with pytest.raises(BodyTooLargeError):
-        inflated(coding, PACKERS[coding](bytes(MIB + 1)), max_bytes=MIB)
+        inflate(coding, PACKERS[coding](bytes(MIB + 1)), max_bytes=MIB)
 
 
 def test_a_bomb_is_refused_with_little_memory() -> None:
@@ -83,7 +83,7 @@ def test_a_bomb_is_refused_with_little_memory() -> None:
     assert len(bomb) < MAX_BODY_BYTES
     tracemalloc.start()
     with pytest.raises(BodyTooLargeError):
-        inflated("gzip", bomb, max_bytes=MAX_BODY_BYTES)
+        inflate("gzip", bomb, max_bytes=MAX_BODY_BYTES)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3 * MAX_BODY_BYTES
@@ -117,13 +117,13 @@ def answer(body: bytes = ROWS, *headers: tuple[str, str]) -> Answer:
 def test_an_answer_is_compressed_as_the_client_takes_it(
     accept: str | None, coding: str | None
 ) -> None:
-    made = compressed(answer(), accept, min_bytes=1024)
-    assert made.header("content-encoding") == coding
+    compressed = compress(answer(), accept, min_bytes=1024)
+    assert compressed.header("content-encoding") == coding
     if coding is None:
-        assert made == answer()
+        assert compressed == answer()
     else:
-        assert len(made.body) < len(ROWS) / 10
-        assert inflated(coding, made.body, max_bytes=len(ROWS)) == ROWS
+        assert len(compressed.body) < len(ROWS) / 10
+        assert inflate(coding, compressed.body, max_bytes=len(ROWS)) == ROWS
 
 
 def test_small_answers_and_those_that_are_packed_already_stay_as_they_are() -> None:
@@ -132,15 +132,15 @@ def test_small_answers_and_those_that_are_packed_already_stay_as_they_are() -> N
         answer(b""),
         answer(ROWS, ("content-encoding", "gzip")),
     ):
-        assert compressed(whole, "gzip", min_bytes=1024) == whole
-    assert compressed(answer(), "gzip", min_bytes=None) == answer()
-    assert compressed(answer(b"x" * 1024), "gzip", min_bytes=1024) != answer(b"x" * 1024)
+        assert compress(whole, "gzip", min_bytes=1024) == whole
+    assert compress(answer(), "gzip", min_bytes=None) == answer()
+    assert compress(answer(b"x" * 1024), "gzip", min_bytes=1024) != answer(b"x" * 1024)
 
 
 def test_a_compressed_answer_says_what_it_depends_on() -> None:
-    made = compressed(answer(ROWS, ("Vary", "Accept")), "gzip", min_bytes=0)
-    assert made.header("vary") == "Accept, Accept-Encoding"
-    assert compressed(answer(), "gzip", min_bytes=0).header("vary") == "Accept-Encoding"
+    compressed = compress(answer(ROWS, ("Vary", "Accept")), "gzip", min_bytes=0)
+    assert compressed.header("vary") == "Accept, Accept-Encoding"
+    assert compress(answer(), "gzip", min_bytes=0).header("vary") == "Accept-Encoding"
 
 
 # The stage with an emulator that records its requests

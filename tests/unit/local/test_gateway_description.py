@@ -37,9 +37,9 @@ def described(
 
 
 def rule(deployed: Deployed, path: str, method: str = "GET") -> CacheRule | None:
-    found = deployed.find(method, path)
-    assert found is not None
-    return found.method.cache
+    match = deployed.find(method, path)
+    assert match is not None
+    return match.method.cache
 
 
 API = described(
@@ -76,10 +76,10 @@ API = described(
 def test_the_most_specific_resource_serves_the_request(
     method: str, path: str, resource_path: str, values: dict[str, str]
 ) -> None:
-    found = API.find(method, path)
-    assert found is not None
-    assert found.method.resource_path == resource_path
-    assert values.items() <= found.path.items()
+    match = API.find(method, path)
+    assert match is not None
+    assert match.method.resource_path == resource_path
+    assert values.items() <= match.path.items()
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/other"), ("PUT", "/items")])
@@ -92,9 +92,9 @@ def test_nothing_serves_an_unknown_path_or_method(method: str, path: str) -> Non
     ["items/{key}/GET", "/items/{key}/GET", "~1items~1{key}/GET", "/~1items~1{key}/GET", "*/*"],
 )
 def test_a_method_setting_is_found_in_every_spelling(name: str) -> None:
-    found = rule(described(resource("/items/{key}", "GET"), settings={name: ON}), "/items/5")
-    assert found is not None
-    assert found.ttl_seconds == 60
+    cache_rule = rule(described(resource("/items/{key}", "GET"), settings={name: ON}), "/items/5")
+    assert cache_rule is not None
+    assert cache_rule.ttl_seconds == 60
 
 
 def test_the_more_specific_setting_wins() -> None:
@@ -121,16 +121,16 @@ def test_only_get_is_cached() -> None:
 def test_the_key_is_made_of_exactly_the_cache_key_parameters() -> None:
     key = ["method.request.querystring.Limit", "method.request.header.X-View"]
     items = resource("/items", "GET", cacheKeyParameters=key, cacheNamespace="shared")
-    found = rule(described(items, settings={"*/*": ON}), "/items")
-    assert found is not None
-    assert set(found.key) == {Parameter("querystring", "Limit"), Parameter("header", "x-view")}
-    assert found.namespace == "shared"
+    cache_rule = rule(described(items, settings={"*/*": ON}), "/items")
+    assert cache_rule is not None
+    assert set(cache_rule.key) == {Parameter("querystring", "Limit"), Parameter("header", "x-view")}
+    assert cache_rule.namespace == "shared"
 
 
 def test_the_namespace_is_the_resource_unless_told() -> None:
-    found = rule(described(resource("/items", "GET"), settings={"*/*": ON}), "/items")
-    assert found is not None
-    assert found.namespace == "/items"
+    cache_rule = rule(described(resource("/items", "GET"), settings={"*/*": ON}), "/items")
+    assert cache_rule is not None
+    assert cache_rule.namespace == "/items"
 
 
 def test_a_method_with_a_key_that_cannot_be_made_is_not_cached(
@@ -152,9 +152,9 @@ def test_a_method_with_a_key_that_cannot_be_made_is_not_cached(
     ],
 )
 def test_the_rule_for_refreshing_is_the_settings(setting: dict[str, Any], refresh: str) -> None:
-    found = rule(described(resource("/a", "GET"), settings={"*/*": {**ON, **setting}}), "/a")
-    assert found is not None
-    assert found.refresh == refresh
+    cache_rule = rule(described(resource("/a", "GET"), settings={"*/*": {**ON, **setting}}), "/a")
+    assert cache_rule is not None
+    assert cache_rule.refresh == refresh
 
 
 def test_only_customized_gateway_responses_count() -> None:

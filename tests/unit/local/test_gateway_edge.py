@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.gateway.deployed import Method, Parameter
-from local.gateway.edge import refusal
+from local.gateway.edge import find_refusal
 from local.gateway.messages import Incoming
 from tests.fixtures import edge_cases
 
@@ -32,7 +32,7 @@ LISTING = method(LIMIT, CURSOR, Parameter("header", "prefer"))
 
 
 def code(found: Method, target: str, http_method: str = "GET") -> str | None:
-    refused = refusal(found, Incoming.parse(http_method, target, [], peer=""))
+    refused = find_refusal(found, Incoming.parse(http_method, target, [], peer=""))
     if refused is None:
         return None
     assert refused.status == 400

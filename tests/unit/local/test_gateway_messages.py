@@ -5,7 +5,7 @@ import json
 import pytest
 
 from forebay.problem import Problem
-from local.gateway.messages import Answer, Incoming, fold, problem_answer
+from local.gateway.messages import Answer, Incoming, build_problem_answer, fold
 
 
 def parsed(target: str) -> Incoming:
@@ -63,7 +63,7 @@ def test_an_answers_headers_are_found_in_any_case() -> None:
 
 def test_a_problem_has_the_members_of_the_catalogue_and_its_own() -> None:
     problem = Problem("unavailable", "Not now.", headers={"Retry-After": "5"})
-    answer = problem_answer(problem, "/v1/items", since="today")
+    answer = build_problem_answer(problem, "/v1/items", since="today")
     assert (answer.status, answer.media_type) == (503, "application/problem+json")
     assert (answer.header("retry-after"), answer.header("cache-control")) == ("5", "no-store")
     body = json.loads(answer.body)

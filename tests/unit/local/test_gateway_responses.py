@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from local.gateway.deployed import CustomResponse, Found, Method
+from local.gateway.deployed import CustomResponse, Method, RouteMatch
 from local.gateway.messages import Answer, Incoming
 from local.gateway.responses import (
     FUNCTION_FAILED,
@@ -14,7 +14,7 @@ from local.gateway.responses import (
     Context,
     Origin,
     complete,
-    origin,
+    find_origin,
     render,
 )
 
@@ -30,7 +30,7 @@ METHOD = Method(
     cache=None,
 )
 REQUEST = Incoming.parse("GET", "/v1/items/5?limit=1", [("Origin", "http://a")], peer="10.0.0.9")
-CONTEXT = Context(REQUEST, "id-1", "api", "v1", Found(METHOD, {"key": "5"}))
+CONTEXT = Context(REQUEST, "id-1", "api", "v1", RouteMatch(METHOD, {"key": "5"}))
 
 
 def custom(
@@ -160,7 +160,7 @@ THROTTLE = {"__type": "TooManyRequestsException", "message": "Rate", "Reason": "
     ],
 )
 def test_an_answer_is_told_by_its_marks(answer: Answer, expected: Origin) -> None:
-    assert origin(answer, {}, CONTEXT) is expected
+    assert find_origin(answer, {}, CONTEXT) is expected
 
 
 def test_a_customized_answer_for_a_missing_key_is_told_by_its_words() -> None:
@@ -170,17 +170,17 @@ def test_a_customized_answer_for_a_missing_key_is_told_by_its_words() -> None:
     responses = {"DEFAULT_4XX": custom(template, Content_Type="'application/problem+json'")}
     worded = '{"title": "Forbidden", "id": "e-1", "at": "$context.path"}'
     answer = from_emulator(403, worded, Content_Type="application/problem+json")
-    assert origin(answer, responses, CONTEXT) is Origin.GATEWAY
+    assert find_origin(answer, responses, CONTEXT) is Origin.GATEWAY
     assert json.loads(complete(answer, CONTEXT).body)["at"] == "/v1/items/5"
     other = from_emulator(403, worded.replace("Forbidden", "No"), Content_Type="text/plain")
-    assert origin(other, responses, CONTEXT) is Origin.INTEGRATION
+    assert find_origin(other, responses, CONTEXT) is Origin.INTEGRATION
 
 
 def test_an_integration_that_is_no_function_cannot_fail_as_one() -> None:
     mock = Method(**{**_fields(METHOD), "is_function": False})  # type: ignore[arg-type]
-    context = Context(REQUEST, "id-1", "api", "v1", Found(mock, {}))
+    context = Context(REQUEST, "id-1", "api", "v1", RouteMatch(mock, {}))
     answer = from_emulator(502, {"message": RUNTIME_ERROR})
-    assert origin(answer, {}, context) is Origin.UNKNOWN
+    assert find_origin(answer, {}, context) is Origin.UNKNOWN
 
 
 def _fields(method: Method) -> dict[str, object]:
@@ -189,4 +189,4 @@ def _fields(method: Method) -> dict[str, object]:
 
 def test_an_answer_to_an_unknown_path_is_nobodys_to_keep() -> None:
     context = Context(REQUEST, "id-1", "api", "v1", None)
-    assert origin(from_emulator(200, "{}"), {}, context) is Origin.UNKNOWN
+    assert find_origin(from_emulator(200, "{}"), {}, context) is Origin.UNKNOWN

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from forebay.resource import Key, References, Resource
 from forebay.resource.spec import ResourceSpec
-from local.hints import commands
+from local.hints import build_commands
 
 COMMAND_ID = "01a1fc5d-903c-779d-961e-d3f40d76fc6e"
 Name = Annotated[str, Field(max_length=40, examples=["l'Aube & co"]), Key()]
@@ -69,7 +69,7 @@ def api() -> Iterator[Api]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            found.seen.append((self.command, self.path, headers, body))
+            new_api.seen.append((self.command, self.path, headers, body))
             self.send_response(202)
             self.end_headers()
             self.wfile.write(json.dumps({"command_id": COMMAND_ID}, separators=(",", ":")).encode())
@@ -80,19 +80,19 @@ def api() -> Iterator[Api]:
             return
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Api(server.server_port)
+        new_api = Api(server.server_port)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield found
+        yield new_api
         server.shutdown()
 
 
 def declared(*classes: type[Resource]) -> dict[str, ResourceSpec]:
-    return {made.spec_.path: made.spec_ for made in classes}
+    return {resource.spec_.path: resource.spec_ for resource in classes}
 
 
 def paste(api: Api, *classes: type[Resource]) -> None:
     """Runs what is printed, as a user who pastes it."""
-    text = commands(declared(*classes), api.url)
+    text = build_commands(declared(*classes), api.url)
     subprocess.run(["sh", "-eu"], input=text, text=True, capture_output=True, check=True)
 
 
@@ -141,4 +141,4 @@ def test_without_an_example_that_is_taken_only_a_read_is_printed(api: Api) -> No
 
 
 def test_without_a_resource_the_start_says_how_to_declare_one() -> None:
-    assert "docs/resources.md" in commands({}, "http://127.0.0.1:8080/v1")
+    assert "docs/resources.md" in build_commands({}, "http://127.0.0.1:8080/v1")

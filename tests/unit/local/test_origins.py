@@ -16,7 +16,7 @@ def refused(
     declared: str | None = None,
 ) -> bool:
     policy = Policy(hosts=hosts, declared_origin=declared)
-    reason = policy.refusal(
+    reason = policy.find_refusal(
         hosts=[host],
         origins=[] if origin is None else [origin],
         sites=[] if site is None else [site],
@@ -48,7 +48,7 @@ def test_a_name_that_may_mean_another_machine_is_refused(host: str) -> None:
 
 def test_a_request_without_or_with_a_foreign_second_host_is_refused() -> None:
     for hosts in ([], [OWN, "evil.example"], ["evil.example", OWN]):
-        assert Policy().refusal(hosts=hosts, origins=[], sites=[]) is not None
+        assert Policy().find_refusal(hosts=hosts, origins=[], sites=[]) is not None
 
 
 def test_a_setting_adds_names_and_their_pages() -> None:
@@ -76,7 +76,7 @@ def test_a_page_of_another_origin_is_refused(origin: str, site: str | None) -> N
 
 def test_one_foreign_origin_among_several_is_refused() -> None:
     origins = [f"http://{OWN}", "https://evil.example"]
-    assert Policy().refusal(hosts=[OWN], origins=origins, sites=[]) is not None
+    assert Policy().find_refusal(hosts=[OWN], origins=origins, sites=[]) is not None
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "what-comes-next"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.credentials import given_secret_key, secret_key
+from local.credentials import get_secret_key, read_secret_key
 from local.errors import CredentialsMissingError, StateUnusableError
 from local.postgres.config import OWNER, READER, SUPERUSER, primary_of, replica_of
 from local.secret import derive, make_secret, read_secret
@@ -15,9 +15,9 @@ from local.state import keep_private
 
 @pytest.fixture
 def settings(tmp_path: Path) -> LocalSettings:
-    made = LocalSettings(tmp_path, Ports(9000))
-    make_secret(made.secret)
-    return made
+    new_settings = LocalSettings(tmp_path, Ports(9000))
+    make_secret(new_settings.secret)
+    return new_settings
 
 
 def test_it_is_random_and_readable_by_its_owner_only(tmp_path: Path) -> None:
@@ -29,25 +29,25 @@ def test_it_is_random_and_readable_by_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_it_stays_the_same_over_starts_and_is_hidden_again(settings: LocalSettings) -> None:
-    before = secret_key(settings)
+    before = read_secret_key(settings)
     settings.secret.chmod(0o644)
     make_secret(settings.secret)
-    assert secret_key(settings) == before
+    assert read_secret_key(settings) == before
     assert stat.S_IMODE(settings.secret.stat().st_mode) == 0o600
 
 
 def test_every_role_and_the_emulator_have_passwords_of_their_own(settings: LocalSettings) -> None:
     """A function's password does not reveal the superuser's."""
     primary = primary_of(settings)
-    found = {primary.password(role) for role in (SUPERUSER, OWNER, READER)}
-    assert len(found | {secret_key(settings)}) == 4
+    passwords = {primary.password(role) for role in (SUPERUSER, OWNER, READER)}
+    assert len(passwords | {read_secret_key(settings)}) == 4
     assert replica_of(settings).password(READER) == primary.password(READER)
     assert derive(b"a", "x") != derive(b"b", "x")
 
 
 def test_without_a_start_there_is_none_and_the_message_says_so(tmp_path: Path) -> None:
     with pytest.raises(StateUnusableError, match="make run"):
-        secret_key(LocalSettings(tmp_path, Ports(9000)))
+        read_secret_key(LocalSettings(tmp_path, Ports(9000)))
 
 
 @pytest.mark.parametrize("content", ["", "short", "g" * 64, "a" * 63, "a" * 65, "\x00" * 64])
@@ -60,7 +60,7 @@ def test_a_damaged_one_is_named(tmp_path: Path, content: str) -> None:
 
 def test_a_server_without_credentials_says_what_to_do() -> None:
     with pytest.raises(CredentialsMissingError, match="make credentials"):
-        given_secret_key({})
+        get_secret_key({})
 
 
 def test_what_holds_data_or_keys_is_hidden_and_the_users_own_folder_left_as_it_is(

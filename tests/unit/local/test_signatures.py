@@ -119,10 +119,10 @@ def test_any_path_and_query_that_the_sdk_signs_is_accepted(
     segments = [part for part in path.split("/") if part.strip(".")]
     sent_path = quote("/".join(segments), safe="/~")
     query = f"n{quote(name, safe='')}={quote(value, safe='')}"
-    asked = AWSRequest("GET", f"{URL}/{sent_path}?{query}")
+    aws_request = AWSRequest("GET", f"{URL}/{sent_path}?{query}")
     service = "s3" if auth is S3SigV4Auth else "sqs"
-    auth(Credentials("000000000000", KEY), service, "us-east-1").add_auth(asked)
-    request, body = read(asked.prepare())
+    auth(Credentials("000000000000", KEY), service, "us-east-1").add_auth(aws_request)
+    request, body = read(aws_request.prepare())
     verify(request, body)
 
 

@@ -27,10 +27,10 @@ def test_a_python_that_is_too_old_is_one_sentence_with_the_way_out(
         bootstrap.main()
 
     assert ended.value.code == 1
-    said = capsys.readouterr().err
-    assert said.startswith("Python 3.11 or newer is required, ")
-    assert "is 3.9; install it, or name it: make setup PYTHON=" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("Python 3.11 or newer is required, ")
+    assert "is 3.9; install it, or name it: make setup PYTHON=" in message
+    assert message.count("\n") == 1
 
 
 def test_a_newer_python_on_the_path_is_taken_instead(
@@ -41,7 +41,7 @@ def test_a_newer_python_on_the_path_is_taken_instead(
     monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert bootstrap.new_enough_python() == str(newer)
+    assert bootstrap.find_python() == str(newer)
 
 
 def test_a_python_without_venv_is_one_sentence_with_the_package_to_install(
@@ -55,7 +55,7 @@ def test_a_python_without_venv_is_one_sentence_with_the_package_to_install(
     monkeypatch.setattr(bootstrap, "OWN_UV", tmp_path / "uv")
 
     with pytest.raises(SystemExit):
-        bootstrap.uv(str(python))
+        bootstrap.prepare_uv(str(python))
 
     assert "apt install python3-venv" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ from infra.settings import FunctionName
 from local.deployment import Deployment
 from local.postgres.config import primary_of, replica_of
 from local.secret import make_secret
-from local.servers import first_answers
+from local.servers import start_functions
 from local.settings import ROOT, LocalSettings, Ports
 
 OUTPUTS = {
@@ -51,28 +51,28 @@ def kept(tmp_path: Path) -> Deployment:
         file = tmp_path / "checkout" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(name)
-    made = deployment(tmp_path)
+    new_deployment = deployment(tmp_path)
     folder = tmp_path / "state" / "emulator" / "deployed"
     folder.mkdir(parents=True)
     (folder / "outputs.json").write_text(json.dumps(OUTPUTS))
     (folder / "state").mkdir()
     (folder / "state" / "lambda.json").write_text("{}")
-    made.seal(folder)
-    return made
+    new_deployment.seal(folder)
+    return new_deployment
 
 
 def test_nothing_is_kept_before_the_first_deployment(tmp_path: Path) -> None:
-    assert deployment(tmp_path).kept() is None
+    assert deployment(tmp_path).find_kept() is None
 
 
 def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> None:
-    found = kept.kept()
+    found_again = kept.find_kept()
 
-    assert found is not None
-    assert (found.api_id, found.archive_bucket) == ("api", "archive")
-    assert found.functions["firehose_consumer"] == "consumer"
+    assert found_again is not None
+    assert (found_again.api_id, found_again.archive_bucket) == ("api", "archive")
+    assert found_again.functions["firehose_consumer"] == "consumer"
     # Every function may be reloaded after a saved change.
-    assert set(found.functions) == set(get_args(FunctionName))
+    assert set(found_again.functions) == set(get_args(FunctionName))
 
 
 def change_a_source(checkout: Path) -> None:
@@ -103,11 +103,11 @@ def test_a_changed_checkout_is_deployed_anew(
 ) -> None:
     change(kept.settings.root)
 
-    assert kept.kept() is None
+    assert kept.find_kept() is None
 
 
 def test_other_ports_are_deployed_anew(kept: Deployment, tmp_path: Path) -> None:
-    assert deployment(tmp_path, 9100).kept() is None
+    assert deployment(tmp_path, 9100).find_kept() is None
 
 
 def test_what_python_leaves_beside_the_sources_changes_nothing(kept: Deployment) -> None:
@@ -115,21 +115,21 @@ def test_what_python_leaves_beside_the_sources_changes_nothing(kept: Deployment)
     cache.mkdir()
     (cache / "ids.cpython-311.pyc").touch()
 
-    assert kept.kept() is not None
+    assert kept.find_kept() is not None
 
 
 def test_a_damaged_emulator_s_state_is_deployed_anew(kept: Deployment) -> None:
     state = kept.settings.emulator / "deployed" / "state"
     (state / "lambda.json").write_text("")
 
-    assert kept.kept() is None
+    assert kept.find_kept() is None
 
 
 @pytest.mark.parametrize("outputs", ["", "{}", '{"forebay-local-data": {}}'])
 def test_unreadable_outputs_are_deployed_anew(kept: Deployment, outputs: str) -> None:
     (kept.settings.emulator / "deployed" / "outputs.json").write_text(outputs)
 
-    assert kept.kept() is None
+    assert kept.find_kept() is None
 
 
 COGNITO = """
@@ -153,7 +153,7 @@ def test_the_environment_says_whether_callers_show_credentials(
     file = tmp_path / "checkout" / "infra" / "environments" / "local.toml"
     file.parent.mkdir(parents=True)
     file.write_text(change((ROOT / "infra/environments/local.toml").read_text()))
-    made = deployment(tmp_path)
-    assert made.wants_credentials() is wanted
+    new_deployment = deployment(tmp_path)
+    assert new_deployment.requires_credentials() is wanted
     if wanted:
-        assert first_answers(made.settings, wants_credentials=True) == []
+        assert start_functions(new_deployment.settings, requires_credentials=True) == []

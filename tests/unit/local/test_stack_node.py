@@ -41,9 +41,9 @@ def test_the_first_node_on_the_path_is_ours_whatever_the_machine_has(tmp_path: P
     foreign.write_text("#!/bin/sh\necho v12.0.0\n")
     foreign.chmod(0o755)
 
-    env = node.environment({"PATH": f"{tmp_path}:/usr/bin:/bin"})
-    told = subprocess.run(
+    env = node.build_environment({"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    process = subprocess.run(
         ["node", "--version"], env=env, capture_output=True, text=True, check=True
     )
 
-    assert told.stdout.startswith("v24.")
+    assert process.stdout.startswith("v24.")

@@ -40,14 +40,14 @@ def test_a_process_is_the_one_that_was_started_only_with_its_start_time() -> Non
 
 def test_those_of_one_rank_are_stopped_before_the_next_rank() -> None:
     """Checked with fake processes that end at the first check."""
-    asked: list[str] = []
+    names: list[str] = []
 
     def alive(process: Running) -> bool:
-        asked.append(process.name)
+        names.append(process.name)
         return False
 
     stop_all(
         [replace(OURS, name=name, rank=rank) for name, rank in (("b", 2), ("a", 1))], alive=alive
     )
 
-    assert asked == ["a", "b"]
+    assert names == ["a", "b"]

@@ -41,9 +41,9 @@ def test_where_nobody_asks_for_tokens_the_setting_is_named(
 ) -> None:
     deployed(state, DEPLOYED)
     assert main(["token", "loader"]) == 1
-    said = capsys.readouterr().err
-    assert "api.authorization" in said
-    assert "infra/environments/local.toml" in said
+    message = capsys.readouterr().err
+    assert "api.authorization" in message
+    assert "infra/environments/local.toml" in message
 
 
 def test_an_unknown_program_is_told_with_those_there_are(
@@ -52,9 +52,9 @@ def test_an_unknown_program_is_told_with_those_there_are(
     deployed(state, {**DEPLOYED, "forebay-local-identity": IDENTITY})
     assert main(["token", "people"]) == 1
     assert main(["token", "load"]) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2
-    assert all(line.endswith("it contains: Loader") for line in said)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith("it contains: Loader") for line in lines)
 
 
 def test_the_credentials_name_the_archive_of_the_last_start(

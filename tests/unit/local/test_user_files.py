@@ -51,26 +51,26 @@ def checkout(tmp_path: Path) -> Path:
 
 def commands(tool: str) -> list[list[str]]:
     """The calls of a tool by `make check`."""
-    told = subprocess.run(
+    process = subprocess.run(
         ["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    found = [line.split() for line in told.stdout.splitlines()]
-    return [words for words in found if words and words[0] == f".venv/bin/{tool}"]
+    lines = [line.split() for line in process.stdout.splitlines()]
+    return [words for words in lines if words and words[0] == f".venv/bin/{tool}"]
 
 
 def complaints(checkout: Path, tool: str, *more: str) -> str:
     """What the tool says about the checkout; empty if nothing is wrong."""
-    said = ""
+    output = ""
     for program, *options in commands(tool):
-        done = subprocess.run(
+        process = subprocess.run(
             [ROOT / program, *options, *more],
             cwd=checkout,
             capture_output=True,
             text=True,
             check=False,
         )
-        said += f"{done.stdout}{done.stderr}" if done.returncode else ""
-    return said
+        output += f"{process.stdout}{process.stderr}" if process.returncode else ""
+    return output
 
 
 def types(checkout: Path) -> str:

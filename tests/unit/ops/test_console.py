@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.console import Console, pairs, table, visible
+from ops.console import Console, build_pairs_table, build_table, escape
 from tests.fixtures import hostile
 
 TEXTS = (
@@ -23,22 +23,22 @@ def test_any_text_is_shown_in_any_place(capsys: pytest.CaptureFixture[str]) -> N
     for text in TEXTS:
         if "\n" in text or len(text) > 100:
             continue
-        console.result({}, table([text], [[text]]))
-        console.result({}, pairs({text: text, "nested": {text: [text]}}))
+        console.result({}, build_table([text], [[text]]))
+        console.result({}, build_pairs_table({text: text, "nested": {text: [text]}}))
         console.result({}, text)
         console.show(text)
         console.note(text)
         shown = capsys.readouterr()
         squeezed = "".join((shown.out + shown.err).split())
-        assert squeezed.count("".join(visible(text).split())) >= 6, ascii(text)
-        assert visible(shown.out) == shown.out, ascii(text)
-        assert visible(shown.err) == shown.err, ascii(text)
+        assert squeezed.count("".join(escape(text).split())) >= 6, ascii(text)
+        assert escape(shown.out) == shown.out, ascii(text)
+        assert escape(shown.err) == shown.err, ascii(text)
 
 
 @given(st.text())
 def test_what_can_be_seen_is_left_as_it_is(text: str) -> None:
-    shown = visible(text)
-    assert visible(shown) == shown
+    shown = escape(text)
+    assert escape(shown) == shown
     assert shown.encode().decode() == shown
     if text.isprintable() or (text.isascii() and text.replace("\n", "").isprintable()):
         assert shown == text

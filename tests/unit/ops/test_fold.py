@@ -43,7 +43,7 @@ def test_a_winner_that_cannot_apply_is_named_and_the_next_one_has_won(tmp_path: 
     winners, counts = folded(tmp_path / "p", *lines)
     assert [command.id for command in winners.applied.values()] == [command_id(1)]
     # The loser as well: for a key with an invalid winner, every body is checked.
-    assert {command.id for command, _ in winners.unfit} == {command_id(n) for n in (3, 2, 0)}
+    assert {command.id for command, _ in winners.refused} == {command_id(n) for n in (3, 2, 0)}
     assert counts.applied[0] == 1
 
 
@@ -53,27 +53,27 @@ def test_however_many_commands_of_a_key_cannot_apply_they_are_read_twice(
     passes: list[Bucket] = []
     read = Bucket.runs
 
-    def noted(bucket: Bucket) -> Iterator[tuple[Kind, list[Any]]]:
+    def record_runs(bucket: Bucket) -> Iterator[tuple[Kind, list[Any]]]:
         passes.append(bucket)
         return read(bucket)
 
-    monkeypatch.setattr(Bucket, "runs", noted)
+    monkeypatch.setattr(Bucket, "runs", record_runs)
     winners, _ = folded(tmp_path / "p", *(encode(city(n, key=1, mayor="x")) for n in range(500)))
-    assert (len(winners.unfit), winners.applied) == (500, {})
+    assert (len(winners.refused), winners.applied) == (500, {})
     assert len(passes) == 2
 
 
 @pytest.mark.parametrize("key", ["a\x00b", "x" * 300], ids=["NUL", "long"])
 def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key: str) -> None:
-    """Such a key is noted in a changed form, which must not put the rejection into another file."""
+    """Such a key is stored in a changed form, and the rejection must stay in the same file."""
     name = "commands/2025/10/17/00/a.gz"
     command = country(1, key)
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_bytes(gzip.compress(encode(command)))
     store = Folder(tmp_path)
-    noted = key[:255].replace("\x00", "\ufffd")
+    stored_key = key[:255].replace("\x00", "\ufffd")
     rejection = Rejection(
-        *(command.id, "countries", noted, "put", "key_invalid", None, "no key"),
+        *(command.id, "countries", stored_key, "put", "key_invalid", None, "no key"),
         encode(command),
         name,
         dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
@@ -93,9 +93,9 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
         with Writer(partition.files, 0) as writer:
             entries = add_rejections(store, writer, cut=cut, position=None)
             assert [len(entry.rejections) for entry in entries] == [0, 1]
-        unfit = [
+        refusals = [
             refused
             for bucket in partition.buckets()
-            for refused in fold_bucket(bucket, resources.load()).unfit
+            for refused in fold_bucket(bucket, resources.load()).refused
         ]
-    assert unfit == []
+    assert refusals == []

@@ -19,12 +19,12 @@ from ops.errors import UsageError
 @pytest.fixture
 def settings(tmp_path: Path) -> LocalSettings:
     """The settings of a stack on unusual ports, after its deployment."""
-    made = LocalSettings(tmp_path / "state", Ports(9100))
-    kept_deployment(made).mkdir(parents=True)
+    new_settings = LocalSettings(tmp_path / "state", Ports(9100))
+    kept_deployment(new_settings).mkdir(parents=True)
     outputs = {"forebay-local-data": {"ArchiveBucketName": "archive"}}
-    (kept_deployment(made) / "outputs.json").write_text(json.dumps(outputs))
-    make_secret(made.secret)
-    return made
+    (kept_deployment(new_settings) / "outputs.json").write_text(json.dumps(outputs))
+    make_secret(new_settings.secret)
+    return new_settings
 
 
 def context(settings: LocalSettings) -> Context:
@@ -34,12 +34,12 @@ def context(settings: LocalSettings) -> Context:
 def test_a_started_stack_is_found_with_its_ports_and_keys(settings: LocalSettings) -> None:
     write_addresses(settings)
 
-    found = context(settings)
+    stack_context = context(settings)
 
-    assert found.get(ARCHIVE) == "archive"
-    assert f":{settings.ports.primary}/" in found.get(DATABASE)
-    assert found.s3.meta.endpoint_url == settings.emulator_url
-    assert found.firehose.meta.endpoint_url == settings.firehose_url
+    assert stack_context.get(ARCHIVE) == "archive"
+    assert f":{settings.ports.primary}/" in stack_context.get(DATABASE)
+    assert stack_context.s3.meta.endpoint_url == settings.emulator_url
+    assert stack_context.firehose.meta.endpoint_url == settings.firehose_url
 
 
 def test_only_the_owner_may_read_the_keys(settings: LocalSettings) -> None:

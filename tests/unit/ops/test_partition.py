@@ -50,15 +50,15 @@ def test_every_key_is_in_one_bucket(tmp_path: Path) -> None:
     keys = [str(number) for number in range(500)]
     with Partition(tmp_path / "p", expected_bytes=20 * SMALL, bucket_bytes=SMALL) as partition:
         filled(partition, keys)
-        found = [key for bucket in partition.buckets() for key, _ in read(bucket)]
-    assert sorted(found) == sorted(keys)
+        stored_keys = [key for bucket in partition.buckets() for key, _ in read(bucket)]
+    assert sorted(stored_keys) == sorted(keys)
 
 
 def test_one_key_with_a_great_many_commands_stays_together(tmp_path: Path) -> None:
     with Partition(tmp_path / "p", expected_bytes=1, bucket_bytes=SMALL) as partition:
         filled(partition, ["hot"], each=3_000)
-        found = [records for bucket in partition.buckets() if (records := read(bucket))]
-    assert found == [[("hot", number) for number in range(3_000)]]
+        buckets = [records for bucket in partition.buckets() if (records := read(bucket))]
+    assert buckets == [[("hot", number) for number in range(3_000)]]
 
 
 def test_buckets_can_be_asked_for_twice(tmp_path: Path) -> None:

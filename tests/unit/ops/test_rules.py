@@ -118,12 +118,12 @@ def test_changes_are_made_in_order() -> None:
 
 
 def test_key_and_resource_can_be_mended_too() -> None:
-    made = mended(
+    document = mended(
         {},
         {"op": "cast", "path": "/key", "to": "text"},
         {"op": "set", "path": "/resource", "value": "towns"},
     )
-    assert (made["key"], made["resource"]) == ("5", "towns")
+    assert (document["key"], document["resource"]) == ("5", "towns")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def places(value: Any, at: str = "") -> list[tuple[str, Any]]:
         inner = [(name.replace("~", "~0").replace("/", "~1"), one) for name, one in value.items()]
     if isinstance(value, list):
         inner = [(str(index), one) for index, one in enumerate(value)]
-    found = [(f"{at}/{token}", one) for token, one in inner]
-    return found + [place for where, one in found for place in places(one, where)]
+    paths = [(f"{at}/{token}", one) for token, one in inner]
+    return paths + [place for where, one in paths for place in places(one, where)]
 
 
 NULL = "[{op='null', path='/body/a'}]"

@@ -144,19 +144,19 @@ def test_on_aws_a_streams_age_is_cloudwatchs_and_its_interval_its_own(
 ) -> None:
     cloudwatch = CloudWatch(300.0)
 
-    found = probes.stream(Firehose(destination), cloudwatch, "s")
+    stream = probes.stream(Firehose(destination), cloudwatch, "s")
 
-    assert found == probes.Stream("s", 300.0, interval)
+    assert stream == probes.Stream("s", 300.0, interval)
     assert cloudwatch.asked == [("DeliveryToS3.DataFreshness", "s")]
 
 
 def test_a_silent_server_is_named_and_the_others_answer() -> None:
     for_ever = threading.Event()
-    found = ask_all({"silent": for_ever.wait, "prompt": lambda: 1}, seconds=0.2)
+    answers = ask_all({"silent": for_ever.wait, "prompt": lambda: 1}, seconds=0.2)
     for_ever.set()
 
-    assert found["prompt"].value == 1
-    assert found["silent"].reason == "no answer within 0.2 s"
+    assert answers["prompt"].value == 1
+    assert answers["silent"].reason == "no answer within 0.2 s"
 
 
 def test_wrong_usage_and_defects_are_no_silence() -> None:

@@ -18,9 +18,9 @@ VALUES = ["A \u00e4", None, "7"]
 
 
 def cursor_of(query: ListQuery, *, backward: bool = False) -> str:
-    made = make_cursor(query.fingerprint, VALUES, backward=backward)
-    assert made is not None
-    return made
+    cursor = make_cursor(query.fingerprint, VALUES, backward=backward)
+    assert cursor is not None
+    return cursor
 
 
 CURSOR = cursor_of(parsed(QUERY))
@@ -29,8 +29,8 @@ CURSOR = cursor_of(parsed(QUERY))
 def test_a_cursor_goes_on_from_its_row_in_its_direction() -> None:
     for backward in (False, True):
         cursor = cursor_of(parsed(QUERY), backward=backward)
-        found = parsed({**QUERY, "cursor": cursor}).position
-        assert found == Position(tuple(VALUES), backward=backward)
+        position = parsed({**QUERY, "cursor": cursor}).position
+        assert position == Position(tuple(VALUES), backward=backward)
 
 
 @pytest.mark.parametrize(

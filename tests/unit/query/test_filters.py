@@ -227,8 +227,8 @@ def test_groups_nest_to_a_documented_depth() -> None:
 
 def test_a_negated_condition_is_not_its_opposite() -> None:
     """`not.eq` excludes nulls, as SQL's NOT does; neq is another operator."""
-    found = only_filter({"pages": "not.eq.5"})
-    assert (found.operator, found.negated) == ("eq", True)
+    condition = only_filter({"pages": "not.eq.5"})
+    assert (condition.operator, condition.negated) == ("eq", True)
 
 
 def test_quantifiers_are_postgrests() -> None:

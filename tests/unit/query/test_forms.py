@@ -66,7 +66,9 @@ def test_names_of_aliases_and_places_are_free() -> None:
     (mentor,) = [member for member in writer.members if isinstance(member, Embedded)]
     assert spelled(mentor.where) == "and[code in ('x', 'y')]"
     assert spelled(writer.where) == "and[or[name eq 'a', code eq 'b']]"
-    assert "extra->'a'->'b' text eq 'c'" in [spelled(found) for found in query.where.members]
+    assert "extra->'a'->'b' text eq 'c'" in [
+        spelled(condition) for condition in query.where.members
+    ]
 
 
 @pytest.mark.parametrize(

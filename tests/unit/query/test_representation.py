@@ -76,8 +76,8 @@ def test_what_cannot_be_written_is_not_acceptable(accept: str) -> None:
 def test_preferences_are_honoured_and_named(
     prefer: str, count: str | None, applied: tuple[str, ...]
 ) -> None:
-    found = parse_representation({"prefer": prefer})
-    assert (found.count, found.applied) == (count, applied)
+    representation = parse_representation({"prefer": prefer})
+    assert (representation.count, representation.applied) == (count, applied)
 
 
 @pytest.mark.parametrize("unknown", ["count=all", "return=minimal", "x", "timezone=UTC"])

@@ -23,14 +23,14 @@ def _member(member: Selected | Embedded) -> str:
         text = " text" if member.operand.as_text else ""
         cast = f" as {member.cast}" if member.cast else ""
         return f"{member.name}={member.operand.column.name}{arrows}{text}{cast}"
-    inner = ",".join(_member(found) for found in member.members)
+    inner = ",".join(_member(child) for child in member.members)
     way = f"{member.relation.hint}{'<' if member.relation.many else '>'}"
     return f"{member.name}={way}{member.relation.target.path}{'!' if member.inner else ''}({inner})"
 
 
 def embedded(query: dict[str, str], path: str = "books") -> Embedded:
-    (found,) = [m for m in parsed(query, path).select if isinstance(m, Embedded)]
-    return found
+    (relation,) = [m for m in parsed(query, path).select if isinstance(m, Embedded)]
+    return relation
 
 
 def test_without_a_selection_every_column_is_shown() -> None:
@@ -86,18 +86,18 @@ def test_relations_lead_both_ways(path: str, select: str, members: list[str]) ->
 
 def test_filters_on_a_relation_go_by_the_name_that_it_is_selected_by() -> None:
     query = {"select": "title,a:author(name)", "author.name": "eq.x"}
-    found = embedded({**query, "author.or": "(code.eq.a,code.eq.b)"})
-    assert spelled(found.where) == "and[name eq 'x', or[code eq 'a', code eq 'b']]"
+    relation = embedded({**query, "author.or": "(code.eq.a,code.eq.b)"})
+    assert spelled(relation.where) == "and[name eq 'x', or[code eq 'a', code eq 'b']]"
 
 
 def test_related_rows_have_their_own_order_and_limit() -> None:
     query = {"select": "books!author_code(title)", "books.order": "pages.desc", "books.limit": "3"}
-    found = embedded({**query, "books.offset": "6"}, "authors")
-    assert [(t.operand.column.name, t.descending) for t in found.order] == [
+    relation = embedded({**query, "books.offset": "6"}, "authors")
+    assert [(t.operand.column.name, t.descending) for t in relation.order] == [
         ("pages", True),
         ("isbn", False),
     ]
-    assert (found.limit, found.offset) == (3, 6)
+    assert (relation.limit, relation.offset) == (3, 6)
     assert embedded({"select": "books!author_code(title)"}, "authors").limit == DEFAULT_LIMIT
     assert embedded({**query, "books.limit": "99999"}, "authors").limit == MAX_LIMIT
 

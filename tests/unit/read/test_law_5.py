@@ -16,7 +16,7 @@ from forebay.db.session import Session
 from forebay.log import Log
 from forebay.problem import ProblemError
 from forebay.query.parse import parse_list
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.routes import Route, routes
 from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase, Rows, Texts
@@ -28,7 +28,7 @@ from lambdas.read.statuses import StatusReader
 from lambdas.read.visibility import Visibility
 from tests.fixtures.api import event
 
-RELATIONS = relations(resources.load())
+RELATIONS = find_relations(resources.load())
 GETS = [
     route
     for route in routes(resources.load())
@@ -147,7 +147,7 @@ def test_of_an_event_only_the_route_and_three_groups_of_parameters_are_looked_at
 def test_what_is_not_declared_changes_neither_answer_nor_query(
     route: Route, data: st.DataObject
 ) -> None:
-    declared = {(found.location, found.name.lower()) for found in route.parameters}
+    declared = {(parameter.location, parameter.name.lower()) for parameter in route.parameters}
     names = st.sampled_from(UNDECLARED)
     extra = data.draw(st.dictionaries(names, st.text(max_size=5), max_size=4))
     plain, noisy = RecordingDatabase(), RecordingDatabase()
@@ -188,8 +188,8 @@ def test_every_declared_parameter_reaches_the_view(route: Route) -> None:
             "headers": groups["header"],
         }
     )
-    found = {*view.path.values(), *view.query.values(), *view.headers.values()}
-    assert found == set(values.values())
+    view_values = {*view.path.values(), *view.query.values(), *view.headers.values()}
+    assert view_values == set(values.values())
 
 
 @pytest.mark.parametrize("path", resources.load())
@@ -214,7 +214,7 @@ def test_the_grammar_reads_only_what_lists_declare(path: str) -> None:
 @pytest.mark.parametrize("action", ["list", "item"])
 def test_vary_names_every_declared_header_that_chooses_the_answer(action: str) -> None:
     route = next(route for route in GETS if route.name == f"cities.{action}")
-    declared = {found.name for found in route.parameters if found.location == "header"}
+    declared = {candidate.name for candidate in route.parameters if candidate.location == "header"}
     vary = app(RecordingDatabase()).handle(request(route)).headers["Vary"]
     # `If-None-Match` does not select another representation (RFC 9110 §12.5.5).
     assert set(vary.split(", ")) == declared - {"If-None-Match"}
@@ -223,7 +223,9 @@ def test_vary_names_every_declared_header_that_chooses_the_answer(action: str) -
 @pytest.mark.parametrize("route", GETS, ids=lambda route: route.name)
 def test_head_is_declared_like_get_and_never_cached(route: Route) -> None:
     if route.method == "HEAD":
-        get = next(found for found in GETS if found.name == route.name.removesuffix(".head"))
+        get = next(
+            candidate for candidate in GETS if candidate.name == route.name.removesuffix(".head")
+        )
         assert route.parameters == get.parameters
         assert not route.cached
 

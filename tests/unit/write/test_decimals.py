@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from forebay.ids import IdSource
-from forebay.intake.commands import Caller, CommandMaker
+from forebay.intake.commands import CommandMaker, Origin
 from forebay.intake.json_text import parse_text
 from forebay.problem import ProblemError
 from forebay.resource import Resource
@@ -27,7 +27,7 @@ class Invoice(Resource, path="invoices"):
 def test_no_digit_of_a_decimal_is_lost(text: str) -> None:
     maker = CommandMaker(IdSource())
     item = parse_text(f'{{"amount":{text}}}'.encode())
-    line = maker.post(Invoice.spec_, item, Caller("test"))
+    line = maker.create(Invoice.spec_, item, Origin("test"))
     assert line.command.body == {"amount": text.strip('"')}
 
 
@@ -36,4 +36,4 @@ def test_a_decimal_that_does_not_fit_the_column_is_refused(text: str) -> None:
     maker = CommandMaker(IdSource())
     item = parse_text(f'{{"amount":{text}}}'.encode())
     with pytest.raises(ProblemError):
-        maker.post(Invoice.spec_, item, Caller("test"))
+        maker.create(Invoice.spec_, item, Origin("test"))

@@ -112,10 +112,10 @@ def judge(bench: WriteBench, request: Mapping[str, Any], *asked: str) -> Respons
     assert response.status in {202, 207} or 400 <= response.status < 500, ascii(response)
     for name, value in response.headers.items():
         assert all(" " <= char < "\x7f" for char in value), (name, value)
-    told = document(response)
+    body = document(response)
     if response.status >= 400:
         assert response.content_type == "application/problem+json"
-        assert told["status"] == response.status
+        assert body["status"] == response.status
         assert len(bench.sink.taken) == before, "refused, and yet sent"
     assert not hostile.leaks(response.body, asked), (response.body[:500], asked)
     for line in bench.sink.taken[before:]:
@@ -237,7 +237,7 @@ def test_any_request_at_all(operation: tuple[str, str, list[str]], data: st.Data
     body = data.draw(st.just(body) | ANYTHING.map(json.dumps) | st.text())
     key = data.draw(st.none() | st.text())
     request = request_of(method, path, body=body, key=key, headers=headers)
-    asked = [body, key or "", *headers.values()]
+    texts = [body, key or "", *headers.values()]
     judge(
-        WriteBench(), request, *asked, *map(ascii, asked), json.dumps(changed, ensure_ascii=False)
+        WriteBench(), request, *texts, *map(ascii, texts), json.dumps(changed, ensure_ascii=False)
     )

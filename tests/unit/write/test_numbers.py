@@ -12,7 +12,7 @@ from pydantic import Field
 
 from forebay.codec import decode
 from forebay.ids import IdSource
-from forebay.intake.commands import Caller, CommandMaker
+from forebay.intake.commands import CommandMaker, Origin
 from forebay.intake.json_text import parse_text
 from forebay.problem import ProblemError
 from forebay.resource import Key, Resource
@@ -31,7 +31,7 @@ class Reading(Resource, path="readings"):
 
 
 def body(text: str) -> dict[str, Any]:
-    line = CommandMaker(IdSource()).post(Reading.spec_, parse_text(text.encode()), Caller("test"))
+    line = CommandMaker(IdSource()).create(Reading.spec_, parse_text(text.encode()), Origin("test"))
     assert decode(line.data) == line.command
     assert line.command.body is not None
     return dict(line.command.body)
@@ -70,7 +70,7 @@ def test_a_number_that_its_place_holds_is_kept(field: str, value: str, found: An
 
 def test_the_key_of_an_item_is_exact_whatever_its_spelling() -> None:
     item = parse_text(b'{"number": 9007199254740993.0}')
-    line = CommandMaker(IdSource()).post(Reading.spec_, item, Caller("test"))
+    line = CommandMaker(IdSource()).create(Reading.spec_, item, Origin("test"))
     assert line.command.key == 9007199254740993
 
 

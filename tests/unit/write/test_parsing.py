@@ -10,7 +10,7 @@ import pytest
 
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
-from forebay.intake.commands import Caller, CommandMaker, Line
+from forebay.intake.commands import CommandMaker, Line, Origin
 from forebay.intake.json_text import parse_text
 from forebay.log import Log
 from resources import load
@@ -70,7 +70,7 @@ def test_a_put_is_parsed_once_though_its_numbers_are_inspected(parsed: list[byte
 
 def lines(count: int) -> list[Line]:
     maker, spec = CommandMaker(IdSource()), load()["announcements"]
-    return [maker.post(spec, parse_text(ITEM.encode()), Caller("test")) for _ in range(count)]
+    return [maker.create(spec, parse_text(ITEM.encode()), Origin("test")) for _ in range(count)]
 
 
 @pytest.mark.parametrize("refused", [set(), {1}, {0, 2}, {0, 1, 2}])

@@ -21,14 +21,14 @@ def connect(bench: WriteBench) -> SyncPostgrestClient:
     """PostgREST's own client, whose requests the write app answers."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        made = event(
+        proxy_event = event(
             request.method,
             request.url.path.removeprefix("/v1"),
             query=dict(request.url.params),
             headers=dict(request.headers),
             body=request.content.decode() or None,
         )
-        response = bench.app.handle(made)
+        response = bench.app.handle(proxy_event)
         return httpx.Response(
             response.status, headers=dict(response.headers), content=response.body.encode()
         )

@@ -53,23 +53,23 @@ class New(Resource, path="authors", schema_version=3, upcasters={1: split, 2: di
 
 def recorded() -> dict[str, Recorded]:
     declared = Resources({"authors": Old.spec_})
-    return shape.updated({}, declared, index_names(declared))
+    return shape.update_record({}, declared, index_names(declared))
 
 
 @pytest.fixture
 def bench() -> WriteBench:
-    made = WriteBench()
+    new_bench = WriteBench()
     log = Log("test")
-    made.app = WriteApp(
+    new_bench.app = WriteApp(
         resources={"authors": New.spec_},
-        acceptor=Acceptor(made.sink, made.store, log),
-        ids=IdSource(lambda: made.now_ms),
+        acceptor=Acceptor(new_bench.sink, new_bench.store, log),
+        ids=IdSource(lambda: new_bench.now_ms),
         answers=Answers(2.0),
         log=log,
         access=Access("none"),
         shapes=recorded,
     )
-    return made
+    return new_bench
 
 
 ADA = {"name": "Ada Lovelace", "note": None}

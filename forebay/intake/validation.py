@@ -1,4 +1,4 @@
-"""Exact storage of an item's numbers, and faults for numbers that would change.
+"""Validation of an item: its numbers are stored exactly, or they are faults.
 
 JSON numbers have any number of digits; the archive and most columns store 64-bit integers and
 doubles. An integer or a decimal is exact if it reads back as the same number. A double is exact if,
@@ -17,8 +17,14 @@ import jiter
 
 from forebay.command import KeyValue
 from forebay.intake.json_text import JsonText, dump
-from forebay.resource.body import INT64_MAX, INT64_MIN, pointer
-from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
+from forebay.resource.body import (
+    INT64_MAX,
+    INT64_MIN,
+    BodyInvalidError,
+    Fault,
+    ValidItem,
+    format_pointer,
+)
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from forebay.resource.spellings import is_text_of
 
@@ -31,7 +37,7 @@ _INTEGER_DIGITS = 19  # of 64 bits
 _INT64 = range(INT64_MIN, INT64_MAX + 1)
 
 
-def read_body(spec: ResourceSpec, item: JsonText) -> ReadBody:
+def validate_item(spec: ResourceSpec, item: JsonText) -> ValidItem:
     """Validate an item; its body contains each of its numbers exactly.
 
     Raises:
@@ -39,14 +45,14 @@ def read_body(spec: ResourceSpec, item: JsonText) -> ReadBody:
     """
     may_change = _MAYBE_INEXACT.search(item.text) is not None
     converted = _convert_numbers(spec, item.value, may_change=may_change)
-    valid = spec.body.read(dump(item.value | converted) if converted else item.text)
-    faults = tuple(number_faults(item.value, valid.body)) if may_change else ()
+    valid = spec.body.validate(dump(item.value | converted) if converted else item.text)
+    faults = tuple(find_changed_numbers(item.value, valid.body)) if may_change else ()
     if faults:
         raise BodyInvalidError(faults)
     return valid
 
 
-def read_member_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
+def validate_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
     """Validate the key in an item, an object with that member.
 
     Raises:
@@ -54,10 +60,10 @@ def read_member_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
     """
     may_change = _MAYBE_INEXACT.search(item.text) is not None
     converted = _convert_numbers(spec, item.value, may_change=may_change)
-    return spec.body.read_member_key(dump((item.value | converted)[spec.key.name]))
+    return spec.body.validate_key(dump((item.value | converted)[spec.key.name]))
 
 
-def number_faults(sent: object, body: object) -> Iterator[Fault]:
+def find_changed_numbers(sent: object, body: object) -> Iterator[Fault]:
     """Yield a fault for each number of an item that differs in its body.
 
     Args:
@@ -75,11 +81,11 @@ def number_faults(sent: object, body: object) -> Iterator[Fault]:
             pairs = zip(value, stored, strict=False)
             stack += [(*pair, (*place, index)) for index, pair in enumerate(pairs)]
         elif _is_number(value) and not _is_kept(value, stored):
-            yield Fault(pointer(place), f"it would be kept as {stored}; send that, or text")
+            yield Fault(format_pointer(place), f"it would be kept as {stored}; send that, or text")
 
 
 def _convert_numbers(spec: ResourceSpec, item: object, *, may_change: bool) -> dict[str, Any]:
-    """Return the members whose numbers need another form, in which `BodyReader` preserves them."""
+    """Return the members whose numbers need another form, which `BodyValidator` preserves."""
     if not isinstance(item, dict) or not (
         may_change or any(column.kind is Kind.DECIMAL for column in spec.columns)
     ):
