@@ -295,30 +295,30 @@ def test_every_module_and_table_of_ours_that_a_page_names_is_there(page: str) ->
 
 
 def test_every_method_that_the_architecture_names_is_defined() -> None:
-    """A reader begins with these: `CommandMaker.post`."""
-    told = {
-        (found[1], found[2])
+    """A reader begins with these: `CommandMaker.create`."""
+    names = {
+        (match[1], match[2])
         for span in spans("docs/architecture.md")
-        if (found := re.fullmatch(r"([A-Z]\w+)\.(\w+)", span))
+        if (match := re.fullmatch(r"([A-Z]\w+)\.(\w+)", span))
     }
-    assert len(told) > 10
-    assert told - methods() == set()
+    assert len(names) > 10
+    assert names - methods() == set()
 
 
 @cache
 def methods() -> set[tuple[str, str]]:
     """Every class of the core and the functions with each of its methods."""
-    found: set[tuple[str, str]] = set()
+    names: set[tuple[str, str]] = set()
     for top in ("forebay", "lambdas"):
         for file in (ROOT / top).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ClassDef):
-                    found |= {
+                    names |= {
                         (node.name, child.name)
                         for child in node.body
                         if isinstance(child, ast.FunctionDef)
                     }
-    return found
+    return names
 
 
 def resolves(name: str) -> bool:
