@@ -44,6 +44,8 @@ LINES: Final[Mapping[Action, Sequence[str]]] = {
     "post": ("{resource}.write",),
     "put": ("{resource}.write",),
     "delete": ("{resource}.write",),
+    "delete_many": ("{resource}.write",),
+    "commands": ("commands.write",),
 }
 #: The methods that API Gateway's `ANY` matches.
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
