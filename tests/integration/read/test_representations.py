@@ -192,7 +192,7 @@ def test_each_representation_has_its_own_entity_tag(geonames: Reader) -> None:
 def test_caches_are_told_what_the_answer_depends_on(geonames: Reader) -> None:
     response = geonames.get("countries")
     assert response.headers["Cache-Control"] == "no-cache"
-    assert response.headers["Vary"] == "Accept, Prefer, Range, Range-Unit"
+    assert response.headers["Vary"] == "Accept, Prefer, Range, Range-Unit, Read-After"
 
 
 @pytest.mark.parametrize(
