@@ -158,7 +158,7 @@ class WriteApp:
             )
         preferences = read_preferences(
             request.prefer,
-            cast("Method", route.method),
+            "operations" if route.action == "commands" else cast("Method", route.method),
             must_not_exist=route.method == "PUT" and request.must_not_exist(),
         )
         if preferences.returns == "representation" and request.accepts_object():

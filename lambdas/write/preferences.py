@@ -13,7 +13,8 @@ from typing import Final, Literal, NamedTuple
 
 from forebay.problem import Problem, ProblemError
 
-Method = Literal["POST", "PUT", "DELETE"]
+#: `operations` is a POST to /commands.
+Method = Literal["POST", "PUT", "DELETE", "operations"]
 
 #: Characters of a preference that an answer quotes.
 _QUOTED: Final = 80
@@ -78,7 +79,8 @@ def read_preferences(
     refused_hints = _list_refused(method, must_not_exist=must_not_exist)
     for preference in preferences:
         if preference.text in refused_hints:
-            detail = f"Prefer: {preference.text} can't be honoured by a {method}"
+            writer = "operations" if method == "operations" else f"a {method}"
+            detail = f"Prefer: {preference.text} can't be honoured by {writer}"
             raise ProblemError(
                 _describe_problem(detail, preference.text, refused_hints[preference.text])
             )
@@ -119,7 +121,11 @@ def _list_refused(method: Method, *, must_not_exist: bool) -> Mapping[str, str]:
     hints = {
         _TRIAL: "a write that is accepted is applied, so there is no trial; leave the request out"
     }
-    if method == "PUT" and must_not_exist:
+    if method == "operations":
+        hints |= dict.fromkeys(
+            (_UPSERT, _IGNORE), "the `op` of each operation decides: `put` or `create`"
+        )
+    elif method == "PUT" and must_not_exist:
         hints[_UPSERT] = "If-None-Match: * never overwrites an item; leave out one of the two"
     elif method == "PUT":
         hints[_IGNORE] = "a PUT overwrites an item, unless it has If-None-Match: *"
@@ -131,6 +137,8 @@ def _list_honoured(method: Method, *, must_not_exist: bool) -> frozenset[str]:
         return _ALWAYS
     # Omitted fields get their defaults.
     with_body = _ALWAYS | {"missing=default"}
+    if method == "operations":
+        return with_body
     if method == "POST":
         return with_body | {_UPSERT, _IGNORE}
     return with_body | {_IGNORE if must_not_exist else _UPSERT}

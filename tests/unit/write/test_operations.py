@@ -189,6 +189,8 @@ def test_what_is_not_accepted_is_told_by_operation() -> None:
         ({"raw": "[1]", "media": "application/json;schema=1"}, 415, "unsupported_media_type"),
         ({"raw": json.dumps([1] * 501)}, 413, "batch_too_large"),
         ({"raw": "[1]", "Prefer": "tx=rollback"}, 400, "PGRST122"),
+        ({"raw": "[1]", "Prefer": "resolution=merge-duplicates"}, 400, "PGRST122"),
+        ({"raw": "[1]", "Prefer": "resolution=ignore-duplicates"}, 400, "PGRST122"),
     ],
 )
 def test_a_request_that_holds_no_operations_is_refused(
