@@ -158,10 +158,15 @@ def _print(
     ]
     if console.as_json:
         console.result({**facts, "keys": keys})
-        return
-    if not sent:
-        console.show(_tabulate(steps))
-    console.facts(facts)
+    else:
+        if not sent:
+            console.show(_tabulate(steps))
+        console.facts(facts)
+    if counts["impossible"]:
+        raise IncompleteError(
+            f"{counts['impossible']:,} keys can't be restored: their earlier items do not fit the "
+            "current declaration; the plan has the reasons, so write these items yourself"
+        )
 
 
 def _tabulate(steps: Sequence[Step]) -> Table:

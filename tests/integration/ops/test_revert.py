@@ -40,10 +40,10 @@ def names(site: Site) -> dict[int, str]:
     return dict(site.database.rows("SELECT geonameid, name FROM cities ORDER BY 1"))
 
 
-def revert(site: Site, operator: Operator, *arguments: str) -> dict[str, Any]:
+def revert(site: Site, operator: Operator, *arguments: str, code: int = 0) -> dict[str, Any]:
     """Run the command, and apply the objects that it stored."""
     before = set(site.keys("commands/"))
-    told = operator.done("revert", *arguments, "--yes", "--operator", "anna")
+    told = operator.done("revert", *arguments, "--yes", "--operator", "anna", code=code)
     for key in sorted(set(site.keys("commands/")) - before):
         site.apply(key)
     return told
@@ -146,7 +146,7 @@ def test_a_state_that_no_longer_fits_the_declaration_is_named_and_the_others_are
     body = {**CITY, "timezone": 5}
     site.put(city(1, key=5)._replace(body=body))  # never applied, as of an older declaration
     site.put_and_apply(bad(2, key=5), city(3, key=6), bad(4, key=6))
-    told = revert(site, operator, "--by", BAD)
+    told = revert(site, operator, "--by", BAD, code=5)
     assert (told["impossible"], told["put"]) == (1, 1)
     (impossible,) = (key for key in told["keys"] if key["verdict"] == "impossible")
     assert (impossible["key"], "timezone" in impossible["reason"]) == (5, True)
