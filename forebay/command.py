@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Op: TypeAlias = Literal["create", "put", "delete"]
-OPS: frozenset[str] = frozenset({"create", "put", "delete"})
+Op: TypeAlias = Literal["create", "put", "delete", "patch"]
+OPS: frozenset[str] = frozenset({"create", "put", "delete", "patch"})
 
 #: A key as JSON carries it; a UUID key is its canonical text.
 KeyValue: TypeAlias = int | str
@@ -30,14 +31,18 @@ class Command(NamedTuple):
     by: str
     #: W3C traceparent of the request, if it had one.
     trace: str | None
-    #: The validated body as JSON values; None for a delete.
+    #: The validated body as JSON values: all fields, or the fields that a patch sets. None for a
+    #: delete.
     body: Body | None
     #: The rejected command (or invalid line) that an operator retried as this command; see
     #: docs/archive-format.md, "Amendments". It records the origin only: apply never depends on it.
     amends: str | None = None
+    #: The condition under which the command applies, as `forebay.conditions.Condition` reads it;
+    #: None: it always applies.
+    condition: Mapping[str, Any] | None = None
 
     def beats(self, other: Command) -> bool:
-        """Return whether this command wins over `other` of the same key (law 2).
+        """Return whether this command wins over `other` of the same key (law 2); not for patches.
 
         Puts and deletes beat creates; among puts and deletes the greatest id wins, among creates
         the smallest (a retried create never overwrites a later change).

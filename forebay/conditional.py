@@ -1,29 +1,81 @@
-"""Entity tags: makes the tag of an item, and compares tags with `If-None-Match`."""
+"""Entity tags: makes the tag of an item, and compares tags with `If-None-Match` and `If-Match`.
+
+An entity tag is `"<state tag>-<digest of the bytes>"`. The state tag names the state of the item in
+the tables: the id of the command that made the row, or, if patches have changed the row since, the
+greatest id among them and a digest of the ids by field. Apply compares the state tag (a command's
+condition); the read function alone knows the bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from typing import Final
 
 from forebay.ids import COMMAND_ID
 
+#: The tag in `If-Match` that every existing item matches (RFC 9110 §13.1.1).
+EXISTS: Final = "*"
+
 _DIGEST_DIGITS = 16
+_DIGEST = rf"[0-9a-f]{{{_DIGEST_DIGITS}}}"
+_STATE_TAG = re.compile(rf"(?:W/)?\"({COMMAND_ID.pattern}(?:\.{_DIGEST})?)(?:-{_DIGEST})?\"")
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
-_VERSION = rf"({COMMAND_ID.pattern})(?:-[0-9a-f]{{{_DIGEST_DIGITS}}})?"
+_VERSION = rf"({COMMAND_ID.pattern})(?:\.{_DIGEST})?(?:-{_DIGEST})?"
 # Weak tags too: a CDN that compresses an answer makes its tag weak.
 _SHOWN_VERSION = re.compile(
     rf'(?:W/)?"{_VERSION}"|{_VERSION}|[^\s,?#]*/commands/({COMMAND_ID.pattern})'
 )
 
 
-def item_tag(version: str, content_type: str, text: str) -> str:
+def item_tag(state_tag: str, content_type: str, text: str) -> str:
     """The strong entity tag of an item: equal only for equal bytes of one media type.
 
-    The version comes first, so that writes can use the tag. The version alone is not enough: a
-    replay of an outdated row, or another release, can change the item under the same version.
+    The state tag comes first, so that writes can use the entity tag. It alone is not enough: a
+    replay of an outdated row, or another release, can change the item's bytes.
     """
-    digest = hashlib.sha256(f"{content_type}\n{text}".encode()).hexdigest()
-    return f'"{version}-{digest[:_DIGEST_DIGITS]}"'
+    digest = _digest(f"{content_type}\n{text}")
+    return f'"{state_tag}-{digest}"'
+
+
+def make_state_tag(base_id: str, fields: Mapping[str, str]) -> str:
+    """The state tag of an item.
+
+    Args:
+        base_id: the id of the command that made the row.
+        fields: by field, the id of the patch whose value the row has; empty if no patch has
+            changed the row.
+    """
+    if not fields:
+        return base_id
+    greatest = max(base_id, *fields.values())
+    ids = "\n".join([base_id, *(f"{name} {fields[name]}" for name in sorted(fields))])
+    return f"{greatest}.{_digest(ids)}"
+
+
+def state_tag_of(entity_tag: str) -> str | None:
+    """The state tag in an entity tag; None if the text is no entity tag of an item.
+
+    Weak tags too, although RFC 9110 §13.1.1 compares strongly: a CDN that compresses an answer
+    makes its tag weak, and the state tag does not depend on the bytes.
+    """
+    match = _STATE_TAG.fullmatch(entity_tag.strip())
+    return match[1] if match else None
+
+
+def does_tag_match(expected: str, state_tag: str) -> bool:
+    """Return whether a condition's tag matches an item's state tag.
+
+    A tag that is a command's id matches as long as that command is the item's newest, also after
+    an older patch of another field: the client knows the id of its own write, but not the state
+    that the write led to.
+    """
+    return expected in {EXISTS, state_tag, state_tag.partition(".")[0]}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 def version_of(shown: str) -> str | None:

@@ -18,7 +18,7 @@ import orjson
 
 from forebay.archive.layout import DECISIONS_PREFIX, LEGACY_REJECTIONS_PREFIX, StoredObject
 from forebay.errors import PermanentError
-from forebay.ids import is_rejection_id, is_uuid
+from forebay.ids import is_command_id, is_rejection_id, is_uuid
 
 #: The position before the log's start and before the rejections of older releases.
 NOTHING_READ = -1
@@ -68,6 +68,8 @@ class LogEntry:
     owner: str | None = None
     #: The members of each rejection, including `rejected_at`.
     rejections: Sequence[Mapping[str, Any]] = field(default=())
+    #: The members of each decided command that passed; see `forebay.decisions.effects`.
+    effects: Sequence[Mapping[str, Any]] = field(default=())
 
 
 def key_of(slot: int) -> str:
@@ -75,16 +77,23 @@ def key_of(slot: int) -> str:
     return f"{DECISIONS_PREFIX}{slot:0{_DIGITS}d}.ndjson"
 
 
-def encode_rejections(rejections: Iterable[Mapping[str, Any]], database: str) -> bytes:
-    """Encode an entry that rejects commands.
+def encode_decisions(
+    rejections: Iterable[Mapping[str, Any]], effects: Iterable[Mapping[str, Any]], database: str
+) -> bytes:
+    """Encode an entry that decides about commands.
 
     Args:
         rejections: members in the form of `LogEntry.rejections`.
+        effects: members in the form of `LogEntry.effects`.
         database: the identity of the deciding database.
     """
+    decisions = [
+        *(("rejected", members) for members in rejections),
+        *(("passed", members) for members in effects),
+    ]
     return b"".join(
-        _encode_line({"decision": "rejected", "database": database, **members})
-        for members in rejections
+        _encode_line({"decision": decision, "database": database, **members})
+        for decision, members in decisions
     )
 
 
@@ -128,17 +137,20 @@ def _read_entry(store: Store, slot: int) -> LogEntry:
     name = f"{store.url}/{key_of(slot)}"
     owner: str | None = None
     rejections: list[Mapping[str, Any]] = []
+    effects: list[Mapping[str, Any]] = []
     for line in _parse_lines(name, store.read(key_of(slot))):
         match line.get("decision"):
             case "rejected":
                 rejections.append(_check_members(name, line))
+            case "passed":
+                effects.append(_check_effect(name, line))
             case "owner" if isinstance(line.get("database"), str) and is_uuid(line["database"]):
                 owner = line["database"]
             case "void":
                 pass
             case other:
                 raise _describe_damage(name, f"`decision` is {str(other)[:80]!r}")
-    return LogEntry(slot, owner, rejections)
+    return LogEntry(slot, owner, rejections, effects)
 
 
 def _read_legacy(store: Store) -> Iterator[Mapping[str, Any]]:
@@ -166,11 +178,29 @@ def _check_members(name: str, members: dict[str, Any]) -> Mapping[str, Any]:
             raise _describe_damage(name, f"`{member}` is missing or not a string")
     if not is_rejection_id(members["id"]):
         raise _describe_damage(name, f"`id` is not a rejection id: {members['id'][:80]!r}")
-    try:
-        dt.datetime.fromisoformat(members["rejected_at"])
-    except (KeyError, TypeError, ValueError):
-        raise _describe_damage(name, "`rejected_at` is not a timestamp") from None
+    _check_time(name, members, "rejected_at")
     return members
+
+
+def _check_effect(name: str, members: dict[str, Any]) -> Mapping[str, Any]:
+    for member in ("id", "effective_id"):
+        value = members.get(member)
+        if not (isinstance(value, str) and is_command_id(value)):
+            raise _describe_damage(name, f"`{member}` is missing or no command id")
+    for member in ("resource", "key"):
+        if not isinstance(members.get(member), str):
+            raise _describe_damage(name, f"`{member}` is missing or not a string")
+    if not isinstance(members.get("body"), dict | None):
+        raise _describe_damage(name, "`body` is not an object")
+    _check_time(name, members, "decided_at")
+    return members
+
+
+def _check_time(name: str, members: Mapping[str, Any], member: str) -> None:
+    try:
+        dt.datetime.fromisoformat(members[member])
+    except (KeyError, TypeError, ValueError):
+        raise _describe_damage(name, f"`{member}` is not a timestamp") from None
 
 
 def _describe_damage(name: str, why: str) -> DecisionLogError:

@@ -226,6 +226,58 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         schema=PIPELINE_SCHEMA,
         comment="What operators decided about rejections; the archive's audit/ holds the same",
     )
+    sa.Table(
+        "edits",
+        tables,
+        sa.Column("resource", sa.Text, primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column(
+            "fields",
+            pg.JSONB,
+            nullable=False,
+            comment="By field, the id of the patch whose value the row has",
+        ),
+        sa.Column(
+            "kept",
+            pg.ARRAY(sa.Text),
+            nullable=False,
+            comment="Lines of patches that have no effect yet, each with the fields that it may set",
+        ),
+        sa.Column(
+            "recent",
+            pg.ARRAY(pg.UUID),
+            nullable=False,
+            comment="Ids of the last patches of which nothing is left",
+        ),
+        sa.Column("tag", sa.Text, comment="State tag of the item; null if no patch is in its row"),
+        sa.Column("waiting", sa.Integer, nullable=False, comment="How many of `kept` wait"),
+        sa.Column("oldest", pg.UUID, comment="Smallest id among those that wait"),
+        sa.Index(None, "oldest", postgresql_where=sa.text("oldest IS NOT NULL")),
+        schema=PIPELINE_SCHEMA,
+        comment="Keys with patches: what the row has from them, and those without effect yet",
+    )
+    sa.Table(
+        "effects",
+        tables,
+        sa.Column("id", pg.UUID, primary_key=True, comment="The decided command's id"),
+        sa.Column("resource", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column(
+            "effective_id", pg.UUID, nullable=False, comment="The id under which it takes its place"
+        ),
+        sa.Column(
+            "body", pg.JSON, comment="The values that its increments came to; null: as archived"
+        ),
+        sa.Column("decided_at", moment, nullable=False),
+        sa.Column(
+            "slot",
+            sa.BigInteger,
+            comment="Number of its entry in the decision log; null: decided by this database alone",
+        ),
+        sa.Index(None, "effective_id"),
+        schema=PIPELINE_SCHEMA,
+        comment="Decided commands that passed: what they came to",
+    )
     counts = ("lines", "applied", "superseded", "duplicates", "rejected")
     sa.Table(
         "ledger",

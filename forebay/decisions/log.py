@@ -25,12 +25,13 @@ from forebay.archive.decisions import (
     LogEntry,
     Store,
     encode_owner,
-    encode_rejections,
+    encode_decisions,
     encode_void,
     key_of,
     read_log,
 )
 from forebay.db.connect import Connection
+from forebay.decisions.effects import Effect, find_private_effects, insert_effects
 from forebay.decisions.rejections import Rejection, insert_rejections
 from forebay.decisions.undo import undo
 from forebay.errors import PermanentError
@@ -89,7 +90,7 @@ class Slot(Protocol):
         """
         ...
 
-    def record(self, rejections: Sequence[Rejection]) -> None:
+    def record(self, rejections: Sequence[Rejection], effects: Sequence[Effect] = ()) -> None:
         """Write decisions to the archive, if this database owns it, and to the database.
 
         Call it last before the commit, inside the transaction in which the decisions take effect.
@@ -170,10 +171,11 @@ class DecisionLog:
     def forget_private(self) -> None:
         """Delete the decisions that only this database has, so that they are made again.
 
-        Such a database can't know the owner's decisions: the archive contains rejections only.
+        Such a database can't know the owner's decisions before they are in the archive.
         """
         if not self.may_extend():
             self._connection.execute("DELETE FROM forebay.rejections WHERE slot IS NULL")
+            self._connection.execute("DELETE FROM forebay.effects WHERE slot IS NULL")
 
     def catch_up(self) -> None:
         """Take over new entries, and prevent that an entry of a dead writer appears later."""
@@ -269,7 +271,7 @@ class DecisionLog:
         batch: list[LogEntry] = []
         for entry in read_log(self._store, after=self.read_state().position):
             batch.append(entry)
-            if sum(len(log_entry.rejections) for log_entry in batch) >= _BATCH:
+            if sum(len(each.rejections) + len(each.effects) for each in batch) >= _BATCH:
                 self._insert_entries(batch)
                 batch = []
         if batch:
@@ -281,8 +283,17 @@ class DecisionLog:
             rejected = [
                 Rejection.from_archive(members) for entry in entries for members in entry.rejections
             ]
-            self.undone += undo(self._connection, self._resources, rejected)
+            effects = [
+                Effect.from_archive(members) for entry in entries for members in entry.effects
+            ]
+            self.undone += undo(self._connection, self._resources, rejected, effects)
             for entry in entries:
+                effects_by_id = {members["id"]: members for members in entry.effects}
+                insert_effects(
+                    self._connection,
+                    list(map(Effect.from_archive, effects_by_id.values())),
+                    entry.slot,
+                )
                 members_by_id = {members["id"]: members for members in entry.rejections}
                 rejections = list(map(Rejection.from_archive, members_by_id.values()))
                 insert_rejections(self._connection, rejections, entry.slot)
@@ -322,14 +333,17 @@ class DecisionLog:
 
     def _publish_private(self) -> None:
         """Add the decisions of this database from before it owned the archive to the log."""
-        while rows := self._connection.execute(_PRIVATE, [_BATCH]).fetchall():
+        while True:
+            rows = self._connection.execute(_PRIVATE, [_BATCH]).fetchall()
+            effects = find_private_effects(self._connection, _BATCH)
             state = self.read_state()
-            if not state.is_owner:  # another database has just become the owner
+            # Without any, or if another database has just become the owner.
+            if not (rows or effects) or not state.is_owner:
                 return
             try:
                 with self._reserve(state) as slot, self._connection.transaction():
                     slot.begin()
-                    slot.record([Rejection(*row) for row in rows])
+                    slot.record([Rejection(*row) for row in rows], effects)
             except LogMovedError:
                 self._catch_up()
 
@@ -355,14 +369,17 @@ class _ArchiveSlot:
         """See Slot."""
         self.connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_LOCK_CLASS, self.token])
 
-    def record(self, rejections: Sequence[Rejection]) -> None:
+    def record(self, rejections: Sequence[Rejection], effects: Sequence[Effect] = ()) -> None:
         """See Slot."""
-        if not rejections:
+        if not rejections and not effects:
             return
-        content = encode_rejections(
-            [rejection.to_archive() for rejection in rejections], self.database
+        content = encode_decisions(
+            [rejection.to_archive() for rejection in rejections],
+            [effect.to_archive() for effect in effects],
+            self.database,
         )
         insert_rejections(self.connection, rejections, self.number)
+        insert_effects(self.connection, effects, self.number)
         self.connection.execute(_SET_POSITION, [self.number, None])
         self.attempted = True
         key = key_of(self.number)
@@ -373,16 +390,17 @@ class _ArchiveSlot:
 
 @dataclass(frozen=True, slots=True)
 class _PrivateSlot:
-    """The table of rejections, for a database that does not own the archive."""
+    """The database's own tables, for a database that does not own the archive."""
 
     connection: Connection
 
     def begin(self) -> None:
         """See Slot."""
 
-    def record(self, rejections: Sequence[Rejection]) -> None:
+    def record(self, rejections: Sequence[Rejection], effects: Sequence[Effect] = ()) -> None:
         """See Slot."""
         insert_rejections(self.connection, rejections, None)
+        insert_effects(self.connection, effects, None)
 
 
 _GET_STATE = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, cast
 
@@ -111,6 +111,8 @@ class ResourceSpec:
     schema_version: int
     upcasters: Mapping[int, Upcaster]
     body: BodyValidator
+    #: Upcasters of the bodies of patches, which hold some fields only. A version may lack one.
+    patch_upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         """Hash the path: upcasters are a dictionary, which has no hash."""

@@ -1,0 +1,209 @@
+"""Conditions of commands: comparisons with the item as it is when the command is applied.
+
+A command with a condition is decided: it applies only if the condition holds for the item at that
+moment, and the decision is recorded (law 7). In the archive a condition is the envelope's member
+`if`:
+
+    {"match": ["*" or entity tags], "where": [[field, operator, value], ...]}
+
+All comparisons must hold, and one of the tags must match. Both members may be left out.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, NamedTuple, Self
+
+from forebay.conditional import EXISTS, does_tag_match
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+#: The operators that order values; the other operators are `eq`, `neq`, `is` and `in`.
+_ORDERS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+OPERATORS: Final = frozenset({"eq", "neq", "is", "in", *_ORDERS})
+#: Comparisons and tags in a condition, and values of `in`.
+MAX_COMPARISONS: Final = 50
+MAX_VALUES: Final = 500
+
+_MEMBERS: Final = frozenset({"match", "where"})
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_COMPARISON_SIZE: Final = 3
+
+
+class Comparison(NamedTuple):
+    """A comparison of a field with a value, or with several for `in`."""
+
+    field: str
+    operator: str
+    #: A JSON value; a list for `in`; None for `is`.
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A command's condition."""
+
+    #: `*`, or entity tags; one of them must match. Empty: the item need only exist.
+    match: Sequence[str] = ()
+    where: Sequence[Comparison] = ()
+
+    @classmethod
+    def of_json(cls, members: Mapping[str, Any]) -> Self:
+        """The condition of an envelope's member `if`, for which `is_condition` holds."""
+        where = [Comparison(*comparison) for comparison in members.get("where", ())]
+        return cls(tuple(members.get("match", ())), tuple(where))
+
+    def to_json(self) -> dict[str, Any]:
+        """The envelope's member `if`."""
+        members: dict[str, Any] = {}
+        if self.match:
+            members["match"] = list(self.match)
+        if self.where:
+            members["where"] = [list(comparison) for comparison in self.where]
+        return members
+
+    def find_fault(self, spec: ResourceSpec) -> str | None:
+        """Return why the resource can't have this condition; None if it can."""
+        return next(self._list_faults(spec), None)
+
+    def find_failure(
+        self, spec: ResourceSpec, state_tag: str, values: Mapping[str, Any]
+    ) -> str | None:
+        """Return why the condition does not hold for an item; None if it holds.
+
+        Args:
+            spec: the resource; `find_fault` finds no fault.
+            state_tag: the item's state tag; see `forebay.conditional`.
+            values: the item's fields as JSON values.
+        """
+        if self.match and not any(does_tag_match(tag, state_tag) for tag in self.match):
+            return f"the item is not as expected: its entity tag was {state_tag}"
+        for comparison in self.where:
+            field = spec.column(comparison.field)
+            value = values.get(comparison.field)
+            if field is None or not _holds(field, comparison, value):
+                return (
+                    f"{comparison.field} {comparison.operator} {comparison.value!r} does not hold: "
+                    f"the value was {value!r}"[:500]
+                )
+        return None
+
+    def _list_faults(self, spec: ResourceSpec) -> Iterator[str]:
+        for name, operator_name, value in self.where:
+            field = spec.column(name)
+            if field is None or field is spec.key:
+                yield f"{spec.path} has no field {name!r}"
+            elif operator_name not in OPERATORS:
+                yield f"{name}: {operator_name!r} must be one of {', '.join(sorted(OPERATORS))}"
+            elif operator_name == "is":
+                if value is not None:
+                    yield f"{name}: `is` compares with null only"
+            elif field.kind is Kind.JSON:
+                yield f"{name}: a JSON field can only be compared with null"
+            elif (operator_name == "in") != isinstance(value, list):
+                yield f"{name}: `in` compares with a list, the other operators with one value"
+            else:
+                values = value if isinstance(value, list) else [value]
+                unreadable = [each for each in values if _read_value(field, each) is None]
+                if unreadable:
+                    yield f"{name}: {unreadable[0]!r} is no {field.kind.value}"
+
+
+def is_condition(value: object) -> bool:
+    """Return whether a JSON value has the form of an envelope's member `if`."""
+    if not isinstance(value, dict) or not value or not value.keys() <= _MEMBERS:
+        return False
+    match, where = value.get("match", []), value.get("where", [])
+    return (
+        isinstance(match, list)
+        and isinstance(where, list)
+        and 0 < len(match) + len(where) <= MAX_COMPARISONS
+        and all(isinstance(tag, str) for tag in match)
+        and all(map(_is_comparison, where))
+    )
+
+
+def _is_comparison(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != _COMPARISON_SIZE:
+        return False
+    name, operator_name, operand = value
+    operands = operand if isinstance(operand, list) else [operand]
+    return (
+        isinstance(name, str)
+        and isinstance(operator_name, str)
+        and len(operands) <= MAX_VALUES
+        and _SCALARS.issuperset(map(type, operands))
+    )
+
+
+def _holds(field: FieldSpec, comparison: Comparison, value: object) -> bool:
+    """Compare like SQL: a comparison with null never holds, except `is`."""
+    name, operand = comparison.operator, comparison.value
+    if name == "is":
+        return value is None
+    left = _read_value(field, value)
+    if left is None:
+        return False
+    if name == "in":
+        rights: Collection[object] = [_read_value(field, each) for each in operand]
+        return left in rights
+    right = _read_value(field, operand)
+    if right is None:
+        return False
+    if name in _ORDERS:
+        return _ORDERS[name](left, right)
+    return (left == right) is (name == "eq")
+
+
+def _read_value(field: FieldSpec, value: object) -> Any:  # noqa: ANN401 - as the field's kind
+    """The value in a form that Python compares as Postgres does; None if it is none of its kind."""
+    try:
+        return _READERS[field.kind](value)
+    except (ValueError, TypeError, InvalidOperation, OverflowError):
+        return None
+
+
+def _read_integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _read_decimal(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    number = Decimal(repr(value) if isinstance(value, float) else str(value))
+    return number if number.is_finite() else None
+
+
+def _read_float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+def _read_moment(value: object) -> dt.datetime | None:
+    moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else None
+    return moment if moment is not None and moment.tzinfo is not None else None
+
+
+_READERS: Final[Mapping[Kind, Callable[[object], Any]]] = {
+    Kind.TEXT: lambda value: value if isinstance(value, str) else None,
+    Kind.UUID: lambda value: value.lower() if isinstance(value, str) else None,
+    Kind.INTEGER: _read_integer,
+    Kind.DECIMAL: _read_decimal,
+    Kind.FLOAT: _read_float,
+    Kind.BOOLEAN: lambda value: value if isinstance(value, bool) else None,
+    Kind.DATE: lambda value: dt.date.fromisoformat(value) if isinstance(value, str) else None,
+    Kind.TIMESTAMP: _read_moment,
+    Kind.JSON: lambda value: value,
+}
+
+#: For callers: any item that exists.
+ANY_ITEM: Final = Condition(match=(EXISTS,))

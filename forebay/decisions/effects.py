@@ -1,0 +1,124 @@
+"""Effects: what decided commands that passed came to.
+
+A command with a condition or an increment is decided once, when it is first applied. If it passes,
+its effect is recorded: the id under which it takes its place, and the values that its increments
+came to. From then on it is a plain command with that id and these values (law 7).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import orjson
+
+from forebay.command import Body, Command
+from forebay.db.connect import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The effect of a decided command that passed."""
+
+    id: str
+    resource: str
+    #: As text.
+    key: str
+    #: The command's own id, or a greater id if the item already had one.
+    effective_id: str
+    #: The body with the sums of its increments; None if the archived body has no increments.
+    body: Body | None
+    decided_at: dt.datetime
+
+    @classmethod
+    def from_archive(cls, members: Mapping[str, Any]) -> Self:
+        """The effect in a line of the decision log."""
+        return cls(
+            members["id"],
+            members["resource"],
+            members["key"],
+            members["effective_id"],
+            members.get("body"),
+            dt.datetime.fromisoformat(members["decided_at"]),
+        )
+
+    def to_archive(self) -> dict[str, Any]:
+        """The effect's members in the decision log."""
+        return {
+            "id": self.id,
+            "resource": self.resource,
+            "key": self.key,
+            "effective_id": self.effective_id,
+            "body": self.body,
+            "decided_at": self.decided_at,
+        }
+
+    def apply_to(self, command: Command) -> Command:
+        """The plain command that a decided command has become."""
+        body = command.body if self.body is None else self.body
+        return command._replace(id=self.effective_id, body=body, condition=None)
+
+
+def find_effects(connection: Connection, ids: Sequence[str]) -> dict[str, Effect]:
+    """The effects of those commands that have passed, by id."""
+    if not ids:
+        return {}
+    rows = connection.execute(_FIND, ["{" + ",".join(ids) + "}"]).fetchall()
+    return {effect.id: effect for effect in _read(rows)}
+
+
+def find_private_effects(connection: Connection, limit: int) -> list[Effect]:
+    """Effects that this database alone has decided."""
+    return _read(connection.execute(_FIND_PRIVATE, [limit]).fetchall())
+
+
+def insert_effects(connection: Connection, effects: Sequence[Effect], slot: int | None) -> None:
+    """Insert effects; an existing effect that this database alone decided is replaced.
+
+    Args:
+        connection: in a transaction.
+        effects: each id once.
+        slot: the number of their entry in the decision log; None for decisions of this database
+            alone.
+    """
+    if not effects:
+        return
+    columns = [
+        (
+            effect.id,
+            effect.resource,
+            effect.key,
+            effect.effective_id,
+            None if effect.body is None else orjson.dumps(effect.body).decode(),
+            effect.decided_at,
+        )
+        for effect in effects
+    ]
+    connection.execute(_INSERT, [slot, *map(list, zip(*columns, strict=True))])
+
+
+def _read(rows: Sequence[tuple[Any, ...]]) -> list[Effect]:
+    return [
+        Effect(id_, resource, key, effective_id, body and orjson.loads(body), decided_at)
+        for id_, resource, key, effective_id, body, decided_at in rows
+    ]
+
+
+_SELECT = """
+    SELECT id::text, resource, key, effective_id::text, body::text, decided_at
+    FROM forebay.effects
+"""
+_FIND = f"{_SELECT} WHERE id = ANY(%s::uuid[])"
+_FIND_PRIVATE = f"{_SELECT} WHERE slot IS NULL ORDER BY id LIMIT %s"
+_INSERT = """
+    INSERT INTO forebay.effects AS e (slot, id, resource, key, effective_id, body, decided_at)
+    SELECT %s::bigint, * FROM unnest(
+      %s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::json[], %s::timestamptz[])
+    ON CONFLICT (id) DO UPDATE SET
+      slot = excluded.slot, resource = excluded.resource, key = excluded.key,
+      effective_id = excluded.effective_id, body = excluded.body,
+      decided_at = excluded.decided_at
+    WHERE e.slot IS NULL
+"""
