@@ -17,7 +17,7 @@ from forebay.decisions.rejections import Rejection
 from ops.archive.store import Folder
 from ops.folding.fold import ObjectCounts, Winners, fold_bucket
 from ops.folding.partition import Bucket, Kind, Partition, Writer
-from ops.folding.scan import add_rejections, scan
+from ops.folding.scan import add_decisions, scan
 from tests.fixtures.commands import city, command_id, country
 
 
@@ -91,7 +91,7 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
                 advance=lambda _: None,
             )
         with Writer(partition.files, 0) as writer:
-            entries = add_rejections(store, writer, cut=cut, position=None)
+            entries = add_decisions(store, writer, cut=cut, position=None)
             assert [len(entry.rejections) for entry in entries] == [0, 1]
         refusals = [
             refused
