@@ -67,6 +67,22 @@ def apply_winners(table: Table, winners: Sequence[Command], habits: Habits) -> R
     return result
 
 
+def replace_rows(table: Table, winners: Sequence[Command]) -> Result:
+    """Apply commands that are known to win at their keys, one for each key.
+
+    Raises:
+        psycopg.Error: not the data's fault.
+    """
+    deletes = [command for command in winners if command.op == "delete"]
+    puts = [command for command in winners if command.op != "delete"]
+    result = Result()
+    for commands in filter(None, (deletes, puts)):
+        result += _stage_all(table, commands)
+    if any(refusal.conflict for refusal in result.refusals):
+        return Result(result.counts) + _retry_conflicts(table, result.refusals)
+    return result
+
+
 def _apply_puts(table: Table, puts: Sequence[Command], habits: Habits) -> Result:
     """Apply puts and creates."""
     if not habits.is_used_to_new_keys(table.spec.path) or table.are_buried(puts):
