@@ -256,8 +256,10 @@ class _Folding:
     ) -> Iterator[tuple[str, tuple[Command, str]]]:
         """Yield the ids of patches whose values can't be in a row, with patch and reason."""
         encoder = self._encoders[path]
-        for patch_id in set(state.fields.values()):
-            values = {n: state.values[n] for n, id_ in state.fields.items() if id_ == patch_id}
+        bodies = {patch_id: patch.body or {} for patch_id, patch in state.kept.items()}
+        for name, patch_id in state.fields.items():
+            bodies[patch_id] = {**bodies.get(patch_id, {}), name: state.values[name]}
+        for patch_id, values in bodies.items():
             try:
                 encoder.encode_fields(values)
             except BodyError as exc:

@@ -311,7 +311,7 @@ class _Filling:
         archive, resources = self.context.archive, self.context.resources
         for entry in read_log(archive, after=self.position):
             rejections = list(map(Rejection.from_archive, select_rejections_up_to(self.cut, entry)))
-            if undo(self.connection, resources, rejections, ()):
+            if undo(self.connection, resources, rejections):
                 raise RefusedError(
                     "the live run rejected commands while the rebuild read the archive; nothing "
                     "was changed. Rebuild again"
