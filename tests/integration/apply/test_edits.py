@@ -304,8 +304,17 @@ def test_a_chain_of_patches_that_hand_on_a_unique_value_applies(
 
 
 @pytest.mark.parametrize("needed", [0, 3])
-@pytest.mark.parametrize("op", ["put", "patch"])
-@pytest.mark.parametrize("existing", [[], ["first"], ["second"], ["first", "second"]])
+@pytest.mark.parametrize(
+    ("op", "existing"),
+    [
+        ("put", []),
+        ("put", ["first"]),
+        ("put", ["second"]),
+        ("put", ["first", "second"]),
+        ("patch", ["second"]),
+        ("patch", ["first", "second"]),
+    ],
+)
 @pytest.mark.parametrize("swapped", [False, True])
 def test_of_two_claims_of_a_unique_value_in_a_chunk_the_first_sent_wins(
     database: Database, op: Op, existing: list[str], needed: int, *, swapped: bool
