@@ -55,6 +55,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "unstorable_text": (422, "The item contains text that can't be stored"),
     "too_deep": (422, "The item is nested too deeply"),
     "number_too_large": (422, "The item contains a number that can't be stored"),
+    "empty_patch": (422, "The patch sets no field"),
     "key_mismatch": (422, "The key in the body is not the key in the path"),
     "key_missing": (422, "The item has no key"),
     "key_not_allowed": (422, "The server generates this key"),

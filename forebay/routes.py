@@ -17,7 +17,8 @@ from forebay.resource.relations import Relation, find_relations
 from forebay.resource.spec import ResourceSpec
 
 Action = Literal[
-    "list", "query", "item", "status", "post", "put", "delete", "delete_many", "commands",
+    "list", "query", "item", "status",
+    "post", "put", "patch", "patch_many", "delete", "delete_many", "commands",
     "index", "openapi", "docs", "asset", "health",
 ]  # fmt: skip
 Location = Literal["path", "query", "header"]
@@ -55,7 +56,7 @@ class RequestView:
 class Route:
     """One method on one path template."""
 
-    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
     #: Below the stage, in API Gateway's syntax: `/cities/{key}`.
     path: str
     #: `status` is the read function's code with a concurrency of its own, for requests that wait.
@@ -228,14 +229,16 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
     )
     yield _build_write(spec, "POST", collection, "post", ())
     yield _build_write(spec, "PUT", item, "put", (key,))
+    yield _build_write(spec, "PATCH", item, "patch", (key,))
     yield _build_write(spec, "DELETE", item, "delete", (key,))
-    key_filter = Parameter("query", spec.key.name)
-    yield _build_write(spec, "DELETE", collection, "delete_many", (key_filter,))
+    filters = tuple(Parameter("query", column.name) for column in spec.columns)
+    yield _build_write(spec, "PATCH", collection, "patch_many", filters)
+    yield _build_write(spec, "DELETE", collection, "delete_many", filters)
 
 
 def _build_write(
     spec: ResourceSpec,
-    method: Literal["POST", "PUT", "DELETE"],
+    method: Literal["POST", "PUT", "PATCH", "DELETE"],
     path: str,
     action: Action,
     parameters: tuple[Parameter, ...],

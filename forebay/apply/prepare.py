@@ -104,6 +104,12 @@ class Chunk:
         edited = self.edited.union(targets)
         return replace(self, edited=edited, folded=fold(self.commands, edited))
 
+    def _fold_part(self, commands: Sequence[Command]) -> Folded:
+        """Fold a part of the commands; keys that were not folded before are not folded now."""
+        edited = set(self.edited)
+        edited |= {(path, key) for path, by_key in self.folded.edits.items() for key in by_key}
+        return fold(commands, edited)
+
     def replace_commands(self, plain: Mapping[str, Command], unfit: Sequence[Refusal]) -> Chunk:
         """The chunk with plain commands in place of decided commands that have an effect.
 
@@ -120,7 +126,7 @@ class Chunk:
         return replace(
             self,
             commands=commands,
-            folded=fold(commands, self.edited),
+            folded=self._fold_part(commands),
             unfit=[*self.unfit, *unfit],
             archived=archived,
         )
@@ -134,7 +140,7 @@ class Chunk:
         return replace(
             self,
             commands=commands,
-            folded=fold(commands, self.edited),
+            folded=self._fold_part(commands),
             unfit=unfit,
             invalid_lines=lines,
             dropped=self.dropped + Counts(duplicates=dropped),
@@ -155,7 +161,7 @@ class Chunk:
             (),
             ids,
             commands,
-            fold(commands, self.edited),
+            self._fold_part(commands),
             unfit,
             self.invalid_lines,
             self.archived,

@@ -93,6 +93,11 @@ class Table:
         unbeaten_ids = {command.id for command in (*probed.fresh, *probed.contested)}
         return Result(probed.counts, [r for r in refusals if r.command.id in unbeaten_ids])
 
+    def delete_new(self, commands: Sequence[Command]) -> None:
+        """Delete the rows that commands have inserted in this transaction, without a tombstone."""
+        values = {"keys": self._build_keys(commands), "versions": _build_ids(commands)}
+        self.connection.execute(self.sql.delete_new, values)
+
     def are_buried(self, puts: Sequence[Command]) -> bool:
         """Return whether any key has a tombstone; valid while the resource's lock is held."""
         values = {"keys": self._build_keys(puts)}
@@ -416,6 +421,11 @@ class Statements:
         "COPY {stage} ({columns}, _version, _by_create, _delete) FROM STDIN (ON_ERROR ignore)"
     )
     staged_keys = _template("SELECT {key}::text FROM {stage}")
+    delete_new = _template("""
+        DELETE FROM {table} AS t
+        USING unnest(%(keys)s::{key_type}[], %(versions)s::uuid[]) AS a (key, version)
+        WHERE t.{key} = a.key AND t._version = a.version
+    """)
     read_versions = _template("""
         SELECT {key}::text, _version::text, _by_create FROM {table}
         WHERE {key} = ANY(%(keys)s::{key_type}[])

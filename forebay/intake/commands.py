@@ -10,8 +10,9 @@ from typing import Protocol
 
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
+from forebay.conditions import Condition
 from forebay.intake.json_text import JsonText, dump
-from forebay.intake.validation import validate_item, validate_key
+from forebay.intake.validation import validate_item, validate_key, validate_patch
 from forebay.problem import Problem, ProblemError
 from forebay.resource.body import BodyInvalidError, Fault, ValidItem, format_pointer
 from forebay.resource.spec import ResourceSpec
@@ -102,7 +103,14 @@ class CommandMaker:
         return self._build_line(spec, "create", _make_key(spec, origin, name), valid.body, origin)
 
     def put(
-        self, spec: ResourceSpec, key: KeyValue, item: JsonText, origin: Origin, *, create: bool
+        self,
+        spec: ResourceSpec,
+        key: KeyValue,
+        item: JsonText,
+        origin: Origin,
+        *,
+        create: bool,
+        condition: Condition | None = None,
     ) -> Line:
         """Create a `put` command for a key, or a `create` if it must not overwrite.
 
@@ -110,14 +118,18 @@ class CommandMaker:
             ProblemError: the item is refused.
         """
         valid = _validate(spec, item)
-        if valid.key is not None and valid.key != key:
-            fault = {"pointer": f"#/{spec.key.name}", "detail": f"the path says {key}"}
-            detail = f"the body's key is {valid.key}, the path's {key}"
-            raise ProblemError(Problem("key_mismatch", detail, [fault]))
-        return self._build_line(spec, "create" if create else "put", key, valid.body, origin)
+        _check_key(spec, valid, key)
+        op: Op = "create" if create else "put"
+        return self._build_line(spec, op, key, valid.body, origin, condition)
 
     def put_item(
-        self, spec: ResourceSpec, item: JsonText, origin: Origin, *, create: bool = False
+        self,
+        spec: ResourceSpec,
+        item: JsonText,
+        origin: Origin,
+        *,
+        create: bool = False,
+        condition: Condition | None = None,
     ) -> Line:
         """Create a `put` command for the key in the item, or a `create`.
 
@@ -126,22 +138,84 @@ class CommandMaker:
         """
         valid = _validate(spec, item)
         op: Op = "create" if create else "put"
-        return self._build_line(spec, op, _require_key(spec, valid), valid.body, origin)
+        return self._build_line(spec, op, _require_key(spec, valid), valid.body, origin, condition)
 
-    def delete(self, spec: ResourceSpec, key: KeyValue, origin: Origin) -> Line:
+    def patch(
+        self,
+        spec: ResourceSpec,
+        key: KeyValue,
+        patch: ValidItem,
+        origin: Origin,
+        *,
+        condition: Condition | None = None,
+    ) -> Line:
+        """Create a `patch` command for a key.
+
+        Args:
+            spec: the resource.
+            key: the key.
+            patch: the fields to set, from `read_patch`.
+            origin: of the request's commands.
+            condition: the condition under which the command applies.
+
+        Raises:
+            ProblemError: the patch has another key, or is too large.
+        """
+        _check_key(spec, patch, key)
+        return self._build_line(spec, "patch", key, patch.body, origin, condition)
+
+    def patch_item(
+        self,
+        spec: ResourceSpec,
+        item: JsonText,
+        origin: Origin,
+        *,
+        condition: Condition | None = None,
+    ) -> Line:
+        """Create a `patch` command for the key in an object; its other members are the fields.
+
+        Raises:
+            ProblemError: the object is refused.
+        """
+        patch = read_patch(spec, item)
+        key = _require_key(spec, patch)
+        return self._build_line(spec, "patch", key, patch.body, origin, condition)
+
+    def delete(
+        self,
+        spec: ResourceSpec,
+        key: KeyValue,
+        origin: Origin,
+        *,
+        condition: Condition | None = None,
+    ) -> Line:
         """Create a `delete` command for a key."""
-        return self._build_line(spec, "delete", key, None, origin)
+        return self._build_line(spec, "delete", key, None, origin, condition)
 
-    def delete_item(self, spec: ResourceSpec, item: JsonText, origin: Origin) -> Line:
+    def delete_item(
+        self,
+        spec: ResourceSpec,
+        item: JsonText,
+        origin: Origin,
+        *,
+        condition: Condition | None = None,
+    ) -> Line:
         """Create a `delete` command for the key in an item; only the names of other fields matter.
 
         Raises:
             ProblemError: the item is refused.
         """
-        return self._build_line(spec, "delete", _validate_key(spec, item), None, origin)
+        key = _validate_key(spec, item)
+        return self._build_line(spec, "delete", key, None, origin, condition)
 
-    def _build_line(
-        self, spec: ResourceSpec, op: Op, key: KeyValue, body: Body | None, origin: Origin
+    def _build_line(  # noqa: PLR0917 - the members of a command
+        self,
+        spec: ResourceSpec,
+        op: Op,
+        key: KeyValue,
+        body: Body | None,
+        origin: Origin,
+        condition: Condition | None = None,
     ) -> Line:
         command = Command(
             id=self._ids.make(create=op == "create", after=origin.after),
@@ -152,6 +226,7 @@ class CommandMaker:
             by=origin.by,
             trace=origin.trace,
             body=body,
+            condition=None if condition is None else condition.to_json(),
         )
         data = encode(command)
         if len(data) > MAX_LINE_BYTES:
@@ -163,6 +238,30 @@ class CommandMaker:
                 )
             )
         return Line(command, data)
+
+
+def read_patch(spec: ResourceSpec, item: JsonText) -> ValidItem:
+    """Validate the fields that a patch sets.
+
+    Raises:
+        ProblemError: a field is invalid, or there is none.
+    """
+    try:
+        patch = validate_patch(spec, item)
+    except BodyInvalidError as exc:
+        raise ProblemError(_describe_invalid(spec, exc.faults)) from None
+    if not patch.body:
+        fault = {"pointer": "#", "detail": "send at least one field besides the key"}
+        raise ProblemError(Problem("empty_patch", "the patch sets no field", [fault]))
+    return patch
+
+
+def _check_key(spec: ResourceSpec, valid: ValidItem, key: KeyValue) -> None:
+    """Refuse an item with another key than the path's."""
+    if valid.key is not None and valid.key != key:
+        fault = {"pointer": f"#/{spec.key.name}", "detail": f"the path says {key}"}
+        detail = f"the body's key is {valid.key}, the path's {key}"
+        raise ProblemError(Problem("key_mismatch", detail, [fault]))
 
 
 def _validate(spec: ResourceSpec, item: JsonText) -> ValidItem:

@@ -9,7 +9,7 @@ exact (the same double), but `9007199254740993.0` is not, because the nearest do
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
@@ -25,6 +25,7 @@ from forebay.resource.body import (
     ValidItem,
     format_pointer,
 )
+from forebay.resource.partial import INCREMENT, is_increment
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from forebay.resource.spellings import is_text_of
 
@@ -43,9 +44,24 @@ def validate_item(spec: ResourceSpec, item: JsonText) -> ValidItem:
     Raises:
         BodyInvalidError: the item is invalid, or a number would change.
     """
+    return _validate(spec, item, spec.body.validate)
+
+
+def validate_patch(spec: ResourceSpec, patch: JsonText) -> ValidItem:
+    """Validate some fields of an item, as `validate_item`; a number may be an increment.
+
+    Raises:
+        BodyInvalidError: a field is invalid, or a number would change.
+    """
+    return _validate(spec, patch, spec.body.validate_patch)
+
+
+def _validate(
+    spec: ResourceSpec, item: JsonText, validate: Callable[[bytes], ValidItem]
+) -> ValidItem:
     may_change = _MAYBE_INEXACT.search(item.text) is not None
     converted = _convert_numbers(spec, item.value, may_change=may_change)
-    valid = spec.body.validate(dump(item.value | converted) if converted else item.text)
+    valid = validate(dump(item.value | converted) if converted else item.text)
     faults = tuple(find_changed_numbers(item.value, valid.body)) if may_change else ()
     if faults:
         raise BodyInvalidError(faults)
@@ -101,6 +117,8 @@ def _convert_numbers(spec: ResourceSpec, item: object, *, may_change: bool) -> d
 def _convert_exactly(column: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if column.kind is Kind.JSON:
         return _convert_to_doubles(value)
+    if is_increment(value):
+        return {INCREMENT: _convert_exactly(column, value[INCREMENT])}
     if not isinstance(value, jiter.LosslessFloat):
         return value
     if column.kind is Kind.DECIMAL:

@@ -23,9 +23,16 @@ from pydantic_core import (
     SchemaSerializer,
     SchemaValidator,
     ValidationError,
+    to_json,
 )
 
 from forebay.command import Body, KeyValue
+from forebay.resource.partial import (
+    Increment,
+    build_decimal_schema,
+    is_increment,
+    make_partial,
+)
 
 _DELETE = 0x7F
 _PREFIXES = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
@@ -68,6 +75,8 @@ class ItemModel:
         "__pydantic_fields_set__",
         "__pydantic_private__",
     )
+    #: The names of the members that the JSON text has.
+    __pydantic_fields_set__: set[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +91,9 @@ class BodySchema:
     key_name: str
     json_fields: tuple[str, ...]
     timestamps: tuple[str, ...]
-    decimals: tuple[str, ...]
+    integers: tuple[str, ...]
+    #: The total and the fractional digits of each decimal.
+    decimals: Mapping[str, tuple[int, int]]
 
 
 class BodySource(Protocol):
@@ -117,18 +128,50 @@ class BodyValidator:
         Raises:
             BodyInvalidError: the body is invalid; the error lists all faults.
         """
+        item = self._read(self._validator, raw)
+        body = self._serializer.to_python(item, mode="json", exclude={self._schema.key_name})
+        return self._finish(item, body, raw)
+
+    def validate_patch(self, raw: bytes) -> ValidItem:
+        """Validate a partial body, which has at least none and at most all of the fields.
+
+        An integer or decimal field may have an increment (`forebay.resource.partial`).
+
+        Args:
+            raw: well-formed JSON text of one object, UTF-8.
+
+        Returns:
+            The fields that were sent, in the same form as by `validate`. A decimal's increment is
+            text.
+
+        Raises:
+            BodyInvalidError: the body is invalid; the error lists all faults.
+        """
+        item = self._read(self._patch_validator, raw)
+        sent = item.__pydantic_fields_set__ - {self._schema.key_name}
+        values = {name: getattr(item, name) for name in sent}
+        increments = {
+            name: value.to_json() for name, value in values.items() if isinstance(value, Increment)
+        }
+        body: Body = self._serializer.to_python(item, mode="json", include=sent - increments.keys())
+        # Stored as any other value, it would be an increment to the code that applies it.
+        misplaced = [name for name in self._schema.json_fields if is_increment(body.get(name))]
+        if misplaced:
+            detail = "only integers and decimals can be incremented"
+            raise BodyInvalidError([Fault(format_pointer((n,)), detail) for n in misplaced])
+        return self._finish(item, body | increments, raw)
+
+    def check_fields(self, body: Body) -> Sequence[Fault]:
+        """Return the faults of the stored values of some fields, such as sums out of bounds.
+
+        Args:
+            body: JSON values in the form of the archive.
+        """
         try:
-            item = self._validator.validate_json(raw, strict=True)
+            self._patch_validator.validate_json(to_json(body), strict=True)
         except ValidationError as exc:
-            raise BodyInvalidError(self._list_faults(exc)) from None
-        key_name = self._schema.key_name
-        body: Body = self._serializer.to_python(item, mode="json", exclude={key_name})
-        faults = list(self._normalize(item, body))
-        faults += self._find_unstorable(body, nul_possible=b"\\u0000" in raw)
-        if faults:
-            raise BodyInvalidError(faults)
-        key = getattr(item, key_name)
-        return ValidItem(body, str(key) if isinstance(key, uuid.UUID) else key)
+            return self._list_faults(exc)
+        return ()
 
     def read_key(self, text: str) -> KeyValue:
         """Parse the key in a path segment (already percent-decoded).
@@ -171,6 +214,22 @@ class BodyValidator:
         """Return the JSON Schema of the bodies that `validate` accepts; members include the key."""
         return self.source.json_schema()
 
+    def _read(self, validator: SchemaValidator, raw: bytes) -> ItemModel:
+        try:
+            item: ItemModel = validator.validate_json(raw, strict=True)
+        except ValidationError as exc:
+            raise BodyInvalidError(self._list_faults(exc)) from None
+        return item
+
+    def _finish(self, item: ItemModel, body: Body, raw: bytes) -> ValidItem:
+        """Normalize the body, and refuse values that can't be stored."""
+        faults = list(self._normalize(item, body))
+        faults += self._find_unstorable(body, nul_possible=b"\\u0000" in raw)
+        if faults:
+            raise BodyInvalidError(faults)
+        key = getattr(item, self._schema.key_name)
+        return ValidItem(body, str(key) if isinstance(key, uuid.UUID) else key)
+
     def _normalize(self, item: ItemModel, body: Body) -> Iterator[Fault]:
         """Replace values in the body by the spellings that Postgres accepts and returns."""
         for name in self._schema.timestamps:
@@ -187,7 +246,8 @@ class BodyValidator:
 
     def _find_unstorable(self, body: Body, *, nul_possible: bool) -> Iterator[Fault]:
         for name in body if nul_possible else self._schema.json_fields:
-            yield from _walk(body[name], (name,))
+            if name in body:
+                yield from _walk(body[name], (name,))
 
     @cached_property
     def _schema(self) -> BodySchema:
@@ -197,6 +257,21 @@ class BodyValidator:
     def _validator(self) -> SchemaValidator:
         # A nested model's prebuilt validator would accept unknown members and lenient spellings.
         return SchemaValidator(self._schema.item, self._schema.config, _use_prebuilt=False)
+
+    @cached_property
+    def _patch_validator(self) -> SchemaValidator:
+        schema = self._schema
+        integer: CoreSchema = {
+            "type": "function-before",
+            "function": {"type": "no-info", "function": convert_integral},
+            "schema": {"type": "int", "ge": INT64_MIN, "le": INT64_MAX},
+        }
+        numbers = dict.fromkeys(schema.integers, integer) | {
+            name: build_decimal_schema(*size) for name, size in schema.decimals.items()
+        }
+        return SchemaValidator(
+            make_partial(schema.item, numbers), schema.config, _use_prebuilt=False
+        )
 
     @cached_property
     def _serializer(self) -> SchemaSerializer:

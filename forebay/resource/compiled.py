@@ -61,6 +61,10 @@ class Declaration:
         """Convert a body from this schema version to the next."""
         return self.spec().upcasters[version](body)
 
+    def upcast_patch(self, version: int, body: dict[str, Any]) -> dict[str, Any]:
+        """Convert the body of a patch from this schema version to the next."""
+        return self.spec().patch_upcasters[version](body)
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledBody:
@@ -127,4 +131,7 @@ def _compile(spec: ResourceSpec) -> ResourceSpec:
     else:
         body = BodyValidator(CompiledBody(schema, declaration))
     upcasters = {version: partial(declaration.upcast, version) for version in spec.upcasters}
-    return replace(spec, body=body, upcasters=upcasters)
+    patch_upcasters = {
+        version: partial(declaration.upcast_patch, version) for version in spec.patch_upcasters
+    }
+    return replace(spec, body=body, upcasters=upcasters, patch_upcasters=patch_upcasters)

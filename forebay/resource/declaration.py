@@ -37,6 +37,8 @@ class Resource(BaseModel):
         path: the path segment under /v1 (`cities`), and the `resource` of commands.
         schema_version: increase it if archived bodies no longer fit; requires an upcaster.
         upcasters: `{1: f}` converts a body of version 1 to version 2, and so on.
+        patch_upcasters: the same for the bodies of patches, which have some fields only. Without
+            one from its version, an old patch is rejected.
         indexes: indexes over several columns.
 
     Raises:
@@ -58,6 +60,7 @@ class Resource(BaseModel):
         path: str | None = None,
         schema_version: int = 1,
         upcasters: Mapping[int, Upcaster] | None = None,
+        patch_upcasters: Mapping[int, Upcaster] | None = None,
         indexes: Sequence[Index] = (),
     ) -> None:
         """Create the class's spec; pydantic calls this when the fields are complete."""
@@ -84,6 +87,7 @@ class Resource(BaseModel):
             schema_version=schema_version,
             upcasters=_check_upcasters(cls, schema_version, upcasters or {}),
             body=BodyValidator(DeclaredBody(cls, key or build_made_key(), fields)),
+            patch_upcasters=_check_patch_upcasters(cls, schema_version, patch_upcasters or {}),
         )
 
 
@@ -155,6 +159,23 @@ def _check_upcasters(
     for version, upcaster in upcasters.items():
         if not callable(upcaster):
             raise DeclarationError(f"{cls.__name__}: the upcaster from {version} is not callable")
+    return dict(upcasters)
+
+
+def _check_patch_upcasters(
+    cls: type[Resource], schema_version: int, upcasters: Mapping[int, Upcaster]
+) -> Mapping[int, Upcaster]:
+    unknown = [version for version in upcasters if version not in range(1, schema_version)]
+    if unknown:
+        raise DeclarationError(
+            f"{cls.__name__}: schema_version={schema_version} has no upcaster of patches from "
+            f"version {unknown[0]!r}"
+        )
+    for version, upcaster in upcasters.items():
+        if not callable(upcaster):
+            raise DeclarationError(
+                f"{cls.__name__}: the upcaster of patches from {version} is not callable"
+            )
     return dict(upcasters)
 
 

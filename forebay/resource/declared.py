@@ -60,7 +60,12 @@ class DeclaredBody:
             key_name=self._key.name,
             json_fields=_list_names(self._fields, Kind.JSON),
             timestamps=_list_names(self._fields, Kind.TIMESTAMP),
-            decimals=_list_names(self._fields, Kind.DECIMAL),
+            integers=_list_names(self._fields, Kind.INTEGER),
+            decimals={
+                field.name: (field.precision or 0, field.scale or 0)
+                for field in self._fields
+                if field.kind is Kind.DECIMAL
+            },
         )
 
     def json_schema(self) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from forebay.ids import are_uuids, is_uuid
 from forebay.resource.body import BodyValidator
@@ -26,6 +26,10 @@ class Kind(StrEnum):
     TIMESTAMP = "timestamp"
     UUID = "uuid"
     JSON = "json"
+
+
+#: The kinds of fields that a patch can increment.
+NUMBERS: Final = frozenset({Kind.INTEGER, Kind.DECIMAL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

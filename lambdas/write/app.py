@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from forebay.access import Access
 from forebay.command import Command, KeyValue
+from forebay.conditions import Condition
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
-from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin
+from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin, read_patch
 from forebay.intake.json_text import JsonText, dump
 from forebay.keys import read_key
 from forebay.log import Log
@@ -26,6 +27,8 @@ from forebay.metrics import (
     Metric,
 )
 from forebay.problem import Problem, ProblemError
+from forebay.resource.body import ValidItem, format_pointer
+from forebay.resource.partial import is_increment
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, describe_not_accepted
@@ -40,7 +43,14 @@ from lambdas.write.parameters import (
     refuse_unknown,
 )
 from lambdas.write.preferences import Method, Preferences, read_preferences
-from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, OBJECT_TYPE, WriteRequest
+from lambdas.write.requests import (
+    JSON_TYPES,
+    MERGE_TYPE,
+    NDJSON_TYPES,
+    OBJECT_TYPE,
+    PATCH_TYPES,
+    WriteRequest,
+)
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -67,6 +77,7 @@ class _Write:
     preferences: Preferences
     #: The members of items that count; None for all.
     columns: frozenset[str] | None = None
+    condition: Condition | None = None
 
     def after(self, result: _Result) -> _Write:
         """The write of the next item."""
@@ -115,6 +126,8 @@ class WriteApp:
         self._writers: Mapping[str, _Writer] = {
             "post": self._post,
             "put": self._put,
+            "patch": self._patch,
+            "patch_many": self._patch_many,
             "delete": self._delete,
             "delete_many": self._delete_many,
         }
@@ -163,6 +176,9 @@ class WriteApp:
         )
         if preferences.returns == "representation" and request.accepts_object():
             preferences = replace(preferences, returns="object")
+        if route.method == "POST" and request.if_match:
+            detail = "a POST has no If-Match; Read-After makes its commands newer than a version"
+            raise ProblemError(Problem("bad_header", detail))
         origin = request.origin(self._ids.now_ms())
         if route.action == "commands":
             answer = self._accept_operations(request, origin, preferences)
@@ -170,7 +186,8 @@ class WriteApp:
             spec = self._resources[route.resource]
             query = request.query
             columns = _read_query(spec, route, query, preferences) if query else None
-            write = _Write(spec, request, origin, preferences, columns)
+            condition = _read_condition(spec, route, request)
+            write = _Write(spec, request, origin, preferences, columns, condition)
             answer = self._writers[route.action](write)
         if not preferences.applied:
             return answer
@@ -187,31 +204,56 @@ class WriteApp:
 
     def _put(self, write: _Write) -> _Answer:
         key = _read_path_key(write)
-        media = write.request.media_type()
-        if media not in JSON_TYPES:
-            raise ProblemError(_describe_media(media, JSON_TYPES))
+        _check_media(write.request, JSON_TYPES)
         item = self._choose_upgrade(write)(parse_item(write.request.body()))
         create = write.request.must_not_exist()
-        line = self._commands.put(write.spec, key, item, write.origin, create=create)
+        line = self._commands.put(
+            write.spec, key, item, write.origin, create=create, condition=write.condition
+        )
         return self._accept_one(write, line)
+
+    def _patch(self, write: _Write) -> _Answer:
+        key = _read_path_key(write)
+        patch = self._read_patch(write)
+        return self._accept_one(write, self._make_patch(patch, write, key))
+
+    def _patch_many(self, write: _Write) -> _Answer:
+        return self._accept_targets(write, partial(self._make_patch, self._read_patch(write)))
 
     def _delete(self, write: _Write) -> _Answer:
-        line = self._commands.delete(write.spec, _read_path_key(write), write.origin)
-        return self._accept_one(write, line)
+        return self._accept_one(write, self._make_delete(write, _read_path_key(write)))
 
     def _delete_many(self, write: _Write) -> _Answer:
+        return self._accept_targets(write, self._make_delete)
+
+    def _read_patch(self, write: _Write) -> ValidItem:
+        media = _check_media(write.request, PATCH_TYPES)
+        patch = parse_item(write.request.body())
+        if media == MERGE_TYPE:
+            _refuse_merges(patch)
+        return read_patch(write.spec, self._choose_upgrade(write)(patch))
+
+    def _make_patch(self, patch: ValidItem, write: _Write, key: KeyValue) -> Line:
+        return self._commands.patch(write.spec, key, patch, write.origin, condition=write.condition)
+
+    def _make_delete(self, write: _Write, key: KeyValue) -> Line:
+        return self._commands.delete(write.spec, key, write.origin, condition=write.condition)
+
+    def _accept_targets(self, write: _Write, make: Callable[[_Write, KeyValue], Line]) -> _Answer:
+        """Accept a command for each key that the query names."""
         from lambdas.write.targets import read_targets  # noqa: PLC0415 - few requests need it
 
         targets = read_targets(write.spec, write.request.query)
-        lines: list[Line] = []
+        if not targets.is_list:
+            return self._accept_one(write, make(write, targets.keys[0]))
+        results: list[_Result] = []
         for key in targets.keys:
-            lines.append(self._commands.delete(write.spec, key, write.origin))
-            write = write.after(lines[-1])
-        return (
-            self._accept_results(lines, write.request, write.preferences)
-            if targets.is_list
-            else self._accept_one(write, lines[0])
-        )
+            try:
+                results.append(make(write, key))
+            except ProblemError as exc:
+                results.append(exc.problem)
+            write = write.after(results[-1])
+        return self._accept_results(results, write.request, write.preferences)
 
     def _accept_one(self, write: _Write, line: Line) -> _Answer:
         acceptance = self._acceptor.accept([line])
@@ -251,7 +293,10 @@ class WriteApp:
                 continue
             try:
                 name = names.next_for(operation) if origin.idempotency_key is not None else ""
-                results.append(self._operations.make(operation, origin, context, name=name))
+                line = self._operations.make(
+                    operation, origin, context, name=name, now_ms=self._ids.now_ms()
+                )
+                results.append(line)
             except ProblemError as exc:
                 results.append(exc.problem)
             origin = _advance_origin(origin, results[-1])
@@ -335,26 +380,28 @@ class WriteApp:
                     f"is {spec.schema_version}; leave the parameter schema out to send that",
                 )
             )
-        from forebay.intake.versions import upgrade_item  # noqa: PLC0415 - few requests need it
+        from forebay.intake import versions  # noqa: PLC0415 - few requests need it
 
-        return partial(upgrade_item, spec, version, old)
+        is_patch = write.request.method == "PATCH"
+        upgrade = versions.upgrade_patch if is_patch else versions.upgrade_item
+        return partial(upgrade, spec, version, old)
 
 
 def _parse_items(request: WriteRequest) -> JsonText | list[ParsedItem]:
     """Parse one item, or the items of an array or of lines."""
-    media = request.media_type()
-    if media in NDJSON_TYPES:
+    if _check_media(request, JSON_TYPES | NDJSON_TYPES) in NDJSON_TYPES:
         return parse_lines(request.body())
-    if media not in JSON_TYPES:
-        raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
     return parse_item_or_array(request.body())
 
 
 def _advance_origin(origin: Origin, result: _Result) -> Origin:
     """The origin for the next item: its lower bound makes ids rise in the order of the items."""
-    if origin.after is None or isinstance(result, Problem):
+    if isinstance(result, Problem):
         return origin
-    return replace(origin, after=max(origin.after, result.command.id))
+    # A condition has its own lower bound.
+    if origin.after is None and result.command.condition is None:
+        return origin
+    return replace(origin, after=max(origin.after or "", result.command.id))
 
 
 def _keep_unchanged(item: JsonText) -> JsonText:
@@ -395,7 +442,7 @@ def _read_query(
     names: list[str] = []
     if route.action == "post":
         names += [COLUMNS, ON_CONFLICT]
-    elif route.action == "delete_many":
+    elif route.action in {"patch_many", "delete_many"}:
         names += [column.name for column in spec.columns]
     if names and preferences.returns in {"representation", "object"}:
         names.append(SELECT)
@@ -426,10 +473,50 @@ def _refuse_whole(results: Sequence[_Result]) -> None:
             raise ProblemError(replace(result, detail=detail))
 
 
-def _describe_media(media: str, allowed: frozenset[str]) -> Problem:
+def _read_condition(spec: ResourceSpec, route: Route, request: WriteRequest) -> Condition | None:
+    """Read the condition of a write: the tags in `If-Match`, and filters on fields."""
+    if route.action == "patch" and "if-none-match" in request.headers:
+        detail = "a PATCH changes an existing item, so it has no If-None-Match"
+        raise ProblemError(Problem("bad_header", detail))
+    filters = request.query if route.action in {"patch_many", "delete_many"} else {}
+    if not request.if_match and not filters:
+        return None
+    # Few requests need it.
+    from lambdas.write.conditions import build_condition, read_comparisons  # noqa: PLC0415
+
+    return build_condition(spec, request.expected_tags(), read_comparisons(spec, filters))
+
+
+def _refuse_merges(patch: JsonText) -> None:
+    """Refuse objects, which RFC 7396 merges into the item's; a patch replaces whole fields."""
+    members = patch.value.items() if isinstance(patch.value, dict) else ()
+    faults = [
+        {
+            "pointer": format_pointer((name,)),
+            "detail": f"{MERGE_TYPE} would merge this object; to replace the field, send "
+            "application/json",
+        }
+        for name, value in members
+        if isinstance(value, dict) and not is_increment(value)
+    ]
+    if faults:
+        detail = "the patch would have to be merged inside a field"
+        raise ProblemError(Problem("validation_failed", detail, faults))
+
+
+def _check_media(request: WriteRequest, allowed: frozenset[str]) -> str:
+    """Return the request's media type; refuse others than the allowed."""
+    media = request.media_type()
+    if media not in allowed:
+        raise ProblemError(_describe_media(request, media, allowed))
+    return media
+
+
+def _describe_media(request: WriteRequest, media: str, allowed: frozenset[str]) -> Problem:
     description = f"Content-Type {media[:80]!a}" if media else "no content type"
+    header = "Accept-Patch" if request.method == "PATCH" else "Accept-Post"
     return Problem(
         "unsupported_media_type",
         f"{description} is not supported here; send {', '.join(sorted(allowed))}",
-        headers={"Accept-Post": ", ".join(sorted(allowed))},
+        headers={header: ", ".join(sorted(allowed))},
     )

@@ -6,18 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from jiter import LosslessFloat
+
 from forebay.access import Access, write_scope
+from forebay.conditional import EXISTS
+from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition, is_condition
 from forebay.intake.commands import CommandMaker, Line, Origin
 from forebay.intake.json_text import JsonText, dump
 from forebay.problem import Problem, ProblemError
-from forebay.resource.spec import ResourceSpec
+from forebay.resource.body import INT64_MAX, INT64_MIN
+from forebay.resource.spec import Kind, ResourceSpec
+from lambdas.write.requests import is_ahead, read_tag, version_in
 
-_OPS: Final = ("create", "put", "delete")
-_MEMBERS: Final = frozenset({"op", "resource", "key", "body"})
+_OPS: Final = ("create", "put", "patch", "delete")
+#: The members of a condition.
+_CONDITIONS: Final = ("if_match", "if")
+_COMPARISON_SIZE: Final = 3
+_MEMBERS: Final = frozenset({"op", "resource", "key", "body", *_CONDITIONS})
 
 
 class OperationMaker:
-    """Makes the commands of operations, which have the members `op`, `resource`, `key`, `body`."""
+    """Makes the commands of operations.
+
+    Their members are `op`, `resource`, `key`, `body`, `if_match` and `if`.
+    """
 
     def __init__(
         self, resources: Mapping[str, ResourceSpec], commands: CommandMaker, access: Access
@@ -27,7 +39,13 @@ class OperationMaker:
         self._access = access
 
     def make(
-        self, operation: JsonText, origin: Origin, context: Mapping[str, Any], *, name: str
+        self,
+        operation: JsonText,
+        origin: Origin,
+        context: Mapping[str, Any],
+        *,
+        name: str,
+        now_ms: int,
     ) -> Line:
         """Make the command of an operation.
 
@@ -36,6 +54,7 @@ class OperationMaker:
             origin: of the request's commands.
             context: `requestContext` of the proxy event, which has the caller's scopes.
             name: distinguishes operations with the same idempotency key.
+            now_ms: the time, which bounds the versions in `if_match`.
 
         Raises:
             ProblemError: the operation is refused; pointers of faults begin at the operation.
@@ -47,22 +66,36 @@ class OperationMaker:
             known = ", ".join(sorted(self._resources))
             raise _refuse(("#/resource", f"{str(path)[:80]!a} is not one of {known}"))
         self._access.require(context, [write_scope(spec.path)])
+        condition = _read_condition(spec, members, now_ms)
+        if condition is not None:
+            seen = [version for version in map(version_in, condition.match) if version is not None]
+            after = max([*seen, origin.after or ""])
+            origin = replace(origin, after=after or None)
         try:
-            return self._make_line(spec, members, origin, name)
+            return self._make_line(spec, members, origin, name, condition)
         except ProblemError as exc:
             raise ProblemError(_move_faults(exc.problem, spec, members)) from None
 
     def _make_line(
-        self, spec: ResourceSpec, members: Mapping[str, Any], origin: Origin, name: str
+        self,
+        spec: ResourceSpec,
+        members: Mapping[str, Any],
+        origin: Origin,
+        name: str,
+        condition: Condition | None,
     ) -> Line:
         item = _build_item(spec, members)
         match members["op"]:
             case "delete":
-                return self._commands.delete_item(spec, item, origin)
+                return self._commands.delete_item(spec, item, origin, condition=condition)
+            case "patch":
+                return self._commands.patch_item(spec, item, origin, condition=condition)
             case "create" if "key" not in members:
                 return self._commands.create(spec, item, origin, name=name)
             case op:
-                return self._commands.put_item(spec, item, origin, create=op == "create")
+                return self._commands.put_item(
+                    spec, item, origin, create=op == "create", condition=condition
+                )
 
 
 def _check_members(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
@@ -81,8 +114,65 @@ def _check_members(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON val
         faults.append(("#/body", "a delete has no body"))
     elif "body" in value and op != "delete" and not isinstance(value["body"], dict):
         faults.append(("#/body", "Input should be an object"))
+    if op == "create":
+        faults += [
+            (f"#/{name}", "a create has no condition") for name in _CONDITIONS if name in value
+        ]
     if faults:
         raise _refuse(*faults)
+    return value
+
+
+def _read_condition(
+    spec: ResourceSpec, members: Mapping[str, Any], now_ms: int
+) -> Condition | None:
+    """Read the members `if_match` and `if`; None without either."""
+    if not any(name in members for name in _CONDITIONS):
+        return None
+    tags = _read_tags(members["if_match"], now_ms) if "if_match" in members else []
+    where = members.get("if", [])
+    if isinstance(where, list):
+        where = [_convert_numbers(spec, comparison) for comparison in where]
+    envelope = {"match": tags, "where": where}
+    if not is_condition(envelope):
+        limits = f"1 to {MAX_COMPARISONS} comparisons, and at most {MAX_VALUES} values in a list"
+        raise _refuse(("#/if", f"must be a list of [field, operator, value]; {limits}"))
+    condition = Condition.of_json(envelope)
+    reason = condition.find_fault(spec)
+    if reason is not None:
+        raise _refuse(("#/if", reason))
+    return condition
+
+
+def _read_tags(value: object, now_ms: int) -> list[str]:
+    texts = value if isinstance(value, list) else [value]
+    tags = [read_tag(text) if isinstance(text, str) else None for text in texts]
+    known = [tag for tag in tags if tag is not None]
+    if not known or len(known) < len(tags) or (EXISTS in known and len(known) > 1):
+        expected = "must be `*`, an item's ETag, a command id, or a list of ETags and ids"
+        raise _refuse(("#/if_match", expected))
+    if any(is_ahead(version_in(tag), now_ms) for tag in known):
+        raise _refuse(("#/if_match", "names a version from the future"))
+    return known
+
+
+def _convert_numbers(spec: ResourceSpec, comparison: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The comparison with its numbers in the form of an archived body."""
+    if not isinstance(comparison, list) or len(comparison) != _COMPARISON_SIZE:
+        return comparison
+    name, operator, operand = comparison
+    field = spec.column(name) if isinstance(name, str) else None
+    is_decimal = field is not None and field.kind is Kind.DECIMAL
+    values = operand if isinstance(operand, list) else [operand]
+    numbers = [_convert_number(value, is_decimal=is_decimal) for value in values]
+    return [name, operator, numbers if isinstance(operand, list) else numbers[0]]
+
+
+def _convert_number(value: Any, *, is_decimal: bool) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, LosslessFloat):
+        return str(value) if is_decimal else float(value)
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+        return str(value)  # which only a decimal field can be compared with
     return value
 
 

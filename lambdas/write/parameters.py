@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from forebay.problem import Problem, ProblemError
+from forebay.query.grammar import LOGIC
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX
 
@@ -72,6 +73,10 @@ def refuse_unknown(
         return
     item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}" if spec else "its address"
     hints = {
+        **dict.fromkeys(
+            LOGIC,
+            "filters on single fields are the condition of a write, and all of them must hold",
+        ),
         COLUMNS: "only a POST has `columns`",
         ON_CONFLICT: "only a POST has `on_conflict`",
         SELECT: "a write returns the addresses of statuses, not rows: read the item at "

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 from forebay.problem import Problem, ProblemError
 
 #: `operations` is a POST to /commands.
-Method = Literal["POST", "PUT", "DELETE", "operations"]
+Method = Literal["POST", "PUT", "PATCH", "DELETE", "operations"]
 
 #: Characters of a preference that an answer quotes.
 _QUOTED: Final = 80
@@ -133,7 +133,7 @@ def _list_refused(method: Method, *, must_not_exist: bool) -> Mapping[str, str]:
 
 
 def _list_honoured(method: Method, *, must_not_exist: bool) -> frozenset[str]:
-    if method == "DELETE":
+    if method in {"PATCH", "DELETE"}:
         return _ALWAYS
     # Omitted fields get their defaults.
     with_body = _ALWAYS | {"missing=default"}

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from forebay.conditional import version_of
+from forebay.conditional import EXISTS, state_tag_of, version_of
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.intake.commands import Origin
 from forebay.problem import Problem, ProblemError
 
 JSON_TYPES = frozenset({"application/json"})
+#: RFC 7396. An object in such a body would be merged into the item's, which no patch does.
+MERGE_TYPE = "application/merge-patch+json"
+PATCH_TYPES = JSON_TYPES | {MERGE_TYPE}
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 #: The media type by which PostgREST's clients request a single row.
 OBJECT_TYPE = "application/vnd.pgrst.object+json"
@@ -30,6 +33,8 @@ _MAX_IDEMPOTENCY_KEY = 255  # characters
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
 # API Gateway replaces bytes that are not UTF-8 by this before it calls a function.
 _REPLACEMENT_CHARACTER = "\ufffd".encode()
+# An entity tag, or another word, in a list.
+_LISTED = re.compile(r'(?:W/)?"[^"]*"|[^\s,"]+')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -69,7 +74,8 @@ class WriteRequest:
     headers: Mapping[str, str]
     #: The values of every `Prefer` header; `headers` has the last one only.
     prefer: tuple[str, ...]
-    #: Query parameters; a write accepts none.
+    #: The values of every `If-Match` header.
+    if_match: tuple[str, ...]
     query: Mapping[str, Any]
     event: Mapping[str, Any]
     max_body_bytes: int
@@ -89,6 +95,7 @@ class WriteRequest:
             },
             headers=headers,
             prefer=_collect_values(event, headers, "prefer"),
+            if_match=_collect_values(event, headers, "if-match"),
             query=event.get("multiValueQueryStringParameters")
             or event.get("queryStringParameters")
             or {},
@@ -191,7 +198,8 @@ class WriteRequest:
         """Return True if `If-None-Match: *` requests a create.
 
         Raises:
-            ProblemError: it has another value, which a buffered write can't check.
+            ProblemError: it has another value, which a buffered write can't check, or the request
+                also has `If-Match`.
         """
         value = self.headers.get("if-none-match")
         if value is None:
@@ -200,7 +208,30 @@ class WriteRequest:
             raise ProblemError(
                 Problem("bad_header", "a write takes If-None-Match only as `*` (RFC 9110 §13.1.2)")
             )
+        if self.if_match:
+            raise ProblemError(
+                Problem("bad_header", "If-None-Match: * and If-Match can't both hold; send one")
+            )
         return True
+
+    def expected_tags(self) -> tuple[str, ...]:
+        """The tags in `If-Match`, each once, as conditions have them; empty without the header.
+
+        Raises:
+            ProblemError: a tag is no item's tag.
+        """
+        words = [word for value in self.if_match for word in _LISTED.findall(value)]
+        if not self.if_match:
+            return ()
+        tags = dict.fromkeys(read_tag(word) for word in words)
+        if not words or None in tags or (EXISTS in tags and len(tags) > 1):
+            raise ProblemError(
+                Problem(
+                    "bad_header",
+                    "If-Match must be `*`, or items' ETags, command ids or paths of statuses",
+                )
+            )
+        return tuple(tag for tag in tags if tag is not None)
 
     def _read_idempotency_key(self) -> str | None:
         value = self.headers.get("idempotency-key")
@@ -220,21 +251,42 @@ class WriteRequest:
 
     def _read_seen_version(self, now_ms: int) -> str | None:
         """The greatest version that `If-Match` and `Read-After` name."""
-        versions = []
-        for header in ("If-Match", "Read-After"):
-            text = self.headers.get(header.lower())
-            if text is None:
-                continue
-            version = version_of(text)
+        versions = [(v, "If-Match") for v in map(version_in, self.expected_tags()) if v]
+        after = self.headers.get("read-after")
+        if after is not None:
+            version = version_of(after)
             if version is None:
                 expected = "one item's ETag, a command id, or the path of a command's status"
-                raise ProblemError(Problem("bad_header", f"{header} must name {expected}"))
-            if accepted_ms(version) > now_ms + MAX_AHEAD_MS:
+                raise ProblemError(Problem("bad_header", f"Read-After must name {expected}"))
+            versions.append((version, "Read-After"))
+        for version, header in versions:
+            if is_ahead(version, now_ms):
                 raise ProblemError(
                     Problem("bad_header", f"{header} names a version from the future: {version}")
                 )
-            versions.append(version)
-        return max(versions, default=None)
+        return max(version for version, _ in versions) if versions else None
+
+
+def read_tag(text: str) -> str | None:
+    """The tag of a condition: `*`, or the state tag or the command id that the text names.
+
+    Returns:
+        None if the text is no item's entity tag, no command id and no path of a status.
+    """
+    if text.strip() == EXISTS:
+        return EXISTS
+    # A tag without its quotes must not lose its digest: the condition would hold more often.
+    return state_tag_of(text) or state_tag_of(f'"{text.strip()}"') or version_of(text)
+
+
+def version_in(tag: str) -> str | None:
+    """The version in a condition's tag; None for `*`."""
+    return None if tag == EXISTS else tag.partition(".")[0]
+
+
+def is_ahead(version: str | None, now_ms: int) -> bool:
+    """Return True if a version is from the future, beyond the difference of clocks."""
+    return version is not None and accepted_ms(version) > now_ms + MAX_AHEAD_MS
 
 
 def _collect_values(

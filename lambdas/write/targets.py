@@ -1,4 +1,4 @@
-"""Reads the keys of the items that a write names by filters, as PostgREST's clients send them."""
+"""Reads the keys of the items that a write names by a filter, as PostgREST's clients send them."""
 
 from __future__ import annotations
 
@@ -29,19 +29,10 @@ def read_targets(spec: ResourceSpec, query: Mapping[str, object]) -> Targets:
     """Read the filter on the key: `eq` for one item, `in` for several.
 
     Raises:
-        ProblemError: the key has no filter or another filter; or other fields have filters, because
-            a write can't look at rows: it is buffered.
+        ProblemError: the key has no filter or another filter. A write can't look for rows: it is
+            buffered.
     """
     name = spec.key.name
-    for other in sorted(query):
-        if other != name and spec.column(other) is not None:
-            raise ProblemError(
-                Problem(
-                    "PGRST127",
-                    f"{other}: a filter on another field than the key is not supported by writes",
-                    hint=f"read the keys of the rows first, then send {name}=in.(…)",
-                )
-            )
     text = get_parameter(query, name)
     if text is None:
         raise _describe_missing(spec)
@@ -67,6 +58,7 @@ def _describe_missing(spec: ResourceSpec) -> ProblemError:
         Problem(
             "bad_filter",
             f"{name}: a write names its items by their keys, {name}=eq.… or {name}=in.(…)",
-            hint="writes are buffered, so they can't look for rows",
+            hint="writes are buffered, so they can't look for rows: read the keys first, then "
+            f"send {name}=in.(…). Filters on other fields are the condition of each write",
         )
     )

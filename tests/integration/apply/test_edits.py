@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forebay.apply import Habits
 from forebay.apply.decided import is_decided
 from forebay.codec import decode
 from forebay.command import Command, Op
@@ -93,7 +94,9 @@ def read_items(database: Database) -> dict[int, Item]:
     """The state of each key in the tables."""
     names = [field.name for field in CITY.fields]
     items: dict[int, Item] = {}
-    rows = database.rows(f"SELECT geonameid, _version::text, _by_create, {', '.join(names)} FROM cities")
+    rows = database.rows(
+        f"SELECT geonameid, _version::text, _by_create, {', '.join(names)} FROM cities"
+    )
     for key, version, by_create, *values in rows:
         items[key] = Item(dict(zip(names, values, strict=True)), version, by_create)
     for (_, key), version in database.tombstones().items():
@@ -160,3 +163,176 @@ def test_many_more_deliveries_of_edits_give_the_state_of_the_model(
 ) -> None:
     """The same with more examples; takes about an hour."""
     check(database, data)
+
+
+def statuses(database: Database) -> tuple[int, int, int, int]:
+    """The ledger's counts: applied, superseded, duplicates, rejected."""
+    names = ("applied", "superseded", "duplicates", "rejected")
+    rows = database.ledger().values()
+    return tuple(sum(row[name] for row in rows) for name in names)  # type: ignore[return-value]
+
+
+def test_a_patch_sets_its_fields_and_leaves_the_others(database: Database) -> None:
+    database.apply([city(1)], source="a")
+    database.apply([patch(2, name="Aix")], source="b")
+    [(name, population, version)] = database.rows(
+        "SELECT name, population, _version::text FROM cities"
+    )
+    assert (name, population, version) == ("Aix", 265208, command_id(1))
+
+
+def test_an_older_patch_of_another_field_keeps_the_newer_one(database: Database) -> None:
+    database.apply([city(1)], source="a")
+    database.apply([patch(5, name="newer")], source="b")
+    database.apply([patch(3, name="older", timezone="UTC")], source="c")
+    assert database.rows("SELECT name, timezone FROM cities") == [("newer", "UTC")]
+
+
+def test_a_patch_waits_for_its_item_and_takes_effect_when_it_comes(database: Database) -> None:
+    database.apply([patch(5, name="patched")], source="a")
+    assert database.rows("SELECT waiting FROM forebay.edits") == [(1,)]
+    assert statuses(database) == (1, 0, 0, 0)
+    database.apply([city(1, "create")], source="b")
+    assert database.rows("SELECT name FROM cities") == [("patched",)]
+    assert database.rows("SELECT waiting, oldest FROM forebay.edits") == [(0, None)]
+
+
+def test_a_delete_sends_newer_patches_back_to_waiting(database: Database) -> None:
+    database.apply([city(1), patch(9, name="patched", population=7)], source="a")
+    database.apply([city(4, "delete")], source="b")
+    assert database.rows("SELECT count(*) FROM cities") == [(0,)]
+    database.apply([city(6)], source="c")
+    rows = database.rows("SELECT name, population, timezone FROM cities")
+    assert rows == [("patched", 7, "Europe/Berlin")]
+
+
+def test_a_put_newer_than_all_patches_leaves_nothing_of_them(database: Database) -> None:
+    database.apply([city(1), patch(2, name="patched")], source="a")
+    database.apply([city(3)], source="b")
+    assert database.rows("SELECT name FROM cities") == [("version 3",)]
+    assert database.rows("SELECT * FROM forebay.edits") == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_of_commands_conditional_on_one_state_exactly_one_passes(
+    database: Database, *, together: bool
+) -> None:
+    database.apply([city(1)], source="a")
+    tag = {"match": [command_id(1)]}
+    rivals = [patch(number, 1, tag, name=f"rival {number}") for number in range(2, 12)]
+    for number, chunk in enumerate([rivals] if together else [[rival] for rival in rivals]):
+        database.apply(chunk, source=f"b{number}")
+    decisions = read_decisions(database)
+    assert len(decisions.passed) == 1
+    assert len(decisions.rejected) == 9
+    assert set(database.rejections().values()) == {"precondition_failed"}
+    assert database.rows("SELECT name FROM cities") == [("rival 2",)]
+
+
+def test_increments_add_up_and_end_at_the_fields_bound(database: Database) -> None:
+    database.apply([city(1, population=10)], source="a")
+    database.apply([increment(number, -3) for number in range(2, 7)], source="b")
+    assert database.rows("SELECT population FROM cities") == [(1,)]
+    assert sorted(database.rejections().values()) == ["increment_failed"] * 2
+    assert statuses(database)[3] == 2
+
+
+def test_a_decided_command_takes_its_place_after_all_that_was_applied(
+    database: Database,
+) -> None:
+    database.apply([city(20, population=5)], source="a")
+    database.apply([increment(3, 2)], source="b")
+    assert database.rows("SELECT population FROM cities") == [(7,)]
+    [(effective,)] = database.rows("SELECT effective_id::text FROM forebay.effects")
+    assert effective > command_id(20)
+    # Newer than the increment was when it was sent, but older than its place: it keeps the sum.
+    database.apply([patch(15, population=1)], source="c")
+    assert database.rows("SELECT population FROM cities") == [(7,)]
+
+
+def test_conditions_see_the_states_between_the_commands_of_a_chunk(database: Database) -> None:
+    database.apply([city(1, timezone="draft")], source="a")
+    steps = [("draft", "paid"), ("paid", "shipped"), ("paid", "lost")]
+    chunk = [
+        patch(number, 1, {"where": [["timezone", "eq", old]]}, timezone=new)
+        for number, (old, new) in enumerate(steps, 2)
+    ]
+    database.apply(chunk, source="b")
+    assert database.rows("SELECT timezone FROM cities") == [("shipped",)]
+    assert database.rejections() == {command_id(4): "precondition_failed"}
+
+
+def test_a_decided_command_that_postgres_refuses_hurts_no_neighbour(database: Database) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(n, key=n, name=f"n{n}") for n in range(1, 4)], source="a")
+    there = {"match": ["*"]}
+    chunk = [
+        patch(11, 1, there, name="n3"),
+        patch(12, 2, there, name="two"),
+        patch(13, 1, name="one"),
+        patch(14, 2, name="n3"),
+    ]
+    database.apply(chunk, source="b")
+    rows = database.rows("SELECT geonameid, name FROM cities ORDER BY 1")
+    assert rows == [(1, "one"), (2, "two"), (3, "n3")]
+    # Command 11 is superseded by 13 before its value is written.
+    assert database.rejections() == {command_id(14): "unique_violation"}
+    assert statuses(database) == (5, 1, 0, 1)
+
+
+def test_a_waiting_patch_that_postgres_refuses_does_not_keep_its_item_out(
+    database: Database,
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(1, key=1, name="taken"), patch(5, 2, name="taken")], source="a")
+    database.apply([city(3, key=2, name="free")], source="b")
+    assert database.rows("SELECT name FROM cities ORDER BY 1") == [("free",), ("taken",)]
+    assert database.rejections() == {command_id(5): "unique_violation"}
+
+
+@pytest.mark.parametrize("decides", [True, False])
+def test_a_chain_of_patches_that_hand_on_a_unique_value_applies(
+    database: Database, *, decides: bool
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(n, key=n, name=f"n{n}") for n in range(1, 4)], source="a")
+    condition = {"match": ["*"]} if decides else None
+    names = {1: "n2", 2: "n3", 3: "n4"}
+    chunk = [patch(10 + n, n, condition, name=name) for n, name in names.items()]
+    database.apply(chunk, source="b")
+    assert dict(database.rows("SELECT geonameid, name FROM cities")) == names
+
+
+@pytest.mark.parametrize("needed", [0, 3])
+@pytest.mark.parametrize(
+    ("op", "existing"),
+    [
+        ("put", []),
+        ("put", ["first"]),
+        ("put", ["second"]),
+        ("put", ["first", "second"]),
+        ("patch", ["second"]),
+        ("patch", ["first", "second"]),
+    ],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_two_claims_of_a_unique_value_in_a_chunk_the_first_sent_wins(
+    database: Database, op: Op, existing: list[str], needed: int, *, swapped: bool
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    keys = {"first": 2, "second": 1} if swapped else {"first": 1, "second": 2}
+    ops: dict[str, Op] = {name: op if name in existing else "put" for name in keys}
+    for number, name in enumerate(existing):
+        database.apply([city(number, key=keys[name])], source=f"a{number}")
+    chunk = [
+        city(10 + number, ops[name], keys[name], name="wanted") for number, name in enumerate(keys)
+    ]
+    chunk = [c._replace(body={"name": "wanted"}) if c.op == "patch" else c for c in chunk]
+    database.apply(chunk, source="b", habits=Habits(needed=needed))
+    assert database.rejections() == {command_id(11): "unique_violation"}
+    rows = dict(database.rows("SELECT geonameid, name FROM cities"))
+    assert rows[keys["first"]] == "wanted"
+    kept = {keys["second"]: "version 1" if "first" in existing else "version 0"}
+    assert {k: v for k, v in rows.items() if k != keys["first"]} == (
+        kept if "second" in existing else {}
+    )
