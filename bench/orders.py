@@ -80,6 +80,23 @@ def commands(count: int, *, generation: int = 0, seed: int = _SEED) -> Iterator[
         )
 
 
+def patches(count: int, *, decided: bool = False) -> Iterator[Command]:
+    """Make this number of patches of the rows of the first generation, each of two fields.
+
+    Args:
+        count: number of patches.
+        decided: give each a condition, and an increment in place of a value.
+    """
+    for command in commands(count, generation=1):
+        old = command.body or {}
+        quantity = {"$increment": 1} if decided else old["quantity"]
+        yield command._replace(
+            op="patch",
+            body={"quantity": quantity, "paid": old["paid"]},
+            condition={"where": [["quantity", "lt", 9_000]]} if decided else None,
+        )
+
+
 def command_id(number: int, generation: int = 0) -> str:
     """The id of the `number`th command of a generation; a millisecond has a hundred commands."""
     ms = _FIRST_MS + generation * 86_400_000 + number // 100

@@ -26,7 +26,13 @@ from migrations.chains import upgrade
 #: For other keys and commands: without any rows, apply would omit the joins with these tables.
 OLD_TOMBSTONES = OLD_REJECTIONS = 1_000
 
-_PIPELINE = ("forebay.tombstones", "forebay.rejections", "forebay.ledger")
+_PIPELINE = (
+    "forebay.tombstones",
+    "forebay.rejections",
+    "forebay.ledger",
+    "forebay.edits",
+    "forebay.effects",
+)
 
 
 @dataclass(frozen=True, slots=True)

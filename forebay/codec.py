@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from operator import attrgetter
 from typing import Annotated, Any, Literal, NamedTuple
@@ -111,7 +111,7 @@ def _are_valid(commands: Sequence[Command]) -> bool:
         are_command_ids([command.id for command in commands])
         and [c for c in commands if c.body is None] == [c for c in commands if c.op == "delete"]
         and not [c for c in commands if c.amends is not None]
-        and all([is_condition(c.condition) for c in commands if c.condition is not None])
+        and all(is_condition(c.condition) for c in commands if c.condition is not None)
     )
 
 
@@ -262,10 +262,7 @@ def _read_command(envelope: dict[str, Any]) -> Command:
         raise _invalid("trace", "a string or null", trace)
     if (body is None) != (op == "delete") or not (body is None or isinstance(body, dict)):
         raise _invalid("body", "an object, or null for a delete", body)
-    condition = envelope.get("if")
-    if condition is not None and not is_condition(condition):
-        raise _invalid("if", "a condition: tags to match, and comparisons of fields", condition)
-    amends = _read_amends(envelope)
+    amends, condition = _read_amends(envelope), _read_condition(envelope)
     return Command(command_id, op, resource, key, schema, by, trace, body, amends, condition)  # type: ignore[arg-type]
 
 
@@ -273,6 +270,13 @@ def _read_amends(envelope: dict[str, Any]) -> str | None:
     """The member if it is valid, else None: older releases apply such a line without reading it."""
     amends = envelope.get("amends")
     return amends if isinstance(amends, str) and is_rejection_id(amends) else None
+
+
+def _read_condition(envelope: dict[str, Any]) -> Mapping[str, Any] | None:
+    condition = envelope.get("if")
+    if condition is not None and not is_condition(condition):
+        raise _invalid("if", "a condition: tags to match, and comparisons of fields", condition)
+    return condition
 
 
 def _is_deeper(value: object, levels: int) -> bool:

@@ -100,6 +100,13 @@ OBJECTS_DEAD: Final = Metric(
     "archive objects and imports of dead letters, which wait for an operator",
 )
 
+COMMANDS_WAITING: Final = Metric(
+    "CommandsWaiting", "sweep", "patches that wait for their item, at the time of a sweep"
+)
+OLDEST_WAITING: Final = Metric(
+    "OldestWaiting", "sweep", "the age of the oldest of them; 0 without any", unit="Milliseconds"
+)
+
 METRICS: Final = tuple(value for value in globals().values() if isinstance(value, Metric))
 
 

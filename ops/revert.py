@@ -1,23 +1,27 @@
 """Undo commands: find the states of their keys before them, and make commands that restore these.
 
-The states follow from the archive by law 2. Nothing is removed: the undone commands stay in the
-archive and the history, and the new commands win because their ids are greater.
+The states follow from the archive by law 2, and from the decisions about decided commands. A state
+with patches is restored by one put of the whole item. Nothing is removed: the undone commands stay
+in the archive and the history, and the new commands win because their ids are greater.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeGuard
+from typing import Final, Literal, Protocol, TypeGuard
 
 import orjson
 
+from forebay.apply.decided import is_decided
+from forebay.apply.edits import KeyState
 from forebay.apply.prepare import upcast
 from forebay.archive.layout import StoredObject
 from forebay.archive.lines import InvalidLine, read_chunks
 from forebay.aws.archive import Archive
 from forebay.codec import encode
 from forebay.command import Body, Command, KeyValue
+from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
 from forebay.ids import IdSource
 from forebay.replay.selection import Selection
@@ -36,16 +40,58 @@ _OBJECT_COMMANDS: Final = 5_000
 _OBJECT_BYTES: Final = 16 * 1024 * 1024  # of lines
 
 
+class Decisions(Protocol):
+    """The decisions about commands, from the database."""
+
+    def find_rejected(self, ids: Sequence[str]) -> Collection[str]:
+        """Return those of some ids that were rejected: their commands never took effect."""
+        ...
+
+    def find_effects(self, ids: Sequence[str]) -> Mapping[str, Effect]:
+        """Return the effects of those decided commands that have passed, by id."""
+        ...
+
+
+@dataclass(slots=True)
+class _State:
+    """A state of a key, from the commands that were added."""
+
+    base: Command | None = None
+    #: The patches; without a base, all of them wait.
+    patches: KeyState = field(default_factory=KeyState)
+
+    def add(self, command: Command) -> None:
+        """Add a plain command; a patch is of the current schema version."""
+        if command.op == "patch":
+            self.patches.absorb(command)
+        elif self.base is None or command.beats(self.base):
+            self.base = command
+
+    def resolve(self, spec: ResourceSpec) -> KeyState:
+        """Return the state.
+
+        Raises:
+            BodyError: the base can't be upcast.
+        """
+        base = None if self.base is None else upcast(self.base, spec)
+        return KeyState.of_commands(base, self.patches.kept.values())
+
+    def list_commands(self) -> dict[str, Command]:
+        """Return the commands of which the state may have something, by the ids of their places."""
+        base = {} if self.base is None else {self.base.id: self.base}
+        return base | self.patches.kept
+
+
 @dataclass(slots=True)
 class _Key:
     """A key of the undone commands."""
 
-    #: The ids of the undone commands, and the smallest of them.
+    #: The ids of the undone commands, and of their places; the smallest of the places.
     ids: set[str] = field(default_factory=set)
+    places: set[str] = field(default_factory=set)
     first_id: str = ""
-    #: The command of the present state, and of the state to restore; None if there is no item.
-    present: Command | None = None
-    restored: Command | None = None
+    present: _State = field(default_factory=_State)
+    restored: _State = field(default_factory=_State)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +135,8 @@ class Planner:
         self.selection = selection
         self._keep_later = keep_later
         self._keys: dict[Target, _Key] = {}
+        #: The ids of undone commands that have no decision yet.
+        self.undecided: set[str] = set()
         #: Objects whose rest can't be read.
         self.damaged: list[LineFault] = []
 
@@ -98,7 +146,10 @@ class Planner:
         return {command_id for key in self._keys.values() for command_id in key.ids}
 
     def find(
-        self, objects: Iterable[StoredObject], on_object: Callable[[StoredObject], None]
+        self,
+        objects: Iterable[StoredObject],
+        decisions: Decisions,
+        on_object: Callable[[StoredObject], None],
     ) -> None:
         """Find the commands to undo in these objects.
 
@@ -108,25 +159,28 @@ class Planner:
         for archive_object in objects:
             chunks = read_chunks(self._store.read(archive_object.key))
             for chunk in self.selection.chunks(chunks):
-                for command in chunk:
-                    if not isinstance(command, InvalidLine):
-                        key = self._keys.setdefault((command.resource, command.key), _Key())
-                        key.ids.add(command.id)
-                        key.first_id = min(key.first_id or command.id, command.id)
+                commands = [entry for entry in chunk if not isinstance(entry, InvalidLine)]
+                effects = _find_effects(commands, decisions)
+                for command in commands:
+                    effect = effects.get(command.id)
+                    place = command.id if effect is None else effect.effective_id
+                    key = self._keys.setdefault((command.resource, command.key), _Key())
+                    key.ids.add(command.id)
+                    key.places.add(place)
+                    key.first_id = min(key.first_id or place, place)
             on_object(archive_object)
 
     def fold(
         self,
         objects: Iterable[StoredObject],
-        find_rejected: Callable[[Sequence[str]], Collection[str]],
+        decisions: Decisions,
         on_object: Callable[[StoredObject], None],
     ) -> None:
         """Find the present state of each key, and the state to restore.
 
         Args:
             objects: all objects of the archive.
-            find_rejected: returns those of some ids that were rejected, so that their commands
-                never took effect.
+            decisions: the decisions about commands.
             on_object: called with each object after it was read.
 
         Raises:
@@ -135,10 +189,11 @@ class Planner:
         for archive_object in objects:
             for chunk in read_chunks(self._store.read(archive_object.key)):
                 commands = [command for command in chunk if self._concerns(command, archive_object)]
-                rejected_ids = find_rejected([c.id for c in commands]) if commands else ()
+                rejected_ids = decisions.find_rejected([c.id for c in commands]) if commands else ()
+                effects = _find_effects(commands, decisions)
                 for command in commands:
                     if command.id not in rejected_ids:
-                        self._add(self._keys[command.resource, command.key], command)
+                        self._add(command, effects.get(command.id))
             on_object(archive_object)
 
     def plan(self) -> Iterator[Step]:
@@ -156,30 +211,62 @@ class Planner:
             self.damaged.append(LineFault.of(archive_object.key, entry))
         return False
 
-    def _add(self, key: _Key, command: Command) -> None:
-        if key.present is None or command.beats(key.present):
-            key.present = command
-        is_kept = command.id not in key.ids and (self._keep_later or command.id < key.first_id)
-        if is_kept and (key.restored is None or command.beats(key.restored)):
-            key.restored = command
+    def _add(self, archived: Command, effect: Effect | None) -> None:
+        """Add a command that is not rejected to the states of its key."""
+        key = self._keys[archived.resource, archived.key]
+        command = archived if effect is None else effect.apply_to(archived)
+        spec = self._resources.get(command.resource)
+        if spec is not None:
+            try:
+                current = upcast(command, spec)
+            except BodyError:
+                current = command
+            if is_decided(current, spec):
+                self.undecided |= {archived.id} & key.ids
+                return
+            if command.op == "patch":
+                if current.schema != spec.schema_version:
+                    return  # it can't apply
+                command = current
+        key.present.add(command)
+        is_earlier = self._keep_later or command.id < key.first_id
+        if archived.id not in key.ids and is_earlier:
+            key.restored.add(command)
 
     def _plan_key(self, path: str, key: KeyValue, states: _Key) -> Step:
         spec = self._resources.get(path)
         if spec is None:
             return Step(path, key, "impossible", reason="this release does not declare it")
-        present, restored = states.present, states.restored
-        after = present.id if present is not None else max(states.ids)
-        changed_by = None
-        if present is not None and present.id not in states.ids and present.id > states.first_id:
-            changed_by = present.by
+        present = states.present.list_commands()
+        after = max(present, default=max(states.places))
+        changed_by = _find_later_caller(states, present)
         try:
+            restored = states.restored.resolve(spec)
             body = _read_body(restored, spec)
         except (BodyError, BodyInvalidError) as exc:
             return Step(path, key, "impossible", changed_by, str(exc))
-        if _is_state(present, body, spec):
+        if _is_state(states.present, body, spec):
             return Step(path, key, "unchanged")
         verdict: Verdict = "delete" if body is None else "put"
-        return Step(path, key, verdict, changed_by, None, body, after)
+        waiting = restored.list_waiting()
+        reason = f"ends the wait of {len(waiting):,} patches" if waiting else None
+        return Step(path, key, verdict, changed_by, reason, body, after)
+
+
+def _find_effects(commands: Sequence[Command], decisions: Decisions) -> Mapping[str, Effect]:
+    ids = [c.id for c in commands if c.op == "patch" or c.condition is not None]
+    return decisions.find_effects(ids) if ids else {}
+
+
+def _find_later_caller(states: _Key, present: Mapping[str, Command]) -> str | None:
+    """Return the caller of the newest later change that the restored state lacks."""
+    kept = states.restored.list_commands()
+    lost = [
+        place
+        for place in present
+        if place not in states.places and place not in kept and place > states.first_id
+    ]
+    return present[max(lost)].by if lost else None
 
 
 def send(
@@ -240,27 +327,25 @@ def _build_command(step: Step, spec: ResourceSpec, ids: IdSource, by: str) -> Co
     )
 
 
-def _read_body(command: Command | None, spec: ResourceSpec) -> Body | None:
+def _read_body(state: KeyState, spec: ResourceSpec) -> Body | None:
     """The body of a state in the current schema version; None if there is no item.
 
     Raises:
-        BodyError, BodyInvalidError: the body does not fit the current declaration.
+        BodyInvalidError: the body does not fit the current declaration.
     """
-    if command is None or command.body is None:
+    if not state.has_item:
         return None
-    body = upcast(command, spec).body
-    spec.body.validate(orjson.dumps(body))
-    return body
+    spec.body.validate(orjson.dumps(state.values))
+    return state.values
 
 
-def _is_state(present: Command | None, body: Body | None, spec: ResourceSpec) -> bool:
-    """Return whether the present command has made this state."""
-    if present is None or present.body is None:
-        return body is None
+def _is_state(present: _State, body: Body | None, spec: ResourceSpec) -> bool:
+    """Return whether the present commands have made this state."""
     try:
-        return upcast(present, spec).body == body
+        state = present.resolve(spec)
     except BodyError:
         return False
+    return (state.values if state.has_item else None) == body
 
 
 def count(steps: Sequence[Step]) -> dict[str, int]:

@@ -40,7 +40,7 @@ class _Case:
 
 
 def compare(stage: Stage) -> Findings:
-    """Compare new rows, updates, replay and poison, with one consumer and with two."""
+    """Compare new rows, updates, replay, patches and poison, with one consumer and with two."""
     count = stage.size(COMMANDS)
     first = list(orders.commands(count))
     changes = list(orders.commands(count, generation=1))
@@ -48,6 +48,14 @@ def compare(stage: Stage) -> Findings:
     rows, later_rows = orders.copy_text(first), orders.copy_text(changes)
     objects = orders.write_objects(stage.folder, lines, name="new")
     updates = orders.write_objects(stage.folder, orders.lines_of(changes), name="updates")
+    patches, decided = (
+        orders.write_objects(
+            stage.folder,
+            orders.lines_of(list(orders.patches(count, decided=is_decided))),
+            name=name,
+        )
+        for is_decided, name in ((False, "patches"), (True, "decided"))
+    )
     poisoned, poison_count = poison(lines)
     poison_objects = orders.write_objects(stage.folder, poisoned, name="poison")
     cases = (
@@ -56,6 +64,8 @@ def compare(stage: Stage) -> Findings:
         _Case(
             "replay of what is there", updates, later_rows, Counts(duplicates=count), replay=True
         ),
+        _Case("patches", patches, rows, Counts(applied=count)),
+        _Case("decided patches", decided, rows, Counts(applied=count)),
         _Case(
             "1 % poison",
             poison_objects,
@@ -147,4 +157,9 @@ def _compute_ratios(series: Sequence[Series]) -> list[Ratio]:
         "new rows, one consumer",
         Aim(at_least=0.7),
     )
-    return [*ratios, poison_ratio]
+    updates = "updates, one consumer"
+    patch_ratios = [
+        speed(name, series, f"{name}, one consumer", updates, Aim(at_least=aim))
+        for name, aim in (("patches", 0.7), ("decided patches", 0.4))
+    ]
+    return [*ratios, poison_ratio, *patch_ratios]

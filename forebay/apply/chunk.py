@@ -14,16 +14,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from forebay.apply.prepare import Chunk
-from forebay.apply.results import Counts, OvertakenError, Result, Source
+from forebay.apply.decided import is_decided
+from forebay.apply.merging import Merged, drop_known, merge
+from forebay.apply.prepare import Chunk, Target, upcast
+from forebay.apply.results import Counts, OvertakenError, PatchedError, Result, Source
 from forebay.apply.statements import Table
 from forebay.apply.table import Habits, apply_winners
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_for_chunk, lock_resources
+from forebay.decisions.effects import Effect, find_effects
 from forebay.decisions.log import DecisionLog
 from forebay.decisions.refusals import Refusal
 from forebay.decisions.rejections import Rejection, find_rejected, line_id
+from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 
 # A deferred constraint would fail at the commit, where the guilty row is unknown. Apply needs only
@@ -33,6 +37,10 @@ _BEGIN = "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL enable_seqscan = off"
 #: Locks of undeclared resources in one transaction: the server has room for some thousand locks,
 #: and a hostile chunk may name ten thousand resources.
 _MAX_LOCKS = 500
+_HAS_EDITS = """
+    SELECT path FROM unnest(%s::text[]) AS path
+    WHERE EXISTS (SELECT FROM forebay.edits WHERE resource = path)
+"""
 # As in ResourceSpec; other paths have no table.
 _RESOURCE_PATH = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -50,6 +58,17 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """The result of a chunk's second transaction."""
+
+    #: Of the candidates' lines.
+    counts: Counts
+    #: All with the same time.
+    rejections: Sequence[Rejection]
+    effects: Sequence[Effect]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkApplier:
     """Applies chunks of a source over a connection."""
 
@@ -64,15 +83,17 @@ class ChunkApplier:
 
         Raises:
             PendingEntryError: roll back, let the decision log catch up, and try again.
+            PatchedError: roll back, and try again.
             psycopg.Error: not the data's fault; the transaction must be rolled back.
         """
         self.connection.execute(_BEGIN)
-        lock_for_chunk(self.connection, chunk.folded.winners, chunk.folded.deleting)
+        chunk = self._lock(chunk)
         # The common case: no rejection in this range of ids, so the ids need not be sent.
         first_id, last_id = (chunk.ids[0], chunk.ids[-1]) if chunk.ids else (None, None)
         any_rejected = self.log.check(first_id, last_id)
         chunk = self._drop_rejected(chunk, chunk.ids if any_rejected else ())
-        result = self._apply_winners(chunk, decides=False)
+        chunk = self._follow_effects(chunk)
+        result = self._apply_tables(chunk, decides=False).result
         unfit = self._examine_unfit(chunk.unfit) if chunk.unfit else Result()
         total = result + unfit
         if not total.refusals and not chunk.invalid_lines:
@@ -81,9 +102,7 @@ class ChunkApplier:
         total = Result(total.counts - candidates.folded.counts, held=total.held)
         return Applied(total, candidates, result.refusals)
 
-    def decide(
-        self, candidates: Chunk, *, is_alone: bool = True
-    ) -> tuple[Counts, Sequence[Rejection]]:
+    def decide(self, candidates: Chunk, *, is_alone: bool = True) -> Decided:
         """Try candidates again under exclusive locks, and reject those that fail.
 
         Args:
@@ -92,8 +111,7 @@ class ChunkApplier:
                 other transactions.
 
         Returns:
-            The counts of the candidates' lines, and the rejections, all with the same time. The
-            caller records the rejections.
+            The counts of the candidates' lines, and the decisions. The caller records them.
 
         Raises:
             OvertakenError: a migration has created the table of an undeclared resource since.
@@ -103,7 +121,9 @@ class ChunkApplier:
         if is_alone:
             self._lock_alone(candidates)
         chunk = self._drop_rejected(candidates, candidates.ids)
-        result = self._apply_winners(chunk, decides=True)
+        chunk = self._follow_effects(chunk)
+        merged = self._apply_tables(chunk, decides=True)
+        result = merged.result
         unfit = self._examine_unfit(chunk.unfit)
         if unfit.held is not None and is_alone:  # a migration has created the table since
             raise OvertakenError
@@ -112,9 +132,10 @@ class ChunkApplier:
         now = dt.datetime.now(dt.UTC)
         rejections = [
             Rejection.of(refusal, chunk.as_archived(refusal.entry), self.source.object, now)
-            for refusal in result.refusals
+            for refusal in (*result.refusals, *merged.refused_waiting)
         ]
-        return result.counts + Counts(rejected=len(rejections)), rejections
+        counts = result.counts + Counts(rejected=len(result.refusals))
+        return Decided(counts, rejections, merged.effects)
 
     def _lock_alone(self, candidates: Chunk) -> None:
         """Lock the candidates' resources exclusively, undeclared resources too.
@@ -123,7 +144,7 @@ class ChunkApplier:
         """
         unfit_paths = {refusal.command.resource for refusal in candidates.unfit}
         possible_paths = sorted(filter(_RESOURCE_PATH.fullmatch, unfit_paths))[:_MAX_LOCKS]
-        paths = {*candidates.folded.winners, *possible_paths}
+        paths = {*candidates.folded.paths, *possible_paths}
         lock_resources(self.connection, paths, exclusive=True)
 
     def _drop_rejected(self, chunk: Chunk, ids: Sequence[str]) -> Chunk:
@@ -135,28 +156,87 @@ class ChunkApplier:
         remaining = [line for id_, line in lines.items() if id_ not in rejected_ids]
         return chunk.without(rejected_ids, remaining)
 
-    def _apply_winners(self, chunk: Chunk, *, decides: bool) -> Result:
-        """Apply winners by table, each after the tables that it refers to by enforced references.
+    def _lock(self, chunk: Chunk) -> Chunk:
+        """Lock the chunk's resources; return the chunk with the keys that have patches.
+
+        Raises:
+            PatchedError: another transaction has just patched one of its keys.
+        """
+        chunk = chunk.edit(edited) if (edited := self._find_edited(chunk)) else chunk
+        lock_for_chunk(self.connection, chunk.folded.paths, chunk.folded.exclusive)
+        if self._find_edited(chunk):
+            raise PatchedError
+        return chunk
+
+    def _find_edited(self, chunk: Chunk) -> list[Target]:
+        """The folded keys that have patches in the database; valid while the lock is held."""
+        winners = chunk.folded.winners
+        paths = self.connection.execute(_HAS_EDITS, [list(winners)]).fetchall() if winners else []
+        return [
+            (path, key)
+            for (path,) in paths
+            for key in Table(self.connection, self.resources[path]).find_edited(
+                [command.key for command in winners[path]]
+            )
+        ]
+
+    def _follow_effects(self, chunk: Chunk) -> Chunk:
+        """The chunk with plain commands in place of the commands that were decided before."""
+        decided = {
+            command.id: command
+            for path, by_key in chunk.folded.edits.items()
+            for commands in by_key.values()
+            for command in commands
+            if is_decided(command, self.resources[path])
+        }
+        effects = find_effects(self.connection, list(decided)) if decided else {}
+        if not effects:
+            return chunk
+        plain: dict[str, Command] = {}
+        unfit: list[Refusal] = []
+        for effect in effects.values():
+            command = decided[effect.id]
+            try:
+                plain[command.id] = upcast(
+                    effect.apply_to(command), self.resources[command.resource]
+                )
+            except BodyError as exc:
+                unfit.append(Refusal.of_body(command, exc))
+        return chunk.replace_commands(plain, unfit)
+
+    def _apply_tables(self, chunk: Chunk, *, decides: bool) -> Merged:
+        """Apply commands by table, each after the tables that it refers to by enforced references.
 
         Args:
             chunk: a chunk, or its candidates.
-            decides: whether the next best command of its key replaces a refused winner.
+            decides: whether decisions are made.
         """
-        result = Result(chunk.folded.counts + chunk.dropped, held=chunk.held)
-        for path in sorted(chunk.folded.winners, key=self._measure_depth):
+        merged = Merged(Result(chunk.folded.counts + chunk.dropped, held=chunk.held))
+        for path in sorted(chunk.folded.paths, key=self._measure_depth):
             table = Table(self.connection, self.resources[path])
             if decides:
                 table.drop_stage()
-            winners, refused_ids = chunk.folded.winners[path], set[str]()
-            while winners:
-                applied = apply_winners(table, winners, self.habits)
-                result += applied
-                if not decides:
-                    break
-                refused_ids |= {refusal.command.id for refusal in applied.refusals}
-                winners = chunk.folded.find_runners_up(applied.refusals, refused_ids)
-                # The fold counted these as superseded.
-                result += Result(Counts(superseded=-len(winners)))
+            merged += Merged(self._apply_winners(chunk, table, decides=decides))
+            edits = chunk.folded.edits.get(path)
+            merged += merge(table, edits, decides=decides) if edits else Merged()
+        return merged
+
+    def _apply_winners(self, chunk: Chunk, table: Table, *, decides: bool) -> Result:
+        """Apply the winners of a table.
+
+        With `decides`, the next best command of its key replaces a refused winner.
+        """
+        result = Result()
+        winners, refused_ids = chunk.folded.winners.get(table.spec.path), set[str]()
+        while winners:
+            applied = apply_winners(table, winners, self.habits)
+            result += applied
+            if not decides:
+                break
+            refused_ids |= {refusal.command.id for refusal in applied.refusals}
+            winners = chunk.folded.find_runners_up(applied.refusals, refused_ids)
+            # The fold counted these as superseded.
+            result += Result(Counts(superseded=-len(winners)))
         return result
 
     def _measure_depth(self, path: str, path_chain: frozenset[str] = frozenset()) -> int:
@@ -185,8 +265,11 @@ class ChunkApplier:
                 # no row with a key that does not fit.
                 keyed = [refusal for refusal in refusals if refusal.code == "upcast_failed"]
                 others = [refusal for refusal in refusals if refusal.code != "upcast_failed"]
+                puts = [refusal for refusal in keyed if refusal.command.op != "patch"]
+                patches = [refusal for refusal in keyed if refusal.command.op == "patch"]
                 table = Table(self.connection, self.resources[path])
-                result += table.drop_beaten(keyed) + Result(refusals=others)
+                result += table.drop_beaten(puts) + drop_known(table, patches)
+                result += Result(refusals=others)
             elif path in held_paths or self.source.replay:
                 result += Result(held=_describe_unknown_resource(refusals[0].command))
             else:

@@ -7,7 +7,7 @@ statements each, while the transaction holds its locks.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -77,15 +77,30 @@ def find_hopeless(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, R
     return hopeless
 
 
+def find_claimants(
+    table: Table, rows: Rows, error: psycopg.Error, keys: Collection[str]
+) -> Iterator[tuple[int, str]]:
+    """Yield rows whose unique value the row of one of these keys has: their places, and its key."""
+    for place, _, blocking_key in _find_obstacles(table, rows, error, among=False, keys=keys):
+        if blocking_key is not None:
+            yield place, blocking_key
+
+
 def _find_obstacles(
-    table: Table, rows: Rows, error: psycopg.Error, *, among: bool
+    table: Table,
+    rows: Rows,
+    error: psycopg.Error,
+    *,
+    among: bool,
+    keys: Collection[str] | None = None,
 ) -> Iterator[tuple[int, Refusal, str | None]]:
     """Yield each refused row's place, its refusal, and the key of the row in the way.
 
-    The key is None if `rows` do not change the row in the way. With `among`, `rows` are compared
-    with each other too.
+    The key is None if it is not among `keys`, which are those of `rows` if not given. With `among`,
+    `rows` are compared with each other too.
     """
-    keys = [str(command.key) for command in rows.commands]
+    if keys is None:
+        keys = [str(command.key) for command in rows.commands]
     for constraint in _read_constraints(table, error):
         places = [
             place
@@ -95,7 +110,7 @@ def _find_obstacles(
         if not places:
             continue
         statement = _build_statement(table, constraint, among=among)
-        values = {**_build_values(table, constraint, rows.at(places)), "keys": keys}
+        values = {**_build_values(table, constraint, rows.at(places)), "keys": list(keys)}
         for number, value, blocking_key in table.connection.execute(statement, values).fetchall():
             place = places[number]
             detail = _describe_conflict(table, error, constraint, value)

@@ -168,7 +168,7 @@ class KeyState:
         is_older = base is not None and patch.id < base.id
         if base is not None and is_older and not base.is_create:
             return "superseded"
-        body = {name: value for name, value in self._list_newest(patch)}
+        body = dict(self._list_newest(patch))
         if not body:
             self._remember(patch.id)
             return "superseded"

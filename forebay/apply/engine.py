@@ -11,7 +11,7 @@ import psycopg
 
 from forebay.apply.chunk import ChunkApplier
 from forebay.apply.prepare import Chunk, prepare
-from forebay.apply.results import Ledger, Outcome, OvertakenError, Result, Source
+from forebay.apply.results import Ledger, Outcome, OvertakenError, PatchedError, Result, Source
 from forebay.apply.table import Habits
 from forebay.archive.ahead import ReadAhead
 from forebay.archive.lines import Entry
@@ -110,14 +110,23 @@ def rehearse(
     outcome = Outcome()
     for entries in chunks:
         chunk = prepare(entries, resources)
-        with connection.transaction(force_rollback=True):
-            applied = applier.apply(chunk)
-            result = applied.result
-            if applied.candidates is not None:
-                counts, _ = applier.decide(applied.candidates, is_alone=False)
-                result += Result(counts)
+        result = _rehearse_chunk(applier, chunk)
         outcome = outcome.plus(len(entries), chunk.ids, result)
     return outcome
+
+
+def _rehearse_chunk(applier: ChunkApplier, chunk: Chunk) -> Result:
+    """The result that a chunk would have now."""
+    while True:
+        try:
+            with applier.connection.transaction(force_rollback=True):
+                applied = applier.apply(chunk)
+                if applied.candidates is None:
+                    return applied.result
+                decided = applier.decide(applied.candidates, is_alone=False)
+                return applied.result + Result(decided.counts)
+        except PatchedError:
+            continue
 
 
 @dataclass(slots=True)
@@ -148,6 +157,8 @@ class _Run:
                 self.lines_done = None
             except PendingEntryError:
                 self.applier.log.catch_up()
+            except PatchedError:
+                continue
             except psycopg.Error as exc:
                 attempt = _pause(attempt, exc)
             else:
@@ -199,9 +210,10 @@ class _Run:
             try:
                 with self.applier.log.next_slot() as slot, self.applier.connection.transaction():
                     slot.begin()
-                    counts, rejections = self.applier.decide(candidates)
-                    advanced = self._advance(chunk, applied + Result(counts), start, is_last)
-                    slot.record(rejections)
+                    decided = self.applier.decide(candidates)
+                    result = applied + Result(decided.counts)
+                    advanced = self._advance(chunk, result, start, is_last)
+                    slot.record(decided.rejections, decided.effects)
             except LogMovedError:
                 self.applier.log.follow()
             except psycopg.Error as exc:

@@ -33,10 +33,18 @@ class Folded:
     #: By resource, in the order of their keys.
     winners: Mapping[str, list[Command]]
     losers: Mapping[Target, list[Command]]
-    #: Of the commands that lost or occurred before; all others are winners.
+    #: Of the commands that lost or occurred before; all others are winners or in `edits`.
     counts: Counts
-    #: Resources with a delete among the commands.
-    deleting: frozenset[str]
+    #: All commands of the keys with patches or conditions, by resource and key: these are not
+    #: folded, as each of them looks at the state that the others lead to.
+    edits: Mapping[str, Mapping[KeyValue, Sequence[Command]]]
+    #: Resources that are to be locked exclusively: with a delete or an edited key.
+    exclusive: frozenset[str]
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The resources of the commands."""
+        return frozenset([*self.winners, *self.edits])
 
     def find_runners_up(
         self, refusals: Sequence[Refusal], refused_ids: Collection[str]
@@ -73,8 +81,10 @@ class Chunk:
     #: Commands that this release can't apply, each once, as they were archived.
     unfit: Sequence[Refusal] = ()
     invalid_lines: Sequence[Refusal] = ()
-    #: Upcast commands in their archived form, for rejections.
+    #: Upcast commands, and commands with an effect, in their archived form, for rejections.
     archived: Mapping[str, Command] = field(default_factory=dict)
+    #: Keys that have patches in the database.
+    edited: frozenset[Target] = frozenset()
     #: Why commands are held for newer code, if any are.
     held: str | None = None
     #: Of the lines that no other field but `entries` and `ids` contains: commands of retired
@@ -85,16 +95,52 @@ class Chunk:
         """The entry with the body that the archive has."""
         return entry if isinstance(entry, InvalidLine) else self.archived.get(entry.id, entry)
 
+    def _archived_id(self, command: Command) -> str:
+        """The command's own id; that of a command with an effect may differ."""
+        return self.archived[command.id].id if command.id in self.archived else command.id
+
+    def edit(self, targets: Collection[Target]) -> Chunk:
+        """The chunk, knowing that these keys have patches in the database."""
+        edited = self.edited.union(targets)
+        return replace(self, edited=edited, folded=fold(self.commands, edited))
+
+    def _fold_part(self, commands: Sequence[Command]) -> Folded:
+        """Fold a part of the commands; keys that were not folded before are not folded now."""
+        edited = set(self.edited)
+        edited |= {(path, key) for path, by_key in self.folded.edits.items() for key in by_key}
+        return fold(commands, edited)
+
+    def replace_commands(self, plain: Mapping[str, Command], unfit: Sequence[Refusal]) -> Chunk:
+        """The chunk with plain commands in place of decided commands that have an effect.
+
+        Args:
+            plain: by the decided command's id; without a command that this release can't apply.
+            unfit: the refusals of those.
+        """
+        unfit_ids = {refusal.command.id for refusal in unfit}
+        commands = [plain.get(c.id, c) for c in self.commands if c.id not in unfit_ids]
+        archived = dict(self.archived)
+        for command in self.commands:
+            if command.id in plain:
+                archived[plain[command.id].id] = self.archived.get(command.id, command)
+        return replace(
+            self,
+            commands=commands,
+            folded=self._fold_part(commands),
+            unfit=[*self.unfit, *unfit],
+            archived=archived,
+        )
+
     def without(self, rejected_ids: Collection[str], lines: Sequence[Refusal]) -> Chunk:
         """The chunk without commands that were rejected before, and with these invalid lines."""
-        commands = [command for command in self.commands if command.id not in rejected_ids]
+        commands = [c for c in self.commands if self._archived_id(c) not in rejected_ids]
         unfit = [refusal for refusal in self.unfit if refusal.command.id not in rejected_ids]
         dropped = len(self.commands) + len(self.unfit) + len(self.invalid_lines)
         dropped -= len(commands) + len(unfit) + len(lines)
         return replace(
             self,
             commands=commands,
-            folded=fold(commands),
+            folded=self._fold_part(commands),
             unfit=unfit,
             invalid_lines=lines,
             dropped=self.dropped + Counts(duplicates=dropped),
@@ -109,8 +155,18 @@ class Chunk:
         """
         keys = {(refusal.command.resource, refusal.command.key) for refusal in refused}
         commands = [command for command in self.commands if (command.resource, command.key) in keys]
-        ids = sorted([c.id for c in commands] + [refusal.command.id for refusal in unfit])
-        return Chunk((), ids, commands, fold(commands), unfit, self.invalid_lines, self.archived)
+        unfit_commands = [refusal.command for refusal in unfit]
+        ids = sorted(map(self._archived_id, [*commands, *unfit_commands]))
+        return Chunk(
+            (),
+            ids,
+            commands,
+            self._fold_part(commands),
+            unfit,
+            self.invalid_lines,
+            self.archived,
+            self.edited,
+        )
 
     def explain(self, refused: Sequence[Refusal]) -> Iterator[Refusal]:
         """Every line of the selected part, with the reason why it is not applied."""
@@ -159,12 +215,35 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
         current.append(upcasted)
     refusals = list(unfit.values())
     return Chunk(
-        entries, ids, current, fold(current), refusals, invalid_lines, archived, held, dropped
+        entries,
+        ids,
+        current,
+        fold(current),
+        refusals,
+        invalid_lines,
+        archived,
+        held=held,
+        dropped=dropped,
     )
 
 
-def fold(commands: Sequence[Command]) -> Folded:
-    """Fold commands of the current schema versions to one winner per key of every resource."""
+def fold(commands: Sequence[Command], edited: Collection[Target] = ()) -> Folded:
+    """Fold commands of the current schema versions to one winner per key of every resource.
+
+    Args:
+        commands: the commands.
+        edited: keys whose commands are not folded, beside those with patches or conditions.
+    """
+    edits: dict[str, dict[KeyValue, list[Command]]] = {}
+    targets = {(c.resource, c.key) for c in commands if c.op == "patch" or c.condition is not None}
+    if edited or targets:
+        targets.update(edited)
+        for command in commands:
+            if (command.resource, command.key) in targets:
+                by_key = edits.setdefault(command.resource, {})
+                by_key.setdefault(command.key, []).append(command)
+        commands = [c for c in commands if (c.resource, c.key) not in targets]
+    deleting = {command.resource for command in commands if command.op == "delete"}
     winners = {
         path: {command.key: command for command in of_resource}
         for path, of_resource in by_resource(commands).items()
@@ -178,7 +257,8 @@ def fold(commands: Sequence[Command]) -> Folded:
         {path: sorted(by_key.values(), key=in_order) for path, by_key in winners.items()},
         losers,
         Counts(superseded=sum(map(len, losers.values())), duplicates=duplicates),
-        frozenset({command.resource for command in commands if command.op == "delete"}),
+        edits,
+        frozenset({*deleting, *edits}),
     )
 
 
@@ -270,11 +350,14 @@ def upcast(command: Command, spec: ResourceSpec) -> Command:
     """
     if command.body is None or command.schema == spec.schema_version:
         return command
+    upcasters = spec.patch_upcasters if command.op == "patch" else spec.upcasters
     # A deep copy: an upcaster may change nested values, and a rejection contains the archived body.
     body = deepcopy(command.body)
     for version in range(command.schema, spec.schema_version):
+        if version not in upcasters:
+            raise BodyError("upcast_failed", f"version {version} has no upcaster for patches")
         try:
-            body = spec.upcasters[version](body)
+            body = upcasters[version](body)
         except Exception as exc:  # user code: any exception is its refusal of the body
             raise BodyError(
                 "upcast_failed", f"the upcaster from version {version} raised {exc!r}"

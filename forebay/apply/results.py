@@ -18,6 +18,10 @@ class OvertakenError(Exception):
     """Another consumer advanced this object's ledger row; this chunk is rolled back."""
 
 
+class PatchedError(Exception):
+    """Another transaction has patched a key of the chunk before the chunk could lock it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The origin of commands."""

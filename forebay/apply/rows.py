@@ -211,6 +211,22 @@ class Encoder:
             raise BodyError("missing_field", f"the body lacks {', '.join(sorted(missing))}")
         return {name: body.get(name, field.default) for name, field in self._fields.items()}
 
+    def encode_fields(self, body: Body) -> dict[str, object]:
+        """The columns' values of some fields.
+
+        Raises:
+            BodyError: the resource lacks a field, or its column can't hold the value.
+        """
+        unknown = sorted(body.keys() - self._names)
+        if unknown:
+            raise BodyError("unknown_field", f"the resource has no field {', '.join(unknown)}")
+        return {
+            name: _encode_json(name, value)
+            if name in self._json_names
+            else _encode_scalar(name, value)
+            for name, value in body.items()
+        }
+
     def _is_complete(self, command: Command) -> bool:
         """Return whether the body has exactly the declared fields."""
         return command.body is not None and command.body.keys() == self._names

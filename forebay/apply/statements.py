@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import orjson
 from psycopg import sql
 
+from forebay.apply.edits import Base, KeyState
 from forebay.apply.results import Counts, Result
 from forebay.apply.rows import Encoder, Rows, as_copied
-from forebay.command import Command
+from forebay.codec import decode, encode
+from forebay.command import Body, Command, KeyValue
 from forebay.db.connect import Connection
 from forebay.db.faults import code_of_state
 from forebay.decisions.refusals import Refusal
+from forebay.ids import is_create_id, is_orphaned, original_version
 from forebay.resource.spec import Kind, ResourceSpec
 
 # Resources whose statements are kept. No declaration has as many, but tests may.
@@ -89,6 +93,11 @@ class Table:
         unbeaten_ids = {command.id for command in (*probed.fresh, *probed.contested)}
         return Result(probed.counts, [r for r in refusals if r.command.id in unbeaten_ids])
 
+    def delete_new(self, commands: Sequence[Command]) -> None:
+        """Delete the rows that commands have inserted in this transaction, without a tombstone."""
+        values = {"keys": self._build_keys(commands), "versions": _build_ids(commands)}
+        self.connection.execute(self.sql.delete_new, values)
+
     def are_buried(self, puts: Sequence[Command]) -> bool:
         """Return whether any key has a tombstone; valid while the resource's lock is held."""
         values = {"keys": self._build_keys(puts)}
@@ -99,6 +108,83 @@ class Table:
         """Return whether the table has triggers of its own."""
         row = self.connection.execute(self.sql.has_triggers).fetchone()
         return row is None or bool(row[0])
+
+    def read_states(self, keys: Sequence[KeyValue]) -> dict[KeyValue, KeyState]:
+        """The states of keys that Postgres can store, without the values of their items.
+
+        An absent key has an empty state.
+        """
+        states = {str(key): KeyState() for key in keys}
+        values = {"keys": self._as_array(keys)}
+        run = self.connection.execute
+        for key, version in run(self.sql.read_tombstones, values):
+            states[key].base = Base(version, is_delete=True)
+        for key, version, by_create in run(self.sql.read_versions, values):
+            if is_orphaned(version):
+                states[key].base = None
+                continue
+            base_id = original_version(version)
+            is_outdated = base_id != version
+            is_create = is_create_id(base_id) if is_outdated else by_create
+            states[key].base = Base(base_id, is_create=is_create, is_outdated=is_outdated)
+        for key, fields, kept, recent in run(self.sql.read_edits, values):
+            state = states[key]
+            state.fields, state.recent = orjson.loads(fields), recent
+            state.kept = {patch.id: patch for patch in map(decode, map(str.encode, kept))}
+        return {key: states[str(key)] for key in keys}
+
+    def read_item_values(
+        self, states: Mapping[KeyValue, KeyState], keys: Sequence[KeyValue]
+    ) -> None:
+        """Add the values of these keys' items to their states."""
+        by_text = {str(key): key for key in keys}
+        values = {"keys": self._as_array(keys)}
+        for text, *texts in self.connection.execute(self.sql.read_values, values):
+            states[by_text[text]].values = self._read_values(texts)
+
+    def _read_values(self, texts: Sequence[str | None]) -> Body:
+        """The JSON values of the columns' texts."""
+        return {
+            field.name: None if text is None else _VALUE_READERS.get(field.kind, str)(text)
+            for field, text in zip(self.spec.fields, texts, strict=True)
+        }
+
+    def write_edits(self, states: Mapping[KeyValue, KeyState]) -> None:
+        """Write what the keys' states have beside rows and tombstones."""
+        plain = [key for key, state in states.items() if state.is_plain]
+        if plain:
+            self.connection.execute(self.sql.delete_edits, {"keys": list(map(str, plain))})
+        rows = [
+            (str(key), *_describe_edits(state))
+            for key, state in states.items()
+            if not state.is_plain
+        ]
+        if rows:
+            names = ("keys", "fields", "kept", "recent", "tags", "waiting", "oldest")
+            arrays = zip(*rows, strict=True)
+            self.connection.execute(
+                self.sql.write_edits, dict(zip(names, map(list, arrays), strict=True))
+            )
+
+    def find_edited(self, keys: Sequence[KeyValue]) -> set[KeyValue]:
+        """The keys with a row in `forebay.edits`."""
+        by_text = {str(key): key for key in keys}
+        rows = self.connection.execute(self.sql.find_edited, {"keys": list(by_text)})
+        return {by_text[text] for (text,) in rows}
+
+    def update_fields(self, names: Sequence[str]) -> sql.Composed:
+        """The statement that sets these columns of the staged keys."""
+        assignments = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in names]
+        return sql.SQL(
+            "UPDATE {table} AS t SET {set} FROM {stage} AS s WHERE t.{key} = s.{key}"
+        ).format(**self.sql.parts | {"set": sql.SQL(", ").join(assignments)})
+
+    def copy_fields(self, names: Sequence[str]) -> sql.Composed:
+        """The statement that stages keys with these columns."""
+        columns = sql.SQL(", ").join(map(sql.Identifier, [self.spec.key.name, *names]))
+        return sql.SQL("COPY {stage} ({columns}) FROM STDIN (ON_ERROR ignore)").format(
+            **self.sql.parts | {"columns": columns}
+        )
 
     def find_absent(self, rows: Rows) -> Rows:
         """The rows that are not in the table with their versions."""
@@ -139,9 +225,11 @@ class Table:
             refusals.setdefault(place, refusal)
         return refusals
 
-    def _build_keys(self, commands: Sequence[Command]) -> str | list[object]:
+    def _build_keys(self, commands: Sequence[Command]) -> str | list[KeyValue]:
         """The commands' keys as an array parameter."""
-        keys = [command.key for command in commands]
+        return self._as_array([command.key for command in commands])
+
+    def _as_array(self, keys: Sequence[KeyValue]) -> str | list[KeyValue]:
         if self.spec.key.kind is Kind.TEXT:  # may need quotes, which the driver adds to a list
             return list(keys)
         return "{" + ",".join(map(str, keys)) + "}"
@@ -152,10 +240,39 @@ def _build_ids(commands: Sequence[Command]) -> str:
     return "{" + ",".join([command.id for command in commands]) + "}"
 
 
+def _describe_edits(state: KeyState) -> tuple[object, ...]:
+    """The columns of `forebay.edits` after the key."""
+    waiting = state.list_waiting()
+    # An array of arrays must be rectangular, so `kept` and `recent` are sent as texts of arrays.
+    kept = [encode(patch).decode().rstrip("\n") for patch in state.kept.values()]
+    return (
+        orjson.dumps(state.fields).decode(),
+        _write_array(kept),
+        "{" + ",".join(state.recent) + "}",
+        state.state_tag if state.fields else None,
+        len(waiting),
+        waiting[0] if waiting else None,
+    )
+
+
+def _write_array(texts: Sequence[str]) -> str:
+    """An array of texts as Postgres reads it."""
+    quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
+
+
 def _template(text: str) -> cached_property[sql.Composed]:
     """A statement about a table, composed at its first use."""
     return cached_property(lambda statements: sql.SQL(text).format(**statements.parts))
 
+
+#: From a column's text to the JSON value that a body has; other kinds have texts.
+_VALUE_READERS: dict[Kind, Callable[[str], Any]] = {
+    Kind.INTEGER: int,
+    Kind.FLOAT: float,
+    Kind.BOOLEAN: "true".__eq__,
+    Kind.JSON: orjson.loads,
+}
 
 #: The types of archived keys, whatever range the column has.
 _KEY_TYPES = {Kind.INTEGER: "bigint", Kind.TEXT: "text", Kind.UUID: "uuid"}
@@ -233,6 +350,9 @@ class Statements:
             "key_order": sql.SQL('{} COLLATE "C"').format(key) if is_text else key,
             "key_type": sql.SQL(_KEY_TYPES[spec.key.kind]),
             "columns": sql.SQL(", ").join(map(sql.Identifier, names)),
+            "texts": sql.SQL("").join(
+                sql.SQL(", {}::text").format(sql.Identifier(name)) for name in names[1:]
+            ),
             "set": sql.SQL(", ").join(
                 sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
                 for name in (*names[1:], "_version", "_by_create")
@@ -301,6 +421,43 @@ class Statements:
         "COPY {stage} ({columns}, _version, _by_create, _delete) FROM STDIN (ON_ERROR ignore)"
     )
     staged_keys = _template("SELECT {key}::text FROM {stage}")
+    delete_new = _template("""
+        DELETE FROM {table} AS t
+        USING unnest(%(keys)s::{key_type}[], %(versions)s::uuid[]) AS a (key, version)
+        WHERE t.{key} = a.key AND t._version = a.version
+    """)
+    read_versions = _template("""
+        SELECT {key}::text, _version::text, _by_create FROM {table}
+        WHERE {key} = ANY(%(keys)s::{key_type}[])
+    """)
+    read_values = _template("""
+        SELECT {key}::text{texts} FROM {table} WHERE {key} = ANY(%(keys)s::{key_type}[])
+    """)
+    read_tombstones = _template("""
+        SELECT key, version::text FROM forebay.tombstones
+        WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
+    """)
+    read_edits = _template("""
+        SELECT key, fields::text, kept, recent::text[] FROM forebay.edits
+        WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
+    """)
+    find_edited = _template("""
+        SELECT key FROM forebay.edits
+        WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
+    """)
+    delete_edits = _template("""
+        DELETE FROM forebay.edits WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
+    """)
+    write_edits = _template("""
+        INSERT INTO forebay.edits (resource, key, fields, kept, recent, tag, waiting, oldest)
+        SELECT {resource}, key, fields, kept::text[], recent::uuid[], tag, waiting, oldest
+        FROM unnest(%(keys)s::text[], %(fields)s::jsonb[], %(kept)s::text[], %(recent)s::text[],
+                    %(tags)s::text[], %(waiting)s::int[], %(oldest)s::uuid[])
+             AS e (key, fields, kept, recent, tag, waiting, oldest)
+        ON CONFLICT (resource, key) DO UPDATE SET
+          fields = excluded.fields, kept = excluded.kept, recent = excluded.recent,
+          tag = excluded.tag, waiting = excluded.waiting, oldest = excluded.oldest
+    """)
     # By the types of the real table, which an operator may have changed.
     input_errors = _template("""
         SELECT v.position, e.sql_error_code,

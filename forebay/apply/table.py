@@ -9,12 +9,12 @@ only if it does not accept all new rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from forebay.apply.conflicts import find_conflicts, find_hopeless
+from forebay.apply.conflicts import find_claimants, find_conflicts, find_hopeless
 from forebay.apply.copying import insert_new, stage_rows
 from forebay.apply.results import Counts, Result
 from forebay.apply.rows import Rows, RowStream
@@ -67,6 +67,22 @@ def apply_winners(table: Table, winners: Sequence[Command], habits: Habits) -> R
     return result
 
 
+def replace_rows(table: Table, winners: Sequence[Command]) -> Result:
+    """Apply commands that are known to win at their keys, one for each key.
+
+    Raises:
+        psycopg.Error: not the data's fault.
+    """
+    deletes = [command for command in winners if command.op == "delete"]
+    puts = [command for command in winners if command.op != "delete"]
+    result = Result()
+    for commands in filter(None, (deletes, puts)):
+        result += _stage_all(table, commands)
+    if any(refusal.conflict for refusal in result.refusals):
+        return Result(result.counts) + _retry_conflicts(table, result.refusals)
+    return result
+
+
 def _apply_puts(table: Table, puts: Sequence[Command], habits: Habits) -> Result:
     """Apply puts and creates."""
     if not habits.is_used_to_new_keys(table.spec.path) or table.are_buried(puts):
@@ -75,6 +91,8 @@ def _apply_puts(table: Table, puts: Sequence[Command], habits: Habits) -> Result
     result = Result(inserted.counts) + table.drop_beaten(inserted.refusals)
     if inserted.deferred:
         result += _probe_and_apply(table, inserted.deferred, habits)
+        deferred_ids = {command.id for command in inserted.deferred}
+        result = _reclaim(table, result, [put for put in puts if put.id not in deferred_ids])
     return result
 
 
@@ -86,7 +104,46 @@ def _probe_and_apply(table: Table, puts: Sequence[Command], habits: Habits) -> R
     result = Result(probed.counts + inserted.counts, inserted.refusals)
     for commands in filter(None, (probed.contested, inserted.deferred)):
         result += _stage_all(table, commands)
-    return result
+    return _reclaim(table, result, probed.fresh)
+
+
+def _reclaim(table: Table, result: Result, fresh: Sequence[Command]) -> Result:
+    """Give unique values that new rows have claimed to the older commands that were refused.
+
+    New rows are inserted first, but the claims of a chunk are to be in the order of command ids.
+    """
+    conflicts = [
+        refusal
+        for refusal in result.refusals
+        if isinstance(refusal.conflict, psycopg.errors.UniqueViolation)
+    ]
+    if not conflicts:
+        return result
+    refused_ids = {refusal.command.id for refusal in result.refusals}
+    by_key = {str(command.key): command for command in fresh if command.id not in refused_ids}
+    rows = _encode_again(table, conflicts)
+    late = {
+        key: by_key[key]
+        for error in _one_per_constraint(conflicts)
+        for place, key in find_claimants(table, rows, error, by_key.keys())
+        if by_key[key].id > rows.commands[place].id
+    }
+    if not late:
+        return result
+    table.delete_new(list(late.values()))
+    others = [refusal for refusal in result.refusals if refusal not in conflicts]
+    counts = result.counts - Counts(applied=len(late))
+    commands = [*(refusal.command for refusal in conflicts), *late.values()]
+    return Result(counts, others, result.deferred) + _stage_all(table, commands)
+
+
+def _one_per_constraint(conflicts: Sequence[Refusal]) -> Iterable[psycopg.Error]:
+    """An error of each constraint that has refused a row."""
+    return {
+        refusal.conflict.diag.constraint_name: refusal.conflict
+        for refusal in conflicts
+        if refusal.conflict
+    }.values()
 
 
 def _stage_all(table: Table, commands: Sequence[Command]) -> Result:
@@ -150,14 +207,9 @@ def _mark_hopeless(table: Table, refusals: Sequence[Refusal]) -> list[Refusal]:
     """Mark refusals that no other refused command can resolve as final."""
     conflicts = [refusal for refusal in refusals if refusal.conflict]
     rows = _encode_again(table, conflicts)
-    by_constraint = {
-        refusal.conflict.diag.constraint_name: refusal.conflict
-        for refusal in conflicts
-        if refusal.conflict
-    }
     final = {
         refusal.command.id: replace(refusal, conflict=None)
-        for error in by_constraint.values()
+        for error in _one_per_constraint(conflicts)
         for refusal in find_hopeless(table, rows, error).values()
     }
     return [final.get(refusal.command.id, refusal) for refusal in refusals]

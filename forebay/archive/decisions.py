@@ -192,6 +192,8 @@ def _check_effect(name: str, members: dict[str, Any]) -> Mapping[str, Any]:
             raise _describe_damage(name, f"`{member}` is missing or not a string")
     if not isinstance(members.get("body"), dict | None):
         raise _describe_damage(name, "`body` is not an object")
+    if not isinstance(members.get("schema"), int | None):
+        raise _describe_damage(name, "`schema` is not a schema version")
     _check_time(name, members, "decided_at")
     return members
 

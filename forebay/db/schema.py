@@ -241,7 +241,7 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
             "kept",
             pg.ARRAY(sa.Text),
             nullable=False,
-            comment="Lines of patches that have no effect yet, each with the fields that it may set",
+            comment="Lines of patches without effect, with the fields that they may set",
         ),
         sa.Column(
             "recent",
@@ -266,8 +266,9 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
             "effective_id", pg.UUID, nullable=False, comment="The id under which it takes its place"
         ),
         sa.Column(
-            "body", pg.JSON, comment="The values that its increments came to; null: as archived"
+            "body", pg.JSON, comment="The body with the sums of increments; null: as archived"
         ),
+        sa.Column("schema", sa.Integer, comment="Schema version of `body`"),
         sa.Column("decided_at", moment, nullable=False),
         sa.Column(
             "slot",

@@ -30,6 +30,8 @@ class Effect:
     effective_id: str
     #: The body with the sums of its increments; None if the archived body has no increments.
     body: Body | None
+    #: The schema version of that body.
+    schema: int | None
     decided_at: dt.datetime
 
     @classmethod
@@ -41,6 +43,7 @@ class Effect:
             members["key"],
             members["effective_id"],
             members.get("body"),
+            members.get("schema"),
             dt.datetime.fromisoformat(members["decided_at"]),
         )
 
@@ -52,13 +55,20 @@ class Effect:
             "key": self.key,
             "effective_id": self.effective_id,
             "body": self.body,
+            "schema": self.schema,
             "decided_at": self.decided_at,
         }
 
     def apply_to(self, command: Command) -> Command:
-        """The plain command that a decided command has become."""
-        body = command.body if self.body is None else self.body
-        return command._replace(id=self.effective_id, body=body, condition=None)
+        """The plain command that a decided command has become.
+
+        A body with sums is of the schema version at the time of the decision, so the caller brings
+        it up to date.
+        """
+        plain = command._replace(id=self.effective_id, condition=None)
+        if self.body is None or self.schema is None:
+            return plain
+        return plain._replace(body=self.body, schema=self.schema)
 
 
 def find_effects(connection: Connection, ids: Sequence[str]) -> dict[str, Effect]:
@@ -92,6 +102,7 @@ def insert_effects(connection: Connection, effects: Sequence[Effect], slot: int 
             effect.key,
             effect.effective_id,
             None if effect.body is None else orjson.dumps(effect.body).decode(),
+            effect.schema,
             effect.decided_at,
         )
         for effect in effects
@@ -101,24 +112,26 @@ def insert_effects(connection: Connection, effects: Sequence[Effect], slot: int 
 
 def _read(rows: Sequence[tuple[Any, ...]]) -> list[Effect]:
     return [
-        Effect(id_, resource, key, effective_id, body and orjson.loads(body), decided_at)
-        for id_, resource, key, effective_id, body, decided_at in rows
+        Effect(id_, resource, key, effective_id, body and orjson.loads(body), schema, decided_at)
+        for id_, resource, key, effective_id, body, schema, decided_at in rows
     ]
 
 
 _SELECT = """
-    SELECT id::text, resource, key, effective_id::text, body::text, decided_at
+    SELECT id::text, resource, key, effective_id::text, body::text, schema, decided_at
     FROM forebay.effects
 """
 _FIND = f"{_SELECT} WHERE id = ANY(%s::uuid[])"
 _FIND_PRIVATE = f"{_SELECT} WHERE slot IS NULL ORDER BY id LIMIT %s"
 _INSERT = """
-    INSERT INTO forebay.effects AS e (slot, id, resource, key, effective_id, body, decided_at)
+    INSERT INTO forebay.effects AS e
+      (slot, id, resource, key, effective_id, body, schema, decided_at)
     SELECT %s::bigint, * FROM unnest(
-      %s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::json[], %s::timestamptz[])
+      %s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::json[], %s::int[],
+      %s::timestamptz[])
     ON CONFLICT (id) DO UPDATE SET
       slot = excluded.slot, resource = excluded.resource, key = excluded.key,
       effective_id = excluded.effective_id, body = excluded.body,
-      decided_at = excluded.decided_at
+      schema = excluded.schema, decided_at = excluded.decided_at
     WHERE e.slot IS NULL
 """

@@ -24,8 +24,8 @@ from forebay.archive.decisions import (
     NOTHING_READ,
     LogEntry,
     Store,
-    encode_owner,
     encode_decisions,
+    encode_owner,
     encode_void,
     key_of,
     read_log,
@@ -169,13 +169,13 @@ class DecisionLog:
         return state.is_owner or (state.owner is None and self._ownership != "follow")
 
     def forget_private(self) -> None:
-        """Delete the decisions that only this database has, so that they are made again.
+        """Delete the rejections that only this database has, so that they are made again.
 
-        Such a database can't know the owner's decisions before they are in the archive.
+        Such a database can't know the owner's decisions before they are in the archive. Its effects
+        stay: the tables have them, so made again they would add an increment a second time.
         """
         if not self.may_extend():
             self._connection.execute("DELETE FROM forebay.rejections WHERE slot IS NULL")
-            self._connection.execute("DELETE FROM forebay.effects WHERE slot IS NULL")
 
     def catch_up(self) -> None:
         """Take over new entries, and prevent that an entry of a dead writer appears later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import psycopg
@@ -11,25 +11,31 @@ from psycopg import sql
 
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_resources
+from forebay.decisions.effects import Effect, find_effects
 from forebay.decisions.rejections import Rejection
 from forebay.ids import mark_orphaned, mark_outdated
 from forebay.resource.spec import ResourceSpec
 
 
 def undo(
-    connection: Connection, resources: Mapping[str, ResourceSpec], rejected: Sequence[Rejection]
+    connection: Connection,
+    resources: Mapping[str, ResourceSpec],
+    rejected: Sequence[Rejection],
+    effects: Sequence[Effect] = (),
 ) -> int:
-    """Remove rows and tombstones made by rejected commands; return their number.
+    """Remove rows, tombstones and patches made by rejected commands; return their number.
+
+    So are those of decided commands that this database alone has decided otherwise than `effects`,
+    the archive's decisions.
 
     Needed if this database applied commands before they were decided, for example in a rebuild
     for inspection while another database owned the archive. A replay restores the rows that the
     removed rows had replaced. Call it inside a transaction.
     """
-    by_path: dict[str, list[Rejection]] = defaultdict(list)
-    for rejection in rejected:
-        path = rejection.resource
-        if path is not None and path in resources and rejection.key is not None:
-            by_path[path].append(rejection)
+    by_path: dict[str, list[_Made]] = defaultdict(list)
+    for made in (*_list_rejected(connection, rejected), *_list_overruled(connection, effects)):
+        if made.resource in resources:
+            by_path[made.resource].append(made)
     lock_resources(connection, by_path, exclusive=True)
     count, remaining = 0, list(by_path)
     while remaining:
@@ -45,19 +51,55 @@ def undo(
     # Rows with references from other rows stay, marked until a replay.
     for path in remaining:
         spec, statements = resources[path], _build_statements(resources[path])
-        for statement in (statements.mark, statements.tombstones):
+        for statement in (
+            statements.outdate,
+            statements.edits,
+            statements.mark,
+            statements.tombstones,
+        ):
             count += _run(connection, statement, spec, by_path[path])
     return count
 
 
-def _remove(
-    connection: Connection, spec: ResourceSpec, rejections: Sequence[Rejection]
-) -> int | None:
+def _list_rejected(connection: Connection, rejected: Sequence[Rejection]) -> Iterator[_Made]:
+    """What rejected commands may have made, also under the ids of their effects."""
+    private = find_effects(connection, [r.id for r in rejected if r.resource is not None])
+    for rejection in rejected:
+        if rejection.resource is None or rejection.key is None:
+            continue
+        yield _Made(rejection.resource, rejection.key, rejection.id)
+        if rejection.id in private:
+            yield _Made(rejection.resource, rejection.key, private[rejection.id].effective_id)
+    _delete_private(connection, "effects", list(private))
+
+
+def _list_overruled(connection: Connection, effects: Sequence[Effect]) -> Iterator[_Made]:
+    """What decided commands have made that this database alone has decided otherwise."""
+    ids = [effect.id for effect in effects]
+    private = find_effects(connection, ids)
+    for effect in effects:
+        own = private.get(effect.id)
+        if own is not None and own.effective_id != effect.effective_id:
+            yield _Made(own.resource, own.key, own.effective_id)
+    _delete_private(connection, "rejections", ids)
+
+
+def _delete_private(connection: Connection, table: str, ids: Sequence[str]) -> None:
+    """Delete decisions of this database alone about commands that the archive decides otherwise."""
+    if ids:
+        statement = "DELETE FROM {} WHERE slot IS NULL AND id = ANY(%s::uuid[])"
+        name = sql.Identifier("forebay", table)
+        connection.execute(sql.SQL(statement).format(name), [list(ids)])
+
+
+def _remove(connection: Connection, spec: ResourceSpec, rejections: Sequence[_Made]) -> int | None:
     """Remove rows and tombstones; return their number, or None if other rows refer to them."""
     statements = _build_statements(spec)
     try:
         with connection.transaction():
-            rows = _run(connection, statements.rows, spec, rejections)
+            rows = _run(connection, statements.outdate, spec, rejections)
+            _run(connection, statements.edits, spec, rejections)
+            rows += _run(connection, statements.rows, spec, rejections)
             return rows + _run(connection, statements.tombstones, spec, rejections)
     except psycopg.errors.ForeignKeyViolation:
         return None
@@ -67,7 +109,7 @@ def _run(
     connection: Connection,
     statement: sql.Composed,
     spec: ResourceSpec,
-    rejections: Sequence[Rejection],
+    rejections: Sequence[_Made],
 ) -> int:
     values = {
         "resource": spec.path,
@@ -79,9 +121,21 @@ def _run(
     return connection.execute(statement, values).rowcount
 
 
+class _Made(NamedTuple):
+    """What a command has made, if it has made anything."""
+
+    resource: str
+    #: As text.
+    key: str
+    #: The id under which the command has taken its place.
+    id: str
+
+
 class _Statements(NamedTuple):
     """Statements that undo commands of a resource."""
 
+    outdate: sql.Composed
+    edits: sql.Composed
     rows: sql.Composed
     mark: sql.Composed
     tombstones: sql.Composed
@@ -93,10 +147,31 @@ def _build_statements(spec: ResourceSpec) -> _Statements:
         "key": sql.Identifier(spec.key.name),
         "type": sql.SQL(spec.key.sql_type),
     }
-    statements = (_UNDO_ROWS, _MARK_ROWS, _UNDO_TOMBSTONES)
+    statements = (_OUTDATE_PATCHED, _UNDO_EDITS, _UNDO_ROWS, _MARK_ROWS, _UNDO_TOMBSTONES)
     return _Statements(*(sql.SQL(text).format(**parts) for text in statements))
 
 
+# A row with the value of a rejected patch is written again by its own command, in a replay: the
+# value before is not known here.
+_OUTDATE_PATCHED = """
+    UPDATE {table} AS t SET _version = ('e' || substr(t._version::text, 2, 13)
+      || substr(t._version::text, 1, 1) || substr(t._version::text, 16))::uuid
+    FROM unnest(%(keys)s::text[], %(ids)s::uuid[]) AS r (key, id)
+    JOIN forebay.edits AS e ON e.resource = %(resource)s AND e.key = r.key
+    WHERE pg_input_is_valid(r.key, '{type}')
+      AND t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
+      AND r.id::text IN (SELECT value FROM jsonb_each_text(e.fields))
+      AND t._version < 'e0000000-0000-0000-0000-000000000000'::uuid
+"""
+# Also if the base of the patches is rejected: a replay brings them back.
+_UNDO_EDITS = """
+    DELETE FROM forebay.edits AS e
+    USING unnest(%(keys)s::text[], %(ids)s::uuid[]) AS r (key, id)
+    WHERE e.resource = %(resource)s AND e.key = r.key
+      AND (r.id::text IN (SELECT value FROM jsonb_each_text(e.fields))
+           OR EXISTS (SELECT FROM unnest(e.kept) AS line WHERE line::json ->> 'id' = r.id::text)
+           OR EXISTS (SELECT FROM {table} AS t WHERE t.{key}::text = r.key AND t._version = r.id))
+"""
 # A key that the column's type can't read made no row. By key first: the key has an index.
 _UNDO_ROWS = """
     DELETE FROM {table} AS t

@@ -37,6 +37,7 @@ STATUS_REASONS: Final[Mapping[str, str]] = {
     "dead_letters_unknown": "The dead-letter queue does not respond.",
     "dead_letters": "Messages about archive objects failed at every delivery.",
     "rejections_open": "Rejected commands wait for an operator.",
+    "commands_waiting": "Patches have waited for their item for too long.",
     "objects_not_applied": "An archive object has not been applied for too long.",
     "replica_behind": "The replica is too far behind its primary.",
 }
@@ -264,11 +265,14 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
         "Settled",
         {
             "type": "object",
-            "description": "The final status of a command.",
+            "description": "The final status of a command. `superseded_by` is the command that won "
+            "against it. `amended_by` is the command that an operator has sent in place of a "
+            "rejected command.",
             "properties": {
                 **command,
                 "status": open_text("applied", "superseded", "rejected"),
                 "superseded_by": reference("CommandId"),
+                "amended_by": reference("CommandId"),
                 "error": {
                     "type": "object",
                     "properties": {
@@ -479,6 +483,15 @@ def _build_health() -> Schema:
                 }
             ),
             "type": ["object", "null"],
+        },
+        "waiting": {
+            **_build_object(
+                commands=_EXACT_COUNT,
+                oldest_seconds={**_SECONDS, "description": "The age of the oldest of them."},
+            ),
+            "type": ["object", "null"],
+            "description": "Patches of items that don't exist; each is applied when a create or "
+            "put of its item arrives that is older than the patch.",
         },
         "dead_letters": {
             **_build_object(messages=_EXACT_COUNT),

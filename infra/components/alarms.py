@@ -1,4 +1,4 @@
-"""The alarms: ten at most, each with a runbook.
+"""The alarms: eleven at most, each with a runbook.
 
 AWS charges for the metrics that alarms use. Ten metrics are free of charge; each further one costs
 ten cents a month.
@@ -6,6 +6,7 @@ ten cents a month.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -27,6 +28,7 @@ RUNBOOKS: Final[Mapping[str, str]] = {
     "dead-letters": "not-applied.md",
     "consumer-failing": "apply-behind.md",
     "commands-rejected": "not-applied.md",
+    "commands-waiting": "commands-waiting.md",
     "api-failing": "api-failing.md",
     "reads-slow": "reads-slow.md",
     "replicas-behind": "reads-slow.md",
@@ -119,6 +121,13 @@ class Alarms(Construct):
             watched.own_metric(metrics.COMMANDS_REJECTED, "Sum"),
             threshold=0,
         )
+        self._add_alarm(
+            "commands-waiting",
+            "Patches have waited for their item for too long.",
+            watched.own_metric(metrics.OLDEST_WAITING, "Maximum", minutes=watched.sweep_minutes),
+            threshold=self._settings.apply_lag_seconds * 1000,
+            period_minutes=watched.sweep_minutes,
+        )
 
     def _add_answer_alarms(self) -> None:
         server_errors = self._watched.api_metric("5XXError", "Sum")
@@ -188,7 +197,19 @@ class Alarms(Construct):
         *,
         threshold: float,
         minutes: int = 1,
+        period_minutes: int = 1,
     ) -> None:
+        """Add an alarm for a threshold that is exceeded in so many periods.
+
+        Args:
+            name: a key of `RUNBOOKS`.
+            text: the description.
+            metric: its period is `period_minutes`.
+            threshold: the greatest good value.
+            minutes: the number of periods.
+            period_minutes: a multiple is needed for a metric without data in most minutes: its
+                alarm would end after each value, and start again.
+        """
         alarm = cloudwatch.Alarm(
             self,
             name,
@@ -198,7 +219,7 @@ class Alarms(Construct):
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             threshold=threshold,
             datapoints_to_alarm=minutes,
-            evaluation_periods=minutes + LATE_MINUTES,
+            evaluation_periods=minutes + math.ceil(LATE_MINUTES / period_minutes),
             # A system without traffic has no data.
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )

@@ -91,6 +91,8 @@ class Dashboard(Construct):
                 own(metrics.APPLY_LAG_OLDEST, "Maximum"),
                 own(metrics.APPLY_LAG_NEWEST, "Maximum"),
             ),
+            _graph("Waiting patches", own(metrics.COMMANDS_WAITING, "Maximum")),
+            _graph("Age of the oldest waiting patch, ms", own(metrics.OLDEST_WAITING, "Maximum")),
         ]
 
     def _graph_reads(self) -> list[cloudwatch.GraphWidget]:

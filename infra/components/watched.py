@@ -48,6 +48,8 @@ class Watched:
     dead_letters: Sequence[str]
     #: True if no consumer runs here: events of objects copied to the archive wait in the queue.
     standby: bool = False
+    #: Minutes between two sweeps, which emit metrics too.
+    sweep_minutes: int = 60
     database: WatchedDatabase | None = None
 
     @classmethod
@@ -65,6 +67,7 @@ class Watched:
                 for name in (queue, f"{settings.prefix}-replay", f"{settings.prefix}-import-events")
             ],
             standby=settings.standby,
+            sweep_minutes=settings.sweep.every_minutes,
             database=_describe_database(settings),
         )
 
@@ -85,14 +88,20 @@ class Watched:
         return _build_metric("AWS/Lambda", name, dimensions, statistic)
 
     def own_metric(
-        self, metric: Metric, statistic: Statistic, *, value: str | None = None
+        self,
+        metric: Metric,
+        statistic: Statistic,
+        *,
+        value: str | None = None,
+        minutes: int = 1,
     ) -> cloudwatch.Metric:
         """A metric that a function itself emits; with the value of the field that splits it."""
         own_dimensions = {**build_dimensions(metric.service, self.environment)}
         if metric.split_by is not None:
             assert value is not None  # noqa: S101 - without it, no such metric exists
             own_dimensions[metric.split_by] = value
-        return _build_metric(NAMESPACE, metric.name, own_dimensions, statistic)
+        period = cdk.Duration.minutes(minutes)
+        return _build_metric(NAMESPACE, metric.name, own_dimensions, statistic, period)
 
     def api_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric of the API's one stage."""
@@ -163,12 +172,16 @@ def _describe_database(settings: Settings) -> WatchedDatabase | None:
 
 
 def _build_metric(
-    namespace: str, name: str, dimensions: Mapping[str, str], statistic: Statistic
+    namespace: str,
+    name: str,
+    dimensions: Mapping[str, str],
+    statistic: Statistic,
+    period: cdk.Duration = _MINUTE,
 ) -> cloudwatch.Metric:
     return cloudwatch.Metric(
         namespace=namespace,
         metric_name=name,
         dimensions_map=dict(dimensions),
         statistic=statistic,
-        period=_MINUTE,
+        period=period,
     )

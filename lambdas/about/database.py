@@ -15,6 +15,7 @@ import psycopg
 from forebay.db.connect import Connection
 from forebay.db.session import Session
 from forebay.errors import TransientError
+from forebay.waiting import WAITING, Waiting
 from lambdas.about.sql import LAGS, OPEN_REJECTIONS, REPLAYED, REPLICATION, ROWS, UNAPPLIED
 
 #: Time-out of a query on the client: a frozen server enforces no statement time-out.
@@ -72,6 +73,10 @@ class HealthDatabase:
     def count_open_rejections(self) -> int:
         """The number of rejections that no operator has resolved."""
         return int(self._query_rows(OPEN_REJECTIONS)[0][0])
+
+    def read_waiting(self) -> Waiting:
+        """The commands that wait for their item."""
+        return Waiting.of_row(self._query_rows(WAITING)[0])
 
     def find_unapplied(self, objects: Sequence[str]) -> set[str]:
         """The objects that the ledger does not show as applied."""

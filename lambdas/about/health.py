@@ -102,6 +102,7 @@ class Health:
             lags = self._database.read_lags(WINDOW_SECONDS)
             estimates = self._database.estimate_rows([table for _, table in self._tables])
             open_rejections = self._database.count_open_rejections()
+            waiting = self._database.read_waiting()
         except DatabaseAwayError as exc:
             self._log.event("health_database_away", error=str(exc))
             return {
@@ -109,6 +110,7 @@ class Health:
                 "applied": None,
                 "resources": None,
                 "rejections": None,
+                "waiting": None,
             }
         return {
             "database": _describe_database("reachable", replication),
@@ -122,6 +124,10 @@ class Health:
                 path: {"estimated_rows": estimates[table]} for path, table in self._tables
             },
             "rejections": {"open": open_rejections},
+            "waiting": {
+                "commands": waiting.commands,
+                "oldest_seconds": _round(waiting.measure_age(self._now())),
+            },
         }
 
     def _report_archive(self, database: State) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Thresholds:
 
     #: For the age of an archive object that is not applied, and for the replica's lag.
     late_seconds: float
-    #: For the age of an archive object that is not applied: such a delay does not end by itself.
+    #: For the age of an archive object that is not applied, and of a patch that waits for its item:
+    #: such a delay does not end by itself.
     attention_seconds: float
     open_rejections: float
 
@@ -43,6 +44,7 @@ def judge(document: Mapping[str, Any], thresholds: Thresholds) -> list[Reason]:
     reasons = [
         *_judge_servers(document),
         *_judge_leftovers(document, thresholds),
+        *_judge_waiting(document["waiting"], thresholds),
         *_judge_objects(document["archive"], thresholds),
         *_judge_replica(document["database"], thresholds),
     ]
@@ -88,6 +90,17 @@ def _judge_leftovers(document: Mapping[str, Any], thresholds: Thresholds) -> Ite
             "rejections_open",
             "attention",
             f"{rejections['open']:,} rejected commands wait for an operator's decision",
+        )
+
+
+def _judge_waiting(waiting: Mapping[str, Any] | None, thresholds: Thresholds) -> Iterator[Reason]:
+    age = waiting and waiting["oldest_seconds"]
+    if waiting and age is not None and age > thresholds.attention_seconds:
+        yield Reason(
+            "commands_waiting",
+            "attention",
+            f"{waiting['commands']:,} patches wait for an item; the oldest was accepted "
+            f"{age:,.0f} s ago",
         )
 
 

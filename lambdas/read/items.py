@@ -13,7 +13,7 @@ from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
 from lambdas.read.database import ReadDatabase, Rows
 from lambdas.read.read_after import ReadAfter, describe_pending
-from lambdas.read.sql.rows import item_query
+from lambdas.read.sql.rows import item_query, key_values
 from lambdas.read.sql.statement import Query
 
 # Caches may store the answer but must revalidate it, which the ETag makes cheap (RFC 9111
@@ -28,7 +28,7 @@ class ItemReader:
     def __init__(self, database: ReadDatabase, read_after: ReadAfter) -> None:
         self._database = database
         self._read_after = read_after
-        #: The statements by the resource's path; only the key's value varies.
+        #: The statements by the resource's path; only the values vary.
         self._statements: dict[str, Query] = {}
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
@@ -43,8 +43,8 @@ class ItemReader:
         rows = self._fetch_rows(spec, key, view)
         if not rows:
             raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
-        version, text = rows[0]
-        tag = item_tag(original_version(version), media.value, text)
+        version, state_tag, text = rows[0]
+        tag = item_tag(state_tag or original_version(version), media.value, text)
         headers = {"ETag": tag, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
         if is_known(headers["ETag"], view.headers.get("if-none-match")):
             return Response(304, headers=headers)
@@ -62,7 +62,7 @@ class ItemReader:
     def _build_query(self, spec: ResourceSpec, key: KeyValue) -> Query:
         if spec.path not in self._statements:
             self._statements[spec.path] = item_query(spec, key).compose()
-        return Query(self._statements[spec.path].text, {"key": key})
+        return Query(self._statements[spec.path].text, key_values(spec, key))
 
 
 def _choose_media(view: RequestView) -> Media:

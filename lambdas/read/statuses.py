@@ -15,7 +15,7 @@ from forebay.keys import read_key
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, RequestView
-from forebay.status import Traces
+from forebay.status import Traces, find_superseding
 from lambdas.read.settings import PRIMARY_WINDOW_SECONDS
 from lambdas.read.visibility import Visibility, read_command_id
 
@@ -83,7 +83,8 @@ class StatusReader:
         if status == "pending":
             headers |= {"Location": document["links"]["status"], "Retry-After": self._retry_after}
             return json_response(202, document, headers)
-        return json_response(200, document | _describe_details(status, traces), headers)
+        details = _describe_details(command_id, status, traces)
+        return json_response(200, document | details, headers)
 
     def _read_wait(self, prefer: str | None) -> int | None:
         """The seconds to wait (RFC 7240 §4.3), capped; None if the client requests no wait."""
@@ -102,12 +103,12 @@ class StatusReader:
         return None
 
 
-def _describe_details(status: str, traces: Traces) -> dict[str, Any]:
+def _describe_details(command_id: str, status: str, traces: Traces) -> dict[str, Any]:
     if status == "rejected" and traces.rejection is not None:
         reason = traces.rejection
         # Only errors of Postgres have a state.
         state = {} if reason.sqlstate is None else {"sqlstate": reason.sqlstate}
-        return {"error": {"code": reason.code, **state, "detail": reason.detail}}
-    if status == "superseded":
-        return {"superseded_by": traces.row_version or traces.tombstone}
-    return {}
+        amended = {} if reason.amended_by is None else {"amended_by": reason.amended_by}
+        return {"error": {"code": reason.code, **state, "detail": reason.detail}, **amended}
+    superseding = find_superseding(command_id, traces) if status == "superseded" else None
+    return {} if superseding is None else {"superseded_by": superseding}

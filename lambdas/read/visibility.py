@@ -9,7 +9,7 @@ from forebay.command import KeyValue
 from forebay.ids import MAX_AHEAD_MS, accepted_ms, is_command_id
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
-from forebay.status import CommandStatus, Reason, Traces, find_status
+from forebay.status import CommandStatus, Patches, Reason, Traces, find_status
 from lambdas.read.database import ReadDatabase, Rows
 from lambdas.read.sql.rows import traces_query
 
@@ -89,10 +89,12 @@ def read_command_id(text: str, code: str, where: str, now_ms: int) -> str:
 
 
 def _read_traces(rows: Rows) -> Traces:
-    version, by_create, tombstone, code, detail, sqlstate = rows[0]
+    version, by_create, tombstone, *reason, in_item, kept, recent, effective_id = rows[0]
     return Traces.of_columns(
         version,
         by_create=by_create,
         tombstone=tombstone,
-        rejection=None if code is None else Reason(code, detail, sqlstate),
+        rejection=None if reason[0] is None else Reason(*reason),
+        patches=Patches(in_item or (), kept or (), recent or ()),
+        effective_id=effective_id,
     )

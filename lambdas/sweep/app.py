@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import psycopg
@@ -23,6 +23,7 @@ from forebay.sweep import (
     enqueue,
     survey_imports,
 )
+from forebay.waiting import Waiting
 from lambdas.sweep.settings import SweepSettings
 
 Result = Literal["nothing_missed", "waiting_in_queue", "enqueued"]
@@ -106,6 +107,7 @@ class SweepApp:
                 dead=dead,
             )
             survey = sweep.survey(self._list_objects(now))
+            patches = Waiting.read(connection)
             waiting = self._queue.depth().total
             result: Result = "nothing_missed"
             if survey.missed and backlog_explains(survey, waiting, now=now, patience=patience):
@@ -114,14 +116,23 @@ class SweepApp:
                 for keys in sweep.missed(self._list_objects(now)):
                     enqueue(self._queue, self._archive.bucket, keys)
                 result = "enqueued"
-        return self._report(survey, waiting, result, imports)
+        values = {
+            metrics.COMMANDS_WAITING: patches.commands,
+            metrics.OLDEST_WAITING: round((patches.measure_age(now) or 0) * 1000),
+        }
+        return self._report(survey, waiting, result, imports, values)
 
     def _list_objects(self, now: dt.datetime) -> Iterator[StoredObject]:
         since = now - dt.timedelta(seconds=self._settings.lookback_seconds)
         return self._archive.list(COMMANDS_PREFIX, after=format_hour(since))
 
     def _report(
-        self, survey: Survey, waiting: int, result: Result, imports: dict[str, Any]
+        self,
+        survey: Survey,
+        waiting: int,
+        result: Result,
+        imports: dict[str, Any],
+        values: Mapping[metrics.Metric, int],
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {
             **survey.as_counts,
@@ -132,6 +143,6 @@ class SweepApp:
         missed = survey.missed if result == "enqueued" else 0
         missed += imports["missed"] if imports["result"] == "enqueued" else 0
         dead = survey.dead + imports["dead"]
-        values = {metrics.OBJECTS_MISSED: missed, metrics.OBJECTS_DEAD: dead}
+        values = {metrics.OBJECTS_MISSED: missed, metrics.OBJECTS_DEAD: dead, **values}
         self._log.event("swept", metrics=values, **fields)
         return fields

@@ -32,7 +32,7 @@ def upgrade() -> None:
             "kept",
             pg.ARRAY(sa.Text()),
             nullable=False,
-            comment="Lines of patches that have no effect yet, each with the fields that it may set",
+            comment="Lines of patches without effect, with the fields that they may set",
         ),
         sa.Column(
             "recent",
@@ -47,9 +47,7 @@ def upgrade() -> None:
             comment="State tag of the item; null if no patch is in its row",
         ),
         sa.Column("waiting", sa.Integer(), nullable=False, comment="How many of `kept` wait"),
-        sa.Column(
-            "oldest", pg.UUID(), nullable=True, comment="Smallest id among those that wait"
-        ),
+        sa.Column("oldest", pg.UUID(), nullable=True, comment="Smallest id among those that wait"),
         sa.PrimaryKeyConstraint("resource", "key", name=op.f("edits_pkey")),
         schema="forebay",
         comment="Keys with patches: what the row has from them, and those without effect yet",
@@ -76,8 +74,9 @@ def upgrade() -> None:
             "body",
             pg.JSON(),
             nullable=True,
-            comment="The values that its increments came to; null: as archived",
+            comment="The body with the sums of increments; null: as archived",
         ),
+        sa.Column("schema", sa.Integer(), nullable=True, comment="Schema version of `body`"),
         sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
             "slot",
@@ -89,9 +88,7 @@ def upgrade() -> None:
         schema="forebay",
         comment="Decided commands that passed: what they came to",
     )
-    op.create_index(
-        op.f("effects_effective_id_idx"), "effects", ["effective_id"], schema="forebay"
-    )
+    op.create_index(op.f("effects_effective_id_idx"), "effects", ["effective_id"], schema="forebay")
 
 
 def downgrade() -> None:

@@ -140,6 +140,10 @@ def _print_commands(
     bodies: bool,
 ) -> None:
     columns = ["accepted at", "op", "by", "status", "command", "amends", "object"]
+    is_edited = any(
+        entry.command.op == "patch" or entry.command.condition is not None for entry in entries
+    )
+    columns += [*(("decision", "fields") if is_edited else ()), *(("body",) if bodies else ())]
     rows = [
         (
             f"{entry.accepted_at:%F %T.%f}"[:-3],
@@ -149,7 +153,8 @@ def _print_commands(
             entry.command.id,
             entry.command.amends,
             [name.rpartition("/")[2] for name in entry.objects],
-            *((entry.command.body,) if bodies else ()),
+            *((_describe_decision(entry), entry.fields) if is_edited else ()),
+            *((entry.plain.body,) if bodies else ()),
         )
         for entry in entries
     ]
@@ -165,9 +170,7 @@ def _print_commands(
             "commands": [_describe_entry(entry) for entry in entries],
             **gaps,
         },
-        build_table([*columns, *(("body",) if bodies else ())], rows)
-        if rows
-        else f"the archive has no commands of {spec.path} {key}",
+        build_table(columns, rows) if rows else f"the archive has no commands of {spec.path} {key}",
     )
 
 
@@ -190,6 +193,8 @@ def _print_state(
         "version": state.version,
         "by": state.by,
         "row": state.row,
+        "fields": dict(state.fields),
+        "waiting": list(state.waiting),
         "left_out": list(state.left_out),
         **gaps,
     }
@@ -198,6 +203,8 @@ def _print_state(
             f"{len(state.left_out)} commands were left out, because their bodies are not valid "
             f"items of {spec.path}: {', '.join(state.left_out)}"
         )
+    if state.waiting:
+        console.note(f"patches that waited for the item: {', '.join(state.waiting)}")
     sentences = {
         "absent": f"{spec.path} {key} did not exist at {moment}",
         "deleted": f"{spec.path} {key} was deleted at {moment}, by {state.version} ({state.by})",
@@ -206,7 +213,15 @@ def _print_state(
         console.result(value, sentences[state.state])
         return
     console.result(
-        value, build_pairs_table({**state.row, "(version)": state.version, "(by)": state.by})
+        value,
+        build_pairs_table(
+            {
+                **state.row,
+                "(version)": state.version,
+                "(by)": state.by,
+                **{f"({name} from)": patch_id for name, patch_id in sorted(state.fields.items())},
+            }
+        ),
     )
 
 
@@ -222,6 +237,30 @@ def _describe_entry(entry: Entry) -> dict[str, Any]:
         "outcome": entry.status,
         "reason": entry.reason,
         "amends": command.amends,
+        "if": command.condition,
+        "decision": _describe_effect(entry),
+        "fields": None if entry.fields is None else list(entry.fields),
+        "waits": entry.waits,
         "objects": list(entry.objects),
         "body": command.body,
     }
+
+
+def _describe_effect(entry: Entry) -> dict[str, Any] | None:
+    effect = entry.effect
+    if effect is None:
+        return None
+    return {
+        "effective_id": effect.effective_id,
+        "body": effect.body,
+        "decided_at": effect.decided_at,
+    }
+
+
+def _describe_decision(entry: Entry) -> str:
+    effect = entry.effect
+    if effect is None:
+        return "undecided" if entry.is_undecided else ""
+    if effect.effective_id == entry.command.id:
+        return "passed"
+    return f"passed as {effect.effective_id}"

@@ -54,7 +54,12 @@ def outdate(
         )
         marked = mark(connection, spec, first, last, key_value, orphaned=orphaned)
     console.result(
-        {"resource": resource, "rows": marked},
-        f"{marked:,} rows of {resource} are marked; write them again with: forebay replay "
-        f"--resource {resource} --from {first:%FT%T}Z --to {last:%FT%T}Z",
+        {
+            "resource": resource,
+            "rows": marked.rows,
+            "replay_from": marked.since,
+            "replay_to": marked.until,
+        },
+        f"{marked.rows:,} rows of {resource} are marked; write them again with: forebay replay "
+        f"--resource {resource} --from {marked.since:%FT%T}Z --to {marked.until:%FT%T}Z",
     )

@@ -121,3 +121,9 @@ def _rebuild(
             f"which commands were rejected (the first is {result.missing[0]}), and the tables lack "
             "their other commands. Copy these objects, then apply them with `forebay replay`"
         )
+    if result.undecided and cut == EVERYTHING:
+        raise IncompleteError(
+            f"{result.undecided:,} commands with a condition or an increment have no decision yet; "
+            "the tables lack them, and the ledger lacks their objects. `forebay sweep` sends these "
+            "objects to the consumer, which decides; so does `forebay replay`"
+        )

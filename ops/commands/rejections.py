@@ -63,6 +63,14 @@ _EvenOvertaken = Annotated[
         help="Also if the key has been written since: the amendment wins.",
     ),
 ]
+_DropCondition = Annotated[
+    bool,
+    typer.Option(
+        "--drop-condition",
+        help="Send commands whose conditions did not hold without them; otherwise these are left "
+        "out.",
+    ),
+]
 _All = Annotated[bool, typer.Option("--all", help="All open rejections; only without a filter.")]
 
 
@@ -146,6 +154,7 @@ def retry(
     since: _Since = None,
     until: _Until = None,
     even_overtaken: _EvenOvertaken = False,
+    drop_condition: _DropCondition = False,
     reason: Annotated[str | None, typer.Option(help="Reason, kept in the record.")] = None,
     by: _By = None,
     limit: _Limit = _SHOWN,
@@ -171,6 +180,7 @@ def retry(
         ids=id_source,
         rules=rules.load(fix) if fix else None,
         even_overtaken=even_overtaken,
+        drop_conditions=drop_condition,
     )
     with context.connect(purpose=_PURPOSE) as connection:
         survey = _survey_retry(connection, make_planner(), selection, limit)
@@ -397,6 +407,7 @@ def _flatten(document: Any) -> dict[str, Any]:  # noqa: ANN401 - the members of 
         **(document["body"] or {}),
         "(resource)": document["resource"],
         "(key)": document["key"],
+        **({"(condition)": document["if"]} if "if" in document else {}),
     }
 
 

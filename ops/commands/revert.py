@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from rich.table import Table
 from forebay.aws.archive import Archive
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
+from forebay.decisions.effects import Effect, find_effects
 from forebay.decisions.rejections import find_rejected
 from forebay.ids import IdSource
 from ops import options
@@ -92,6 +94,21 @@ def revert(
     _print(console, steps, counts, sent=sent)
 
 
+@dataclass(frozen=True, slots=True)
+class _Decisions:
+    """The decisions that a database has."""
+
+    connection: Connection
+
+    def find_rejected(self, ids: Sequence[str]) -> Collection[str]:
+        """See `ops.revert.Decisions`."""
+        return find_rejected(self.connection, ids)
+
+    def find_effects(self, ids: Sequence[str]) -> Mapping[str, Effect]:
+        """See `ops.revert.Decisions`."""
+        return find_effects(self.connection, ids)
+
+
 def _open_archive(context: Context) -> Archive:
     bucket = context.archive
     if not isinstance(bucket, Bucket):
@@ -110,9 +127,10 @@ def _read(context: Context, console: Console, connection: Connection, planner: P
             that a state could be wrong.
     """
     selection = planner.selection
+    decisions = _Decisions(connection)
     objects = list(list_commands(context.archive, since=selection.since, until=selection.until))
     with console.progress("find", unit="objects", total=len(objects)) as meter:
-        planner.find(objects, lambda _: meter.advance(1))
+        planner.find(objects, decisions, lambda _: meter.advance(1))
     if not planner.ids:
         raise IncompleteError(
             f"no command in the {len(objects):,} objects of the selected period meets the "
@@ -120,13 +138,17 @@ def _read(context: Context, console: Console, connection: Connection, planner: P
         )
     everything = list(list_commands(context.archive))
     with console.progress("fold", unit="objects", total=len(everything)) as meter:
-        planner.fold(
-            everything, lambda ids: find_rejected(connection, ids), lambda _: meter.advance(1)
-        )
+        planner.fold(everything, decisions, lambda _: meter.advance(1))
     if planner.damaged:
         raise IncompleteError(
             "states would be wrong, because a part of the archive can't be read: "
             + "; ".join(describe(planner.damaged))
+        )
+    if planner.undecided:
+        raise IncompleteError(
+            f"{len(planner.undecided):,} of these commands have a condition or an increment and no "
+            f"decision yet (the first is {min(planner.undecided)}): undone now, they could still "
+            "take effect. Wait until they are applied"
         )
     missing = find_missing(connection, context.archive)
     if missing:

@@ -72,6 +72,14 @@ _MaxRejections = Annotated[
     int,
     typer.Option("--max-rejections", min=0, help=_describe_limit("the number of open rejections")),
 ]
+_MaxWaitingAge = Annotated[
+    float,
+    typer.Option(
+        "--max-waiting-age",
+        min=0,
+        help=_describe_limit("the seconds for which a patch waits for its item"),
+    ),
+]
 _MaxDeadLetters = Annotated[
     int,
     typer.Option(
@@ -101,6 +109,7 @@ def status(
     max_undelivered_age: _MaxUndeliveredAge = _LIMITS.undelivered_seconds,
     max_silent_run: _MaxSilentRun = _LIMITS.silent_run_seconds,
     max_rejections: _MaxRejections = _LIMITS.open_rejections,
+    max_waiting_age: _MaxWaitingAge = _LIMITS.waiting_seconds,
     max_dead_letters: _MaxDeadLetters = _LIMITS.dead_letters,
     max_outdated: _MaxOutdated = _LIMITS.outdated_rows,
     database_url: options.DatabaseUrl = None,
@@ -120,6 +129,7 @@ def status(
         undelivered_seconds=max_undelivered_age,
         silent_run_seconds=max_silent_run,
         open_rejections=max_rejections,
+        waiting_seconds=max_waiting_age,
         dead_letters=max_dead_letters,
         outdated_rows=max_outdated,
     )
@@ -155,6 +165,7 @@ def _render(report: dict[str, Any]) -> RenderableType:
             "queue": report["queue"],
             "dead letters": _list_depths(report),
             "rejections": report["rejections"],
+            "waiting": report["waiting"],
             "replica": report["replica"],
             "outdated rows": _sum_rows(report["outdated"]),
             "databases": [

@@ -62,6 +62,14 @@ class Kind(IntEnum):
     MAYBE_REJECTED = 5
     #: The id of a command that only this database has rejected, as it does not own the archive.
     PRIVATELY_REJECTED = 6
+    #: The members of an effect of a decided command (`forebay.decisions.effects`).
+    EFFECT = 7
+    #: The same of an effect that the database has, but not from an entry it has taken over.
+    OWN_EFFECT = 8
+    #: The same from an entry of the log that the database had not taken over yet.
+    MAYBE_EFFECT = 9
+    #: A row of `forebay.edits` in the database; see `ops.verify.edits`.
+    EDITS = 10
 
 
 def key_hash(key: str) -> bytes:
@@ -226,7 +234,7 @@ class Writer:
         self._pending_bytes = 0
 
     def add(self, kind: Kind, key: str, content: Content) -> None:
-        """Add a record; rejections must come before the commands of their keys.
+        """Add a record; decisions must come before the commands of their keys.
 
         Args:
             kind: the kind of the record.

@@ -128,10 +128,10 @@ def scan(
     return scanned
 
 
-def add_rejections(
+def add_decisions(
     store: ObjectStore, writer: Writer, *, cut: str, position: int | None
 ) -> Iterator[LogEntry]:
-    """Write the archive's rejections into a partition; yield each entry of the decision log.
+    """Write the archive's decisions into a partition; yield each entry of the decision log.
 
     Call it after `scan`, so that decisions made since a command was read are included.
 
@@ -149,19 +149,43 @@ def add_rejections(
     for entry in read_log(store):
         is_known = position is None or entry.slot <= position
         kind = Kind.REJECTED if is_known else Kind.MAYBE_REJECTED
-        for members in select_up_to(cut, entry):
+        for members in select_rejections_up_to(cut, entry):
             key = members["key"] if members["resource"] is not None else members["id"]
             writer.add(kind, str(key), members["id"])
+        for members in entry.effects:
+            if members["id"] <= cut:
+                add_effect(writer, Kind.EFFECT if is_known else Kind.MAYBE_EFFECT, members)
         yield entry
 
 
-def select_up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
+def add_effect(writer: Writer, kind: Kind, members: Mapping[str, Any]) -> None:
+    """Write the effect of a decided command into a partition.
+
+    Args:
+        writer: a writer of the partition whose records count as older than those of commands.
+        kind: the kind of the record.
+        members: of the effect, in the form of the decision log.
+    """
+    (key,) = truncate_keys([members["key"]])
+    writer.add_all(kind, [(key, members)], size_bytes=len(str(members)))
+
+
+def select_rejections_up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
     """Return an entry's rejections of commands up to the cut, and of invalid lines."""
     return (
         members
         for members in entry.rejections
         if members["resource"] is None or members["id"] <= cut
     )
+
+
+def select_effects_up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
+    """Return an entry's effects up to the cut: those whose place is not after it.
+
+    A command that was accepted before the cut may have its place after it. Then its sums may
+    contain values of commands after the cut.
+    """
+    return (members for members in entry.effects if members["effective_id"] <= cut)
 
 
 def _read_object(

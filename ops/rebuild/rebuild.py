@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from forebay.archive.decisions import NOTHING_READ, read_log
+from forebay.archive.decisions import NOTHING_READ, LogEntry, read_log
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
 from forebay.decisions.log import DecisionLog
@@ -31,7 +31,14 @@ from ops.cut import EVERYTHING, get_cut_time, list_commands_until
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
 from ops.folding.partition import Partition, Writer
-from ops.folding.scan import INFLATION, NAMED, Numbers, Scanned, add_rejections, select_up_to
+from ops.folding.scan import (
+    INFLATION,
+    NAMED,
+    Numbers,
+    Scanned,
+    add_decisions,
+    select_rejections_up_to,
+)
 from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
 from ops.rebuild.refusals import NotRebuiltError, Refusals
@@ -55,7 +62,13 @@ class Rebuilt:
     after_cut: int
     rows: int
     tombstones: int
+    #: Keys with patches.
+    edits: int
     rejections: int
+    #: Decided commands that passed.
+    effects: int
+    #: Decided commands without a decision; they and their objects are left to the next run.
+    undecided: int
     decisions: int
     #: Commands of retired resources.
     skipped: int
@@ -76,7 +89,10 @@ class Rebuilt:
             "commands_after_cut": self.after_cut,
             "rows": self.rows,
             "tombstones": self.tombstones,
+            "edits": self.edits,
             "rejections": self.rejections,
+            "effects": self.effects,
+            "undecided": self.undecided,
             "decisions": self.decisions,
             "skipped": self.skipped,
             "ledger_rows": self.ledger_rows,
@@ -182,14 +198,14 @@ def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: 
 
 
 def _read_decisions(context: Context, partition: Partition, cut: str) -> tuple[int, str | None]:
-    """Read the archive's rejections into the partition.
+    """Read the archive's decisions into the partition.
 
     Returns:
         The last entry of the decision log that was read, and the owner of the archive at it.
     """
     position, owner = NOTHING_READ, None
     with Writer(partition.files, 0) as writer:
-        for entry in add_rejections(context.archive, writer, cut=cut, position=None):
+        for entry in add_decisions(context.archive, writer, cut=cut, position=None):
             position, owner = entry.slot, entry.owner or owner
     return position, owner
 
@@ -226,10 +242,10 @@ class _Filling:
         loader = Loader(connection, self.context.resources)
         with connection.transaction():
             indexes = self._empty_tables()
-            entries = takewhile(lambda entry: entry.slot <= self.position, read_log(archive))
-            rejections = loader.load_rejections(entries, self.cut)
+            rejections = loader.load_rejections(self._read_log(), self.cut)
+            effects = loader.load_effects(self._read_log(), self.cut)
             decisions = audit.restore(connection, archive, until=get_cut_time(self.cut))
-            skipped = self._load_all(loader, folded, meter)
+            skipped, undecided = self._load_all(loader, folded, meter)
             _fire_deferred_triggers(connection)
             for index in reversed(indexes):
                 meter.advance(0, note=f"creating {index.name}")
@@ -244,7 +260,10 @@ class _Filling:
             after_cut=sum(counts.after_cut for counts in self.scanned),
             rows=loader.rows,
             tombstones=loader.tombstones,
+            edits=loader.edits,
             rejections=rejections,
+            effects=effects,
+            undecided=undecided,
             decisions=decisions,
             skipped=skipped,
             ledger_rows=int(row[0]) if row else 0,
@@ -256,6 +275,10 @@ class _Filling:
                 key for counts in self.scanned for key in counts.misplaced_named
             )[:NAMED],
         )
+
+    def _read_log(self) -> Iterator[LogEntry]:
+        entries = read_log(self.context.archive)
+        return takewhile(lambda entry: entry.slot <= self.position, entries)
 
     def _empty_tables(self) -> list[PutOff]:
         """Lock and truncate the tables, and drop their indexes; return the dropped indexes.
@@ -287,7 +310,7 @@ class _Filling:
         """
         archive, resources = self.context.archive, self.context.resources
         for entry in read_log(archive, after=self.position):
-            rejections = list(map(Rejection.from_archive, select_up_to(self.cut, entry)))
+            rejections = list(map(Rejection.from_archive, select_rejections_up_to(self.cut, entry)))
             if undo(self.connection, resources, rejections):
                 raise RefusedError(
                     "the live run rejected commands while the rebuild read the archive; nothing "
@@ -298,8 +321,11 @@ class _Filling:
             log = DecisionLog(self.connection, archive, resources)
             log.set_position(self.position, self.owner)
 
-    def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
-        """Load all rows and the ledger; return the number of commands of retired resources.
+    def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> tuple[int, int]:
+        """Load all rows and the ledger.
+
+        Returns:
+            The number of commands of retired resources, and of undecided commands.
 
         Raises:
             NotRebuiltError: commands can't apply, or lines are invalid, and the live run has not
@@ -308,12 +334,15 @@ class _Filling:
         readers = len(self.shares)
         counts = ObjectCounts(readers * max(share.objects for share in self.scanned))
         refusals = Refusals()
+        undecided, incomplete = 0, set[int]()
         for batch in folded:
             refusals.add(batch)
             meter.advance(batch.commands)
             if refusals:
                 continue  # collect the other refusals, without loading more rows
             counts.add(batch.tally)
+            undecided += batch.undecided
+            incomplete |= batch.incomplete
             try:
                 loader.load(batch)
             except RefusedError as exc:
@@ -321,8 +350,8 @@ class _Filling:
         if refusals:
             raise NotRebuiltError(refusals)
         for reader in self.shares:
-            loader.load_ledger(reader.ledger, reader.numbers, counts)
-        return sum(counts.skipped)
+            loader.load_ledger(reader.ledger, reader.numbers, counts, incomplete)
+        return sum(counts.skipped), undecided
 
 
 def _fire_deferred_triggers(connection: Connection) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import orjson
 
+from forebay.apply.edits import KeyState
 from forebay.apply.rows import copy_texts
 from forebay.archive.layout import StoredObject
+from forebay.command import KeyValue
 from ops.archive.invalid import LineFault
 from ops.context import Context
 from ops.cut import list_commands_until
@@ -57,6 +60,8 @@ class Folded:
     blocks: Sequence[Block]
     #: Resource, key and version of each tombstone.
     tombstones: Sequence[tuple[str, str, str]]
+    #: The states of keys with patches, by resource, without values.
+    edits: Mapping[str, Mapping[KeyValue, KeyState]]
     tally: Tally
     #: Commands that can't apply and have no rejection.
     refused: Sequence[RefusedCommand]
@@ -64,6 +69,10 @@ class Folded:
     invalid: Sequence[LineFault]
     #: Commands that need a newer release.
     held: int
+    #: The number of decided commands without a decision.
+    undecided: int
+    #: The numbers of the objects that are not applied completely.
+    incomplete: AbstractSet[int]
 
     @property
     def commands(self) -> int:
@@ -143,7 +152,7 @@ class Share:
         return crc32(stored.key.encode()) % self.numbers.readers == self.numbers.reader
 
     def _fold_bucket(self, bucket: Bucket) -> Folded:
-        winners = fold_bucket(bucket, self.context.resources)
+        winners = fold_bucket(bucket, self.context.resources, cut=self.cut)
         return Folded(
             blocks=list(_build_blocks(winners)),
             tombstones=[
@@ -151,6 +160,7 @@ class Share:
                 for command in winners.applied.values()
                 if command.op == "delete"
             ],
+            edits=_group_edits(winners),
             tally=winners.tally,
             refused=[
                 RefusedCommand(command.id, command.resource, str(command.key), reason)
@@ -162,7 +172,20 @@ class Share:
                 if rejection not in winners.rejected
             ],
             held=winners.held,
+            undecided=len(winners.undecided),
+            incomplete=winners.incomplete,
         )
+
+
+def _group_edits(winners: Winners) -> dict[str, dict[KeyValue, KeyState]]:
+    """Return the states of keys with patches, by resource and key.
+
+    Repetitions of patches without effect are not looked up after a rebuild: the ledger has them.
+    """
+    grouped: dict[str, dict[KeyValue, KeyState]] = {}
+    for (path, key), state in winners.edits.items():
+        grouped.setdefault(path, {})[key] = replace(state, values={}, recent=[])
+    return grouped
 
 
 def _build_blocks(winners: Winners) -> Iterator[Block]:

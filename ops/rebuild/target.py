@@ -11,7 +11,7 @@ from forebay.db.connect import Connection
 from forebay.resource.spec import ResourceSpec
 from ops.errors import RefusedError
 
-PIPELINE = ("tombstones", "rejections", "decisions", "ledger")
+PIPELINE = ("tombstones", "rejections", "decisions", "edits", "effects", "ledger")
 
 
 class PutOff(NamedTuple):

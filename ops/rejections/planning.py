@@ -7,12 +7,13 @@ rejection. Only the rules of the database itself are not checked here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 from psycopg import sql
 
+from forebay.apply.decided import is_decided
 from forebay.apply.prepare import upcast
 from forebay.codec import MAX_LINE_BYTES, decode, encode
 from forebay.command import Command, Op
@@ -32,11 +33,14 @@ Verdict = Literal[
     "no rule",  # no rule of the file matches
     "misfit",  # a change of the rule does not fit the command
     "invalid",  # the corrected item is not valid
+    "conditional",  # its condition did not hold, or is invalid
     "overtaken",  # its key has been written since; for a create: the key has a row or tombstone
 ]
 VERDICTS: tuple[Verdict, ...] = (
-    "ready", "unreadable", "no rule", "misfit", "invalid", "overtaken",
+    "ready", "unreadable", "no rule", "misfit", "invalid", "conditional", "overtaken",
 )  # fmt: skip
+#: The codes of rejections whose reason is the condition itself.
+_OF_CONDITIONS = frozenset({"precondition_failed", "condition_invalid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,17 @@ class _KeyState:
 
     version: str
     is_deleted: bool
+    #: By field, the id of the patch whose value the row has.
+    patches: Mapping[str, str] = field(default_factory=dict)
+
+    def find_winner(self, attempt: Attempt, command: Command) -> str | None:
+        """Return the version or the patch that an amendment at its old place loses to, if any."""
+        if is_overtaken(attempt.place, command.op, self.version):
+            return self.version
+        newer = [self.patches.get(name, "") for name in command.body or {}]
+        if command.op == "patch" and newer and min(newer) > attempt.place:
+            return max(newer)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,7 @@ class Planner:
         ids: IdSource,
         rules: Sequence[Rule] | None,
         even_overtaken: bool = False,
+        drop_conditions: bool = False,
     ) -> None:
         """Create a planner.
 
@@ -106,12 +122,14 @@ class Planner:
             rules: correct the commands; None sends them unchanged.
             even_overtaken: whether amendments win over the current rows of their keys: they get
                 current ids, and a create becomes a put.
+            drop_conditions: whether commands whose conditions did not hold are sent without them.
         """
         self._resources = resources
         self._by = by
         self._placer = Placer(ids, wins=even_overtaken)
         self._rules = rules
         self._even_overtaken = even_overtaken
+        self._drop_conditions = drop_conditions
 
     def plan(self, connection: Connection, page: Sequence[Stored]) -> list[Attempt]:
         """Return the attempts for the rejections of a page, in its order."""
@@ -124,14 +142,14 @@ class Planner:
             old = decode(stored.line)
         except InvalidLineError as exc:
             return Attempt(stored, "unreadable", f"the line is invalid: {exc}")
-        before = {"resource": old.resource, "key": old.key, "body": old.body}
+        before = _describe(old)
         place = self._placer.place(old.id, stored.rejected_at)
         rule: Rule | None = None
         after: dict[str, Any] = before
         try:
             rule = self._find_rule(stored, old)
             after = self._apply_rule(rule, before)
-            new = self._build_command(old, after, place)
+            new = self._build_command(old, after, place, self._choose_condition(stored, old))
         except _NotReadyError as exc:
             name = rule.name if rule else None
             return Attempt(stored, exc.verdict, str(exc), name, before, after)
@@ -139,7 +157,7 @@ class Planner:
         if len(line) > MAX_LINE_BYTES:
             reason = f"its line would have {len(line):,} bytes; the limit is {MAX_LINE_BYTES:,}"
             return Attempt(stored, "invalid", reason, None, before, after)
-        after = {"resource": new.resource, "key": new.key, "body": new.body}
+        after = _describe(new)
         name = rule.name if rule else None
         return Attempt(stored, "ready", None, name, before, after, new, line, place)
 
@@ -162,7 +180,24 @@ class Planner:
         except PatchError as exc:
             raise _NotReadyError("misfit", str(exc)) from None
 
-    def _build_command(self, old: Command, document: Mapping[str, Any], place: str) -> Command:
+    def _choose_condition(self, stored: Stored, old: Command) -> Mapping[str, Any] | None:
+        """Return the amendment's condition: the command's own, unless it was why it failed."""
+        if stored.code not in _OF_CONDITIONS:
+            return old.condition
+        if not self._drop_conditions:
+            raise _NotReadyError(
+                "conditional",
+                "its condition would fail again; --drop-condition sends it without the condition",
+            )
+        return None
+
+    def _build_command(
+        self,
+        old: Command,
+        document: Mapping[str, Any],
+        place: str,
+        condition: Mapping[str, Any] | None,
+    ) -> Command:
         """Build the amendment from a changed document, and validate it."""
         spec = self._resources.get(document["resource"])
         if spec is None:
@@ -171,7 +206,7 @@ class Planner:
         if not isinstance(key, int | str) or isinstance(key, bool) or not spec.fits_key(key):
             raise _NotReadyError("invalid", f"{key!r} is not a key of {spec.path}")
         if old.op != "delete":
-            body = _validate_body(spec, old.schema, body)
+            body = _validate_body(spec, old, body)
         elif body is not None:
             raise _NotReadyError("invalid", "a delete can't have a body")
         # A create never wins over an existing row.
@@ -186,6 +221,7 @@ class Planner:
             trace=None,
             body=body,
             amends=old.id,
+            condition=condition,
         )
 
     def _check_overtaken(
@@ -193,19 +229,30 @@ class Planner:
     ) -> Attempt:
         command = attempt.command
         state = states.get((command.resource, str(command.key))) if command is not None else None
-        if command is None or state is None:
-            return attempt
+        if (
+            command is None
+            or state is None
+            or is_decided(command, self._resources[command.resource])
+        ):
+            return attempt  # a decided command takes its place after all others
         if self._even_overtaken:
             # Only a row with an id from the future still wins over a current id.
             is_ready = is_orphaned(state.version) or original_version(state.version) < command.id
+            winner = None if is_ready else state.version
         else:
-            is_ready = not is_overtaken(attempt.place, command.op, state.version)
-        return attempt if is_ready else _build_overtaken(attempt, command, state)
+            winner = state.find_winner(attempt, command)
+        return attempt if winner is None else _build_overtaken(attempt, command, state, winner)
 
 
-def _build_overtaken(attempt: Attempt, command: Command, state: _KeyState) -> Attempt:
+def _describe(command: Command) -> dict[str, Any]:
+    """Return the members that a retry may change."""
+    members = {"resource": command.resource, "key": command.key, "body": command.body}
+    return members if command.condition is None else {**members, "if": command.condition}
+
+
+def _build_overtaken(attempt: Attempt, command: Command, state: _KeyState, winner: str) -> Attempt:
     change = "deleted" if state.is_deleted else "written"
-    writer = _describe_writer(state.version)
+    writer = _describe_writer(winner)
     ending = f"since, by {writer}"
     if command.op == "create":
         ending = f"by {writer}, and a create replaces nothing"
@@ -219,18 +266,22 @@ def _build_overtaken(attempt: Attempt, command: Command, state: _KeyState) -> At
     )
 
 
-def _validate_body(spec: ResourceSpec, schema: int, body: object) -> dict[str, Any]:
+def _validate_body(spec: ResourceSpec, old: Command, body: object) -> dict[str, Any]:
     """Return the body, upcast to the current schema version and validated like a client's body."""
     if not isinstance(body, dict):
         raise _NotReadyError("invalid", "the body is not an object")
-    command = Command("", "put", spec.path, "", min(schema, spec.schema_version), "", None, body)
+    command = old._replace(schema=min(old.schema, spec.schema_version), body=body)
+    is_patch = old.op == "patch"
     try:
-        current = upcast(command, spec).body
-        return spec.body.validate(orjson.dumps(current)).body
+        current = orjson.dumps(upcast(command, spec).body)
+        valid = spec.body.validate_patch(current) if is_patch else spec.body.validate(current)
     except BodyError as exc:
         raise _NotReadyError("invalid", str(exc)) from None
     except BodyInvalidError as exc:
         raise _NotReadyError("invalid", str(exc)) from None
+    if is_patch and not valid.body:
+        raise _NotReadyError("invalid", "a patch sets at least one field")
+    return valid.body
 
 
 def _read_states(
@@ -254,7 +305,12 @@ def _read_states(
             ),
             [resource_keys],
         ).fetchall()
-        states |= {(path, key): _KeyState(version, is_deleted=False) for key, version in rows}
+        edits = connection.execute(_EDITS, [path, resource_keys]).fetchall()
+        patches = {key: fields for key, fields in edits if isinstance(fields, dict)}
+        states |= {
+            (path, key): _KeyState(version, is_deleted=False, patches=patches.get(key, {}))
+            for key, version in rows
+        }
     return states
 
 
@@ -272,6 +328,7 @@ _ARRAY_TYPES = {"integer": "integer[]", "bigint": "bigint[]", "uuid": "uuid[]"}
 _GRAVES = """
     SELECT key, version::text FROM forebay.tombstones WHERE resource = %s AND key = ANY(%s)
 """
+_EDITS = "SELECT key, fields FROM forebay.edits WHERE resource = %s AND key = ANY(%s)"
 _ROWS = sql.SQL("""
     SELECT {key}::text, _version::text FROM {table}
     WHERE {key} = ANY(%s::text[]::{type})

@@ -18,6 +18,7 @@ import orjson
 from jsonpointer import JsonPointer, JsonPointerException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from forebay.command import Op
 from forebay.errors import SettingsError
 from forebay.text_files import read_text_file
 from ops.rejections import pointer
@@ -164,7 +165,7 @@ class Match(_Table):
     """The conditions of a rule on a rejected command; all of them must hold."""
 
     resource: str | None = None
-    op: Literal["create", "put", "delete"] | None = None
+    op: Op | None = None
     #: The rejection's code.
     code: str | None = None
     #: Searched in the rejection's detail.

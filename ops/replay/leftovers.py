@@ -5,6 +5,9 @@ value, or before the row that it refers to. These leftovers are tried again afte
 command that fails again is rejected only if the ledger does not show its object as applied, and if
 the reason is not this release's code. If the reason is other rows, the replay must also be of the
 whole archive, into the database that owns it. `rebuild --allow-new-rejections` rejects all of them.
+
+Commands with a condition or an increment that have no decision are leftovers, too: they are decided
+after all others, object by object, in the order of the objects' first leftovers.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from forebay.apply import Counts, Outcome, Source, apply
+from forebay.apply.merging import UNDECIDED
 from forebay.apply.results import Ledger
 from forebay.archive.lines import CHUNK_COMMANDS, Entry, InvalidLine
 from forebay.db.connect import Connection
@@ -129,16 +134,20 @@ class Leftovers:
         self._apply_until_stuck(applier)
         rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
 
-        def is_kept(refusal: Refusal) -> bool:
-            return not rejects_all and (
-                refusal.needs_other_release
+        def is_kept(refusal: Refusal, *, is_applied: bool) -> bool:
+            return not (rejects_all or refusal.code == UNDECIDED) and (
+                is_applied
+                or refusal.needs_other_release
                 or (refusal.depends_on_other_rows and not rejects_conflicts)
             )
 
-        for key, item in self._objects.items():
-            if item.remaining and (rejects_all or not _is_applied(connection, key)):
+        for key, item in sorted(self._objects.items(), key=lambda pair: _first_id(pair[1])):
+            if item.remaining:
                 applier.decide(
-                    key, item, keep=is_kept, tries_runners_up=rejects_all or rejects_conflicts
+                    key,
+                    item,
+                    keep=partial(is_kept, is_applied=_is_applied(connection, key)),
+                    tries_runners_up=rejects_all or rejects_conflicts,
                 )
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
@@ -192,13 +201,19 @@ class _Applier:
             keep: returns whether a command must not be decided; the key's other commands are then
                 not decided either.
             tries_runners_up: whether the key's other commands are tried after the winner was
-                rejected; if not, keys with several commands are kept.
+                rejected; if not, keys with several commands are kept, unless one of them has a
+                condition or an increment: then all of them are applied in the order of their ids.
         """
         commands_of_key = Counter(_key_of(refusal) for refusal in item.remaining)
         kept_keys = {
             _key_of(refusal)
             for refusal in item.remaining
-            if keep(refusal) or (not tries_runners_up and commands_of_key[_key_of(refusal)] > 1)
+            if keep(refusal)
+            or (
+                not tries_runners_up
+                and refusal.code != UNDECIDED
+                and commands_of_key[_key_of(refusal)] > 1
+            )
         }
         kept_keys.discard(None)  # invalid lines, which have no key
         entries = [refusal.entry for refusal in item.remaining if _key_of(refusal) not in kept_keys]
@@ -226,6 +241,12 @@ def _split(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
 def _key_of(refusal: Refusal) -> tuple[str, object] | None:
     entry = refusal.entry
     return None if isinstance(entry, InvalidLine) else (entry.resource, entry.key)
+
+
+def _first_id(item: _Object) -> str:
+    """Return the smallest id of an object's leftovers; an empty text if it has no commands."""
+    entries = [refusal.entry for refusal in item.remaining]
+    return min((e.id for e in entries if not isinstance(e, InvalidLine)), default="")
 
 
 def _is_applied(connection: Connection, key: str) -> bool:

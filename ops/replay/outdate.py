@@ -10,6 +10,7 @@ readable, and readers see its original version: the mark is reversible
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -17,7 +18,7 @@ from forebay.apply.statements import ORIGINAL_VERSION
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_resources
-from forebay.ids import NIL, ORPHANED_DIGIT, OUTDATED_DIGIT, least_id
+from forebay.ids import NIL, ORPHANED_DIGIT, OUTDATED_DIGIT, accepted_ms, least_id
 from forebay.resource.spec import ResourceSpec
 
 
@@ -31,9 +32,20 @@ def count_rows(
     orphaned: bool = False,
 ) -> int:
     """The number of rows that `outdate` would mark."""
-    values = _build_values(since, until, key, orphaned=orphaned)
+    values = _build_values(spec, since, until, key, orphaned=orphaned)
     row = connection.execute(_format_query(_COUNT, spec), values).fetchone()
     return int(row[0]) if row else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The result of `outdate`."""
+
+    rows: int
+    #: The period in which the commands of the rows and their patches were accepted; its end is
+    #: exclusive. At least the period that was given.
+    since: dt.datetime
+    until: dt.datetime
 
 
 def outdate(
@@ -44,8 +56,8 @@ def outdate(
     key: KeyValue | None = None,
     *,
     orphaned: bool = False,
-) -> int:
-    """Mark rows as outdated; return their number.
+) -> Outdated:
+    """Mark rows as outdated, and forget their patches, so that a replay writes both again.
 
     Args:
         connection: to the primary, autocommit.
@@ -56,17 +68,38 @@ def outdate(
         orphaned: whether the archive no longer has the rows' commands, so that the rows lose to
             every other command of their keys.
     """
-    values = _build_values(since, until, key, orphaned=orphaned)
+    values = _build_values(spec, since, until, key, orphaned=orphaned)
     with connection.transaction():
         lock_resources(connection, [spec.path], exclusive=True)
-        return connection.execute(_format_query(_OUTDATE, spec), values).rowcount
+        period = connection.execute(_format_query(_PERIOD, spec), values).fetchone()
+        connection.execute(_format_query(_FORGET, spec), values)
+        rows = connection.execute(_format_query(_OUTDATE, spec), values).rowcount
+    first_id, last_id = period or (None, None)
+    if first_id is None or last_id is None:
+        return Outdated(rows, since, until)
+    return Outdated(
+        rows,
+        min(since, _get_time(first_id)),
+        max(until, _get_time(last_id) + dt.timedelta(seconds=1)),
+    )
+
+
+def _get_time(command_id: str) -> dt.datetime:
+    """Return the time of acceptance, in whole seconds."""
+    return dt.datetime.fromtimestamp(accepted_ms(command_id) // 1000, dt.UTC)
 
 
 def _build_values(
-    since: dt.datetime, until: dt.datetime, key: KeyValue | None, *, orphaned: bool
+    spec: ResourceSpec,
+    since: dt.datetime,
+    until: dt.datetime,
+    key: KeyValue | None,
+    *,
+    orphaned: bool,
 ) -> dict[str, object]:
     digit = ORPHANED_DIGIT if orphaned else OUTDATED_DIGIT
     return {
+        "resource": spec.path,
         "since": least_id(since),
         "until": least_id(until),
         "key": None if key is None else str(key),
@@ -90,6 +123,26 @@ _WHERE = """
       AND (%(key)s::text IS NULL OR t.{key}::text = %(key)s)
 """
 _COUNT = sql.SQL("SELECT count(*) FROM {table} AS t <where>".replace("<where>", _WHERE))
+#: The smallest and the greatest id of the commands that the rows and their patches are from.
+_PERIOD = sql.SQL(
+    """
+    WITH rows AS (SELECT t.{key}::text AS key, {version} AS version FROM {table} AS t <where>),
+    edits AS (SELECT e.* FROM forebay.edits AS e JOIN rows USING (key)
+              WHERE e.resource = %(resource)s),
+    ids AS (
+      SELECT version AS id FROM rows
+      UNION ALL SELECT f.value::uuid FROM edits, jsonb_each_text(fields) AS f
+      UNION ALL SELECT (line::json ->> 'id')::uuid FROM edits, unnest(kept) AS line)
+    SELECT min(coalesce(e.id, ids.id)::text COLLATE "C"), max(ids.id::text COLLATE "C")
+    FROM ids LEFT JOIN forebay.effects AS e ON e.effective_id = ids.id
+    """.replace("<where>", _WHERE)
+)
+_FORGET = sql.SQL(
+    """
+    DELETE FROM forebay.edits AS e USING {table} AS t
+    <where> AND e.resource = %(resource)s AND e.key = t.{key}::text
+    """.replace("<where>", _WHERE)
+)
 # The marks are those of `forebay.ids`.
 _OUTDATE = sql.SQL(
     """

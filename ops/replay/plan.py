@@ -13,13 +13,14 @@ from typing import Any
 from forebay.apply import Source, rehearse
 from forebay.apply.prepare import make_current
 from forebay.archive.lines import Entry, InvalidLine, read_chunks
-from forebay.command import Command
+from forebay.command import Body, Command, Op
 from forebay.decisions.log import DecisionLog
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms
 from forebay.replay.selection import Selection
-from forebay.resource.fitting import misfit
-from forebay.resource.spec import ResourceSpec, retired_among
+from forebay.resource.fitting import misfit, value_reason
+from forebay.resource.partial import INCREMENT, is_increment
+from forebay.resource.spec import NUMBERS, ResourceSpec, retired_among
 from ops.archive.store import COLD_CLASSES
 from ops.console import Console, format_duration
 from ops.context import Context
@@ -67,7 +68,7 @@ class Plan:
                 self.skipped += 1
             elif spec is None:
                 self.without_upcaster[f"{entry.resource} (no such resource)"] += 1
-            elif not _can_upcast(entry.schema, spec):
+            elif not _can_upcast(entry, spec):
                 self.without_upcaster[f"{entry.resource} version {entry.schema}"] += 1
             else:
                 self._check_body(entry, spec)
@@ -86,7 +87,7 @@ class Plan:
                 _VALUES.sub("", str(exc)) if exc.code == "upcast_failed" else exc.code
             )
         else:
-            reason = None if body is None else misfit(spec, body)
+            reason = None if body is None else _find_misfit(spec, command.op, body)
         if reason is not None:
             name = f"{command.resource} version {command.schema}: {reason}"
             self.misfits[name if len(self.misfits) < _MAX_REASONS else _OTHERS] += 1
@@ -159,10 +160,26 @@ def make_plan(context: Context, console: Console, selection: Selection) -> Plan:
     return result
 
 
-def _can_upcast(schema: int, spec: ResourceSpec) -> bool:
-    return schema <= spec.schema_version and all(
-        version in spec.upcasters for version in range(schema, spec.schema_version)
+def _can_upcast(command: Command, spec: ResourceSpec) -> bool:
+    upcasters = spec.patch_upcasters if command.op == "patch" else spec.upcasters
+    return command.schema <= spec.schema_version and all(
+        version in upcasters for version in range(command.schema, spec.schema_version)
     )
+
+
+def _find_misfit(spec: ResourceSpec, op: Op, body: Body) -> str | None:
+    """Return the reason why a current body fits no row; of a patch, only its fields count."""
+    if op != "patch":
+        return misfit(spec, body)
+    for name, value in body.items():
+        column = spec.column(name)
+        if column is None or column is spec.key:
+            return f"the resource has no field {name}"
+        number = value[INCREMENT] if is_increment(value) and column.kind in NUMBERS else value
+        reason = value_reason(column, number)
+        if reason is not None:
+            return f"{name} {reason}"
+    return None
 
 
 def _format_acceptance(command_id: str | None) -> str | None:

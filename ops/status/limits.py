@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class Limits:
     undelivered_seconds: float | None = None
     silent_run_seconds: float = 120.0
     open_rejections: int = 0
+    waiting_seconds: float = 900.0
     dead_letters: int = 0
     outdated_rows: int = 0
 
@@ -34,6 +36,7 @@ def find_needs(report: Mapping[str, Any], limits: Limits) -> list[str]:
         *(f"{name} does not answer: {reason}" for name, reason in report["unanswered"].items()),
         *_check_dead_letters(report, limits),
         *_check_rejections(report, limits),
+        *_check_waiting(report, limits),
         *_check_unapplied(report, limits),
         *_check_replica(report, limits),
         *_check_streams(report, limits),
@@ -58,6 +61,17 @@ def _check_rejections(report: Mapping[str, Any], limits: Limits) -> Iterator[str
     rejected = report["rejections"]
     if rejected and rejected["open"] > limits.open_rejections:
         yield f"{rejected['open']:,} open rejections: `forebay rejections list`"
+
+
+def _check_waiting(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    waiting = report["waiting"]
+    age = waiting and waiting["oldest_seconds"]
+    if age is not None and age > limits.waiting_seconds:
+        yield (
+            f"{waiting['commands']:,} patches wait for an item, the oldest for "
+            f"{format_duration(age)}: `forebay history {waiting['resource']} "
+            f"{shlex.quote(waiting['key'])}`, docs/runbooks/alarms/commands-waiting.md"
+        )
 
 
 def _check_unapplied(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import http.client
 import json
@@ -21,6 +22,7 @@ from forebay.errors import TransientError
 from forebay.ids import accepted_ms
 from forebay.resource.spec import ResourceSpec
 from forebay.sweep import Stored
+from forebay.waiting import Waiting
 from ops.status.limits import LONGEST_INTERVAL_SECONDS
 
 #: The number of most recently applied objects whose times are measured.
@@ -113,6 +115,12 @@ def count_rejections(connection: Connection) -> dict[str, int]:
     row = connection.execute(_REJECTIONS).fetchone()
     assert row is not None  # noqa: S101 - an aggregate returns one row
     return {"open": int(row[0]), "last_hour": int(row[1])}
+
+
+def measure_waiting(connection: Connection, now: dt.datetime) -> dict[str, Any]:
+    """Return the number of commands that wait for their item, and the oldest."""
+    waiting = Waiting.read(connection)
+    return {**dataclasses.asdict(waiting), "oldest_seconds": waiting.measure_age(now)}
 
 
 def read_position(primary: Connection) -> str:

@@ -119,6 +119,7 @@ class _Report:
             **{name: first[name].value for name in _QUEUES},
             "stages": _build_stages(_find_oldest(streams), ledger, first["replica"].value),
             "rejections": ledger["rejections"] if ledger else None,
+            "waiting": ledger["waiting"] if ledger else None,
             "unapplied": _summarize_unapplied(ledger) if ledger else None,
             "ledger_from": source,
             "firehose_oldest_undelivered_seconds": _find_oldest(streams),
@@ -217,6 +218,7 @@ class _Report:
             "unapplied": None if objects is None else survey.missed,
             "oldest_unapplied": survey.oldest,
             "rejections": probes.count_rejections(connection),
+            "waiting": probes.measure_waiting(connection, self._now),
             "runs": probes.list_runs(connection),
             "now": self._now,
         }

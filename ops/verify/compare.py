@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import psycopg
 
-from forebay.command import Command
+from forebay.command import Command, Op
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
 from forebay.ids import is_outdated
@@ -25,6 +25,10 @@ _ROWS = 2_000  # in one statement: about a megabyte, and little time of the serv
 _ABSENT = "absent"
 _OUTDATED = "outdated, `forebay replay` writes it again"
 _HASH = 2**64
+_PATCHES = """
+    SELECT f.key, f.value FROM forebay.edits AS e, jsonb_each_text(e.fields) AS f
+    WHERE e.resource = %s AND e.key = %s AND jsonb_typeof(e.fields) = 'object'
+"""
 
 
 @dataclass(slots=True)
@@ -191,6 +195,10 @@ class TableComparison:
             for pair in zip(keys or (), versions or (), strict=True)
         ]
 
+    def read_patches(self, key: str) -> dict[str, str]:
+        """Return the ids of the patches whose values a row has, by field."""
+        return dict(self._connection.execute(_PATCHES, [self.spec.path, key]).fetchall())
+
     def report(self, key: str, archive: str, database: str) -> None:
         """Add a difference of this table."""
         self.compared.differing += 1
@@ -281,20 +289,26 @@ class TableComparison:
             value = int(key) if self.spec.key.kind is Kind.INTEGER else key
         except ValueError:
             return False  # a tombstone of a key that no command can name
-        candidates = winners.candidates.get((self.spec.path, value), [])
+        target = (self.spec.path, value)
+        candidates = winners.candidates.get(target, [])
         if version is None:
             # The other table may have the key's newer state, which is compared there.
-            contenders = [c for c in candidates if (c.op == "delete") != self._tombstones]
+            contenders = [
+                c for c in candidates if c.op != "patch" and (c.op == "delete") != self._tombstones
+            ]
             self._findings.ahead.update(winners.object_of[c.id] for c in contenders)
             return bool(contenders)
-        candidate = next((command for command in candidates if command.id == version), None)
-        if candidate is None or (candidate.op == "delete") != self._tombstones:
+        state, used = winners.add_candidates(target, {version, *self.read_patches(key).values()})
+        base = state.base
+        if not used or base is None or base.id != version or base.is_delete != self._tombstones:
             return False
-        rows = orjson.dumps([self._build_row(candidate)]).decode()
+        op: Op = "create" if base.is_create else "put"
+        row_command = Command(version, op, self.spec.path, value, 1, "", None, state.values)
+        rows = orjson.dumps([self._build_row(row_command)]).decode()
         row = self._connection.execute(
             self._sql.compare, {"rows": rows, "cut": self._cut}
         ).fetchone()
         if row is not None and row[5] is not None:
             return False
-        self._findings.ahead.add(winners.object_of[candidate.id])
+        self._findings.ahead.update(winners.object_of[command.id] for command in used)
         return True

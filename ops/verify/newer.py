@@ -9,7 +9,8 @@ has shown.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,8 +18,9 @@ from pathlib import Path
 from forebay.apply.prepare import make_current
 from forebay.archive.layout import StoredObject
 from forebay.archive.lines import read_lines
-from forebay.command import Command
+from forebay.command import Body, Command
 from forebay.db.connect import Connection
+from forebay.decisions.effects import find_effects
 from forebay.decisions.rejections import truncate_keys
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
@@ -29,6 +31,7 @@ from ops.folding.bodies import build_completer
 from ops.folding.partition import Bucket, Kind, Partition, Writer
 from ops.folding.scan import INFLATION
 from ops.verify.compare import TableComparison
+from ops.verify.edits import EditsCheck
 
 _ROWS = 2_000  # in one statement
 _NO_COMMAND = "this key has no such command"
@@ -45,6 +48,9 @@ class NewerCheck:
     comparisons: Sequence[TableComparison]
     #: By key, the objects up to the cut that also hold later commands.
     crossing: Mapping[str, StoredObject]
+    edits: EditsCheck
+    #: Decided commands up to the cut whose places are after it, as plain commands.
+    later: Sequence[Command]
 
     def run(self, folder: Path) -> None:
         """Report each newer row that no command of the archive has made.
@@ -76,10 +82,15 @@ class NewerCheck:
             for key, version in comparison.list_newer():
                 writer.add(Kind.IN_DATABASE, key, (number, key, version))
                 count += 1
+        for path, key, patch_id in self.edits.list_newer():
+            writer.add(Kind.EDITS, key, (path, key, patch_id))
+            count += 1
         return count
 
     def _add_commands(self, writer: Writer) -> None:
-        """Add every archived command that is newer than the cut."""
+        """Add every archived command that is newer than the cut, or has its place after it."""
+        for command in self.later:
+            writer.add(Kind.UNAPPLIED, str(command.key), command)
         for archive_object in self._list_objects():
             for lines, entries in read_lines(self.store.read(archive_object.key)):
                 commands = [
@@ -95,25 +106,49 @@ class NewerCheck:
     def _check(self, bucket: Bucket) -> None:
         commands: dict[str, Command] = {}
         rows: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        patches: list[tuple[str, str, str]] = []
         for kind, contents in bucket.runs():
             if kind is Kind.UNAPPLIED:
                 commands.update((command.id, command) for command in map(Command._make, contents))
+            elif kind is Kind.EDITS:
+                patches += contents
             else:
                 for number, key, version in contents:
                     rows[number].append((key, version))
+        self._apply_effects(commands)
+        for path, key, patch_id in patches:
+            patch = commands.get(patch_id)
+            if patch is None or (patch.op, patch.resource, str(patch.key)) != ("patch", path, key):
+                self.edits.report_unknown(path, key, patch_id)
         for number, newer in rows.items():
             comparison = self.comparisons[number]
-            expected = self._find_commands(comparison, newer, commands)
+            patched = {key for path, key, _ in patches if path == comparison.spec.path}
+            expected = self._find_commands(comparison, newer, commands, patched)
             while chunk := list(islice(expected, _ROWS)):
                 self._compare(comparison, chunk)
+
+    def _apply_effects(self, commands: dict[str, Command]) -> None:
+        """Replace the decided commands by the plain commands that they became."""
+        ids = [c.id for c in commands.values() if c.op == "patch" or c.condition is not None]
+        for effect in find_effects(self.connection, ids).values():
+            command = effect.apply_to(commands.pop(effect.id))
+            commands[command.id] = command
 
     def _find_commands(
         self,
         comparison: TableComparison,
         newer: Sequence[tuple[str, str]],
         commands: Mapping[str, Command],
+        patched: Collection[str],
     ) -> Iterator[Command]:
-        """Yield the rows' commands, with bodies as in a row; report the rows without a command."""
+        """Yield the rows' commands, with bodies as in a row; report the rows without a command.
+
+        Args:
+            comparison: the rows' table.
+            newer: the rows' keys and versions.
+            commands: the commands by id.
+            patched: the keys with newer patches.
+        """
         spec = comparison.spec
         complete = build_completer(spec)
         for key, version in newer:
@@ -130,7 +165,23 @@ class NewerCheck:
                 continue
             for refusal in encoded.refusals:
                 comparison.report(key, f"{version} can't apply: {refusal.detail}", version)
-            yield from complete_commands
+            for each in complete_commands:
+                fields = comparison.read_patches(key) if key in patched else {}
+                yield self._add_patches(each, commands, fields)
+
+    def _add_patches(
+        self, base: Command, commands: Mapping[str, Command], fields: Mapping[str, str]
+    ) -> Command:
+        """Return a row's command with the values of the patches that the row has."""
+        values: Body = {}
+        for name, patch_id in fields.items():
+            patch = commands.get(patch_id)
+            if patch is None or (patch.resource, patch.key) != (base.resource, base.key):
+                continue  # reported as a patch that the archive does not have
+            with suppress(BodyError):  # the row would have no such field
+                body = make_current(patch, self.resources[patch.resource]).body or {}
+                values |= {name: body[name]} if name in body else {}
+        return base._replace(body={**(base.body or {}), **values}) if values else base
 
     def _compare(self, comparison: TableComparison, commands: Sequence[Command]) -> None:
         for command in self._filter_rejected(commands):

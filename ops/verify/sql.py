@@ -13,6 +13,13 @@ from psycopg import sql
 from forebay.resource.spec import ResourceSpec
 from ops.folding.partition import SLICE_SQL
 
+# The patch of a row with the greatest id: after the cut, it exempts the row like a later version.
+_WITH_NEWEST = """
+    (SELECT r.*, e.newest AS _newest FROM {} AS r LEFT JOIN (
+       SELECT key, CASE WHEN jsonb_typeof(fields) = 'object' THEN (
+         SELECT max(f.value COLLATE "C") FROM jsonb_each_text(fields) AS f) END AS newest
+       FROM forebay.edits WHERE resource = {}) AS e ON e.key = r.{}::text)
+"""
 # The slice of a compared key, and that of a row; see `ops.folding.partition.slice_of`.
 _OF_COMPARED = SLICE_SQL.replace("{key}", "j.key")
 _OF_ROW = SLICE_SQL.replace("{key}", "t.{key}::text")
@@ -21,7 +28,8 @@ _OF_ROW = SLICE_SQL.replace("{key}", "t.{key}::text")
 # later command has made it: it waits for a replay. Its version begins with `e` or `f`, see
 # `forebay.ids.mark_outdated`.
 _COUNTS = (
-    "(t._version <= %(cut)s::uuid OR t._version >= 'e0000000-0000-0000-0000-000000000000'::uuid)"
+    '(t._version <= %(cut)s::uuid AND coalesce(t._newest <= %(cut)s::text COLLATE "C", true)'
+    " OR t._version >= 'e0000000-0000-0000-0000-000000000000'::uuid)"
 )
 
 
@@ -50,7 +58,9 @@ def row_statements(spec: ResourceSpec) -> Statements:
     key = sql.Identifier(spec.key.name)
     return _build_statements(
         {
-            "table": sql.SQL("(SELECT * FROM {})").format(sql.Identifier("public", spec.table)),
+            "table": sql.SQL(_WITH_NEWEST).format(
+                sql.Identifier("public", spec.table), sql.Literal(spec.path), key
+            ),
             "columns": sql.SQL(", ").join(columns),
             "key": key,
             "s_row": _hash_row("s", names),
@@ -70,7 +80,8 @@ def tombstone_statements(spec: ResourceSpec) -> Statements:
     return _build_statements(
         {
             "table": sql.SQL(
-                "(SELECT key, version AS _version FROM forebay.tombstones WHERE resource = {})"
+                "(SELECT key, version AS _version, NULL::text AS _newest"
+                " FROM forebay.tombstones WHERE resource = {})"
             ).format(sql.Literal(spec.path)),
             "columns": sql.SQL("key text, _version uuid"),
             "key": sql.Identifier("key"),

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forebay.archive.decisions import NOTHING_READ, LogEntry, read_log
+from forebay.archive.decisions import read_log
 from forebay.archive.layout import StoredObject
+from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.errors import HeldError
 from forebay.failures import failures_of
@@ -28,21 +29,25 @@ from ops.folding.scan import (
     Ledger,
     LedgerRow,
     Scanned,
-    add_rejections,
+    add_decisions,
     scan,
-    select_up_to,
+    select_rejections_up_to,
 )
 from ops.rejections import audit
 from ops.verify.compare import Findings, TableComparison
 from ops.verify.decisions import TABLE as DECISIONS
 from ops.verify.decisions import DecisionCheck
+from ops.verify.edits import TABLE as EDITS
+from ops.verify.edits import EditsCheck
+from ops.verify.effects import TABLE as EFFECTS
+from ops.verify.effects import add_own_effects, check_effects
 from ops.verify.ledger import check_counts, check_tombstones
+from ops.verify.log import LogState
 from ops.verify.newer import NewerCheck
 from ops.verify.rejections import check_members
 
 _PAGE = 5_000
 _REJECTIONS = "forebay.rejections"
-_LOG = "forebay.decision_log"
 _LEDGER = "forebay.ledger"
 
 
@@ -57,6 +62,8 @@ class Verified:
     #: Objects that are not applied yet and have no effects in the tables.
     unapplied: list[str]
     held: int
+    #: The number of decided commands in applied objects without a decision.
+    undecided: int
     #: The number of keys, and of rejections of commands, that were compared.
     compared: int
     #: Commands of retired resources, which verify skips.
@@ -90,6 +97,7 @@ class Verified:
             "commands_after_cut": self.scanned.after_cut,
             "rejections": self.scanned.rejections,
             "held": self.held,
+            "undecided": self.undecided,
             "objects_not_applied": len(self.unapplied),
             "not_applied": self.unapplied[: self.findings.limit],
             **self.missing.facts(),
@@ -140,16 +148,16 @@ def verify(
         ledger = partial(_read_ledger, connection) if trust_ledger else None
         with console.progress("read the archive", unit="objects", total=total) as meter:
             scanned, crossing = _add_commands(store, partition, cut, ledger, meter)
-            log = _add_rejections(connection, store, partition, cut, scanned)
-        verifier = _Verifier(connection, context, cut, Findings(limit))
+            verifier = _Verifier(connection, context, cut, Findings(limit))
+            log = verifier.add_decisions(store, partition, scanned)
         with console.progress("compare", unit="commands", total=scanned.commands) as meter:
             for bucket in partition.buckets():
-                winners = fold_bucket(bucket, context.resources)
-                verifier.compare(winners)
+                winners = fold_bucket(bucket, context.resources, cut=cut)
+                verifier.compare(winners, trust_ledger=trust_ledger)
                 meter.advance(len(winners.applied))
         verifier.compare_whole_tables(partition)
         verifier.compare_newer(store, crossing, Path(folder) / "newer")
-        verifier.compare_members(store, scanned)
+        verifier.compare_members(store, scanned, log)
         log.judge(verifier.findings)
         unapplied = verifier.judge_ledger(scanned)
         missing = find_missing(connection, store)
@@ -160,6 +168,7 @@ def verify(
         findings=verifier.findings,
         unapplied=unapplied,
         held=verifier.held,
+        undecided=verifier.undecided,
         compared=verifier.compared,
         skipped=verifier.skipped,
         archive=store.url,
@@ -192,23 +201,6 @@ def _add_commands(
     return scanned, crossing
 
 
-def _add_rejections(
-    connection: Connection, store: ObjectStore, partition: Partition, cut: str, scanned: Scanned
-) -> _LogState:
-    """Write the rejections of database and archive into the partition, and count the archive's.
-
-    The database is read before the archive, which is always written first. Both are read after the
-    commands, so that decisions made since then are included.
-    """
-    log = _LogState.read(connection)
-    with Writer(partition.files, 0) as writer:
-        _add_database_rejections(connection, writer, cut, is_owner=log.is_owner)
-        for entry in add_rejections(store, writer, cut=cut, position=log.position):
-            scanned.rejections += sum(1 for _ in select_up_to(cut, entry))
-            log.meet(entry)
-    return log
-
-
 class _Verifier:
     """The comparisons of all tables."""
 
@@ -217,6 +209,7 @@ class _Verifier:
     ) -> None:
         self.findings = findings
         self.held = 0
+        self.undecided = 0
         self.compared = 0
         self.skipped = 0
         self._connection = connection
@@ -225,6 +218,9 @@ class _Verifier:
         self._ledger_faults = 0
         self._decisions: DecisionCheck | None = None
         self._rejections = [0, 0, 0]  # in the archive, in the database, differing
+        self._effects = [0, 0, 0]  # the same
+        self._edits = EditsCheck(connection, context.resources, cut, findings)
+        self._later: list[Command] = []
         self._held_in: set[int] = set()
         self._comparisons = [
             TableComparison(connection, spec, cut, findings, tombstones=tombstones)
@@ -232,9 +228,27 @@ class _Verifier:
             for tombstones in (False, True)
         ]
 
-    def compare(self, winners: Winners) -> None:
+    def add_decisions(self, store: ObjectStore, partition: Partition, scanned: Scanned) -> LogState:
+        """Write the decisions and patches of the database, and the archive's decisions.
+
+        The database is read before the archive, which is always written first. Both are read after
+        the commands, so that decisions made since then are included.
+        """
+        log = LogState.read(self._connection)
+        with Writer(partition.files, 0) as writer:
+            _add_database_rejections(self._connection, writer, self._cut, is_owner=log.is_owner)
+            add_own_effects(self._connection, writer, log, self._cut)
+            self._edits.add_rows(writer)
+            for entry in add_decisions(store, writer, cut=self._cut, position=log.position):
+                scanned.rejections += sum(1 for _ in select_rejections_up_to(self._cut, entry))
+                log.meet(entry)
+        return log
+
+    def compare(self, winners: Winners, *, trust_ledger: bool) -> None:
         """Compare everything in one bucket."""
         self.held += winners.held
+        self.undecided += len(winners.undecided)
+        self._later += winners.later
         self.compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
         self.skipped += winners.tally.skipped.total()
         self._held_in |= winners.held_in
@@ -242,7 +256,14 @@ class _Verifier:
             self.findings.add(
                 _REJECTIONS, command.id, f"{command.id} can't apply: {reason}", "no rejection"
             )
+        if trust_ledger:
+            for command in winners.undecided.values():
+                self.findings.add(
+                    EFFECTS, command.id, "no decision", "the ledger calls its object applied"
+                )
+            self._effects[2] += len(winners.undecided)
         self._compare_rejections(winners)
+        self._edits.compare(winners)
         for comparison in self._comparisons:
             comparison.compare(winners)
 
@@ -260,7 +281,7 @@ class _Verifier:
                 for number in numbers
             ):
                 continue
-            winners = fold_bucket(bucket, self._context.resources)
+            winners = fold_bucket(bucket, self._context.resources, cut=self._cut)
             for comparison, slices in slices_by_comparison.items():
                 comparison.find_extra(bucket, slices, winners)
 
@@ -275,15 +296,21 @@ class _Verifier:
             self._cut,
             self._comparisons,
             crossing,
+            self._edits,
+            self._later,
         )
         check.run(folder)
         check_tombstones(self._connection, self._context.resources, self.findings)
 
-    def compare_members(self, store: ObjectStore, scanned: Scanned) -> None:
-        """Compare all members of rejections and decisions, and the numbers of the ledger."""
+    def compare_members(self, store: ObjectStore, scanned: Scanned, log: LogState) -> None:
+        """Compare all members of decisions, and the numbers of the ledger."""
         self._rejections[2] += check_members(
             self._connection, lambda: _read_rejections(store), self._cut, self.findings
         )
+        in_archive, in_database, differing = check_effects(
+            self._connection, lambda: read_log(store), log, self.findings
+        )
+        self._effects = [in_archive, in_database, differing + self._effects[2]]
         self._decisions = DecisionCheck(
             self._connection, lambda: audit.read_lines(store), self._cut, self.findings
         )
@@ -319,7 +346,15 @@ class _Verifier:
     def tables(self, scanned: Scanned) -> list[dict[str, Any]]:
         """Return the comparison of each table."""
         rows = [comparison.compared.facts() for comparison in self._comparisons]
+        edits = self._edits
+        rows.append(
+            {
+                **_build_row(EDITS, edits.in_archive, edits.in_database, edits.differing),
+                "changed_since_cut": edits.changed_since,
+            }
+        )
         rows.append(_build_row(_REJECTIONS, *self._rejections))
+        rows.append(_build_row(EFFECTS, *self._effects))
         if (check := self._decisions) is not None:
             rows.append(_build_row(DECISIONS, check.in_archive, check.in_database, check.differing))
         differing = len(scanned.ledger_faults) + self._ledger_faults
@@ -368,43 +403,6 @@ def _read_rejections(store: ObjectStore) -> Iterator[Mapping[str, Any]]:
     for entry in read_log(store):
         for members in entry.rejections:
             yield {**members, "slot": entry.slot}
-
-
-@dataclass(slots=True)
-class _LogState:
-    """The database's row about the decision log, and the log's own state at that position."""
-
-    position: int = NOTHING_READ
-    owner: str | None = None
-    database: str | None = None
-    last: int = NOTHING_READ
-    owner_there: str | None = None
-
-    @classmethod
-    def read(cls, connection: Connection) -> _LogState:
-        """Read the database's row."""
-        row = connection.execute(
-            "SELECT position, owner::text, database::text FROM forebay.decision_log"
-        ).fetchone()
-        return cls() if row is None else cls(*row)
-
-    @property
-    def is_owner(self) -> bool:
-        """True if the database owns the archive."""
-        return self.database is not None and self.owner == self.database
-
-    def meet(self, entry: LogEntry) -> None:
-        """Record an entry of the log."""
-        self.last = entry.slot
-        if entry.slot <= self.position:
-            self.owner_there = entry.owner or self.owner_there
-
-    def judge(self, findings: Findings) -> None:
-        """Add the values of the database's row that contradict the log."""
-        if self.position > self.last:
-            findings.add(_LOG, "position", f"{self.last} entries", str(self.position))
-        elif self.owner != self.owner_there:
-            findings.add(_LOG, "owner", str(self.owner_there), str(self.owner))
 
 
 def _add_database_rejections(

@@ -61,7 +61,7 @@ def alarms(template: Template) -> Mapping[str, Mapping[str, Any]]:
 def test_there_are_no_more_alarms_than_one_can_look_after(operations: Template) -> None:
     names = set(alarms(operations))
 
-    assert len(names) <= 10
+    assert len(names) <= 11
     assert names >= set(RUNBOOKS) - {"replicas-behind", "database-strained"}
 
 
@@ -107,8 +107,27 @@ def test_an_alarm_waits_for_no_minute_that_has_not_come_in_yet(operations: Templ
     See FILL in the Amazon CloudWatch user guide, "Using math expressions with CloudWatch metrics".
     """
     for name, alarm in alarms(operations).items():
-        spare = alarm["EvaluationPeriods"] - alarm["DatapointsToAlarm"]
-        assert spare >= LATE_MINUTES >= 2, name
+        periods = alarm["EvaluationPeriods"] - alarm["DatapointsToAlarm"]
+        minutes = periods * alarm.get("Period", 60) / 60
+        assert minutes >= LATE_MINUTES >= 2, name
+
+
+def test_a_patch_that_waits_rings_from_one_sweep_to_the_next(flags: Mapping[str, Any]) -> None:
+    """A sweep gives one value; minutes without a value would end the alarm until the next sweep."""
+    for minutes, periods in ((1, 4), (15, 2), (1440, 2)):
+        settings = settings_of("prod", {"sweep.every_minutes": minutes})
+        template = synthesised(settings, flags, RDS)
+        (alarm,) = (
+            alarm
+            for alarm in properties(template, "AWS::CloudWatch::Alarm")
+            if alarm["AlarmName"] == "forebay-prod-commands-waiting"
+        )
+
+        assert (alarm["MetricName"], alarm["Threshold"]) == ("OldestWaiting", 900_000)
+        assert alarm["Period"] == minutes * 60
+        assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (1, periods)
+        # CloudWatch's limits: a day, or a week if the period is an hour or more.
+        assert alarm["Period"] * periods <= (604_800 if minutes >= 60 else 86_400)
 
 
 def test_data_that_does_not_reach_the_archive_is_noticed_long_before_it_is_dropped(
@@ -279,6 +298,7 @@ def test_alarms_and_dashboard_name_only_declared_metrics_of_the_functions(
         "CommandsByFallback",
         "CommandsRejected",
         "MessagesFailed",
+        "OldestWaiting",
     }
     assert {name for name, _ in drawn} >= {"CommandsAccepted", "ReadsAnswered", "CommandsApplied"}
 

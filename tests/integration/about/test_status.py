@@ -23,6 +23,7 @@ from lambdas.about.verdict import Thresholds, judge
 from local.postgres.config import READER, SUPERUSER
 from tests.fixtures.about import AboutBench
 from tests.fixtures.commands import city
+from tests.fixtures.patched import write_waiting
 from tests.fixtures.postgres import ReplicatedCluster
 from tests.fixtures.tables import Database, open_connection
 
@@ -247,7 +248,7 @@ def test_without_its_database_it_says_so_and_what_it_knows(about: AboutBench) ->
         "streaming": None,
         "replica_lag_seconds": None,
     }
-    assert (report["applied"], report["resources"], report["rejections"]) == (None, None, None)
+    assert {report[name] for name in ("applied", "resources", "rejections", "waiting")} == {None}
     assert report["archive"]["state"] == "unknown"
     about.url = url
     assert about.status()["status"] == "ok"
@@ -303,6 +304,24 @@ def test_open_rejections_and_dead_letters_are_a_matter_of_an_operator_s(
     assert about.reasons() == {"dead_letters": "attention"}
 
 
+def test_a_patch_that_waits_too_long_is_a_matter_of_an_operator_s(
+    about: AboutBench, database: Database
+) -> None:
+    assert about.status()["waiting"] == {"commands": 0, "oldest_seconds": None}
+    oldest, newer = IdSource().make(create=False), IdSource().make(create=False)
+    write_waiting(database, "5", 1, newer)
+    write_waiting(database, "6", 2, oldest)
+    write_waiting(database, "7", 0, None)
+    report = about.status()
+    assert (report["status"], report["waiting"]["commands"]) == ("ok", 3)
+    assert 0 <= report["waiting"]["oldest_seconds"] < 60
+    about.ahead = dt.timedelta(minutes=16)
+    report = about.status()
+    assert about.reasons() == {"commands_waiting": "attention"}
+    assert 960 <= report["waiting"]["oldest_seconds"] < 1020
+    assert "3 patches wait for an item" in report["reasons"][0]["detail"]
+
+
 def test_every_reason_is_described(about: AboutBench) -> None:
     document = {
         "database": {"state": "unreachable", "replica_lag_seconds": 61, "streaming": True},
@@ -312,6 +331,7 @@ def test_every_reason_is_described(about: AboutBench) -> None:
             "oldest_unapplied": {"age_seconds": 61},
         },
         "rejections": {"open": 1},
+        "waiting": {"commands": 1, "oldest_seconds": 901.0},
         "dead_letters": {"messages": 1},
     }
     thresholds = Thresholds(late_seconds=60, attention_seconds=900, open_rejections=0)

@@ -13,7 +13,7 @@ import pytest
 
 import resources
 from forebay.apply import Counts, Source, apply
-from forebay.archive.decisions import DecisionLogError, encode_rejections, key_of, read_log
+from forebay.archive.decisions import DecisionLogError, encode_decisions, key_of, read_log
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.decisions.log import DecisionLog, NotOwnerError, PendingEntryError
@@ -430,7 +430,7 @@ def test_a_rejected_row_and_the_rejected_rows_that_refer_to_it_are_removed(
         Rejection.of(Refusal(command, "code", "detail"), command, "o", dt.datetime.now(dt.UTC))
         for command in (owner, thing)
     ]
-    content = encode_rejections([one.to_archive() for one in rejected], "database")
+    content = encode_decisions([one.to_archive() for one in rejected], [], "database")
     assert database.store.create(key_of(1), content)
     log.follow()
     assert log.undone == 2

@@ -24,7 +24,7 @@ SECOND = dt.timedelta(seconds=1)
 
 
 def mark(database: Database, **options: Any) -> int:
-    return outdate(database.connection, CITIES, ACCEPTED, ACCEPTED + SECOND, **options)
+    return outdate(database.connection, CITIES, ACCEPTED, ACCEPTED + SECOND, **options).rows
 
 
 @pytest.mark.parametrize("op", ["put", "create"])
@@ -50,15 +50,15 @@ def test_the_mark_is_the_version_with_its_first_digit_elsewhere(database: Databa
     database.apply([city(1, op, 1), late])
     versions = {key: version for key, (version, _, _) in database.cities().items()}
     end = dt.datetime(9700, 1, 1, tzinfo=dt.UTC)
-    assert outdate(database.connection, CITIES, ACCEPTED, end) == 2
+    assert outdate(database.connection, CITIES, ACCEPTED, end).rows == 2
     for key, (version, by_create, _) in database.cities().items():
         assert (version, by_create) == (mark_outdated(versions[key]), op == "create")
         assert original_version(version) == versions[key]
-    assert outdate(database.connection, CITIES, ACCEPTED, end) == 0, "it is marked once"
-    assert outdate(database.connection, CITIES, ACCEPTED, end, orphaned=True) == 2
+    assert outdate(database.connection, CITIES, ACCEPTED, end).rows == 0, "it is marked once"
+    assert outdate(database.connection, CITIES, ACCEPTED, end, orphaned=True).rows == 2
     for key, (version, by_create, _) in database.cities().items():
         assert (version, by_create) == (mark_orphaned(versions[key]), True)
-    assert outdate(database.connection, CITIES, ACCEPTED, end, orphaned=True) == 0
+    assert outdate(database.connection, CITIES, ACCEPTED, end, orphaned=True).rows == 0
 
 
 def test_a_marked_row_counts_as_what_its_command_made(database: Database) -> None:
@@ -109,7 +109,7 @@ def test_times_are_cut_where_a_replay_cuts_them(database: Database) -> None:
         (selected,) = selection.chunks([[command]])
         assert len(selected) == count
         assert count_rows(database.connection, CITIES, within, until) == count
-        assert outdate(database.connection, CITIES, within, until) == count
+        assert outdate(database.connection, CITIES, within, until).rows == count
 
 
 def test_a_marked_row_loses_to_the_delete_that_came_after_it(database: Database) -> None:
@@ -126,6 +126,6 @@ def test_rows_of_another_time_are_not_marked(database: Database) -> None:
         (ACCEPTED - SECOND, ACCEPTED),
     ):
         assert count_rows(database.connection, CITIES, since, until) == 0
-        assert outdate(database.connection, CITIES, since, until) == 0
+        assert outdate(database.connection, CITIES, since, until).rows == 0
     assert count_rows(database.connection, CITIES, ACCEPTED, ACCEPTED + SECOND) == 1
     assert database.cities()[1][0] == command_id(1)

@@ -48,7 +48,8 @@ def test_the_reader_can_make_nothing_on_the_primary(
 ) -> None:
     """Not even in a session that is set to read-write."""
     with psycopg.connect(postgres_cluster.url(READER, migrated), autocommit=True) as reader:
-        reader.execute("SELECT FROM forebay.ledger")
+        for table in ("ledger", "edits", "effects"):
+            reader.execute(f"SELECT FROM forebay.{table}".encode())
         reader.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             reader.execute(statement)

@@ -84,7 +84,8 @@ def test_the_writer_may_change_rows_and_no_table(users: Users) -> None:
 def test_the_reader_may_look_and_touch_nothing(users: Users) -> None:
     with psycopg.connect(users.reader, autocommit=True) as connection:
         connection.execute("SELECT FROM cities")
-        connection.execute("SELECT FROM forebay.ledger")
+        for table in ("ledger", "edits", "effects"):
+            connection.execute(f"SELECT FROM forebay.{table}".encode())
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("DELETE FROM cities")
         connection.execute("SET default_transaction_read_only = off")

@@ -57,7 +57,7 @@ def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> No
 
 def test_the_commands_of_an_outdated_row_have_the_outcomes_that_they_had(site: Site) -> None:
     site.put_and_apply(at(1), at(2))
-    assert outdate(site.database.connection, CITIES, moment(2), moment(3)) == 1
+    assert outdate(site.database.connection, CITIES, moment(2), moment(3)).rows == 1
     assert [entry.status for entry in history(site)] == ["superseded", "applied"]
 
 

@@ -23,10 +23,11 @@ from forebay.replay.runs import record_failure, start_run
 from local.postgres.config import OWNER, SUPERUSER
 from local.settings import ROOT
 from ops.status import probes
-from tests.fixtures.commands import city
+from tests.fixtures.commands import city, command_id
 from tests.fixtures.emulator import REGION, Emulator, free_port, wait_until
 from tests.fixtures.firehose import FirehoseServer, deploy_stream
 from tests.fixtures.operating import Operator
+from tests.fixtures.patched import write_waiting
 from tests.fixtures.postgres import ReplicatedCluster
 from tests.fixtures.site import Site
 
@@ -176,6 +177,26 @@ def test_open_rejections_need_attention_above_their_limit(
 
     assert attention(operator) == ["1 open rejections: `forebay rejections list`"]
     operator.done("status", "--check", "--max-rejections", "1")
+
+
+def test_a_patch_that_waits_for_long_needs_attention(site: Site, settings: dict[str, str]) -> None:
+    put_now(site, apply=True)
+    operator = Operator(ROOT, site.database.url, settings)
+    assert operator.done("status", "--check")["waiting"] == {
+        "commands": 0,
+        "oldest": None,
+        "resource": None,
+        "key": None,
+        "oldest_seconds": None,
+    }
+    write_waiting(site.database, "5", 2, command_id(1))
+
+    (text,) = attention(operator)
+
+    assert text.startswith("2 patches wait for an item, the oldest for ")
+    assert "`forebay history cities 5`" in text
+    result = operator.done("status", "--check", "--max-waiting-age", "1e10")
+    assert (result["waiting"]["commands"], result["waiting"]["oldest"]) == (2, command_id(1))
 
 
 def test_outdated_rows_need_attention_until_they_are_replayed(

@@ -17,6 +17,7 @@ from forebay import sweep as sweeping
 from forebay.aws.events import object_event, object_keys
 from forebay.db.session import Session
 from forebay.errors import TransientError
+from forebay.ids import make_id_at, milliseconds
 from forebay.log import Log
 from forebay.sweep import Survey, Sweep, backlog_explains
 from lambdas.imports.app import Importer
@@ -28,6 +29,7 @@ from ops.sweeping import wait_until_applied
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import REGION, Emulator, wait_until
 from tests.fixtures.operating import Operator
+from tests.fixtures.patched import write_waiting
 from tests.fixtures.site import Site
 from tests.fixtures.tables import open_connection
 
@@ -83,6 +85,19 @@ def test_a_connection_that_was_lost_since_the_last_sweep_costs_no_sweep(site: Si
             "WHERE pid <> pg_backend_pid() AND datname = current_database()"
         )
         assert swept.sweep()["listed"] == 1
+
+
+def test_a_sweep_counts_the_patches_that_wait_and_their_age(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, waiting, expected in (("5", 0, 0), ("6", 2, 2), ("7", 1, 3)):
+        accepted = dt.datetime.now(dt.UTC)
+        oldest = make_id_at(milliseconds(accepted), create=False) if waiting else None
+        write_waiting(site.database, key, waiting, oldest)
+        app(site, now=accepted + MINUTE).sweep()
+        line = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (line["action"], line["CommandsWaiting"]) == ("swept", expected)
+        assert 60_000 * bool(waiting) <= line["OldestWaiting"] < 180_000 * bool(waiting) + 1
 
 
 def test_what_nobody_applied_is_enqueued_as_s3_would_have_told_it(site: Site) -> None:

@@ -81,7 +81,7 @@ def test_a_wrong_row_and_the_right_one_of_one_version_have_two_tags(
     assert version_of(wrong.headers["ETag"]) == version_of(right.headers["ETag"])
 
     since = dt.datetime.fromtimestamp(accepted_ms(command_id(7)) / 1000, dt.UTC)
-    assert outdate(database.connection, CITIES, since, since + dt.timedelta(seconds=1)) == 1
+    assert outdate(database.connection, CITIES, since, since + dt.timedelta(seconds=1)).rows == 1
     outdated = reader.get("cities", key="5")
     assert (outdated.body, outdated.headers) == (wrong.body, wrong.headers)
     assert reader.get("cities", key="5", Read_After=command_id(7)).status == 200

@@ -40,7 +40,7 @@ def test_the_command_of_an_outdated_row_is_applied_and_its_status_names_the_id(
     database.apply([command])
     since = dt.datetime.fromtimestamp(accepted_ms(command.id) / 1000, dt.UTC)
     cities = resources.load()["cities"]
-    assert outdate(database.connection, cities, since, since + dt.timedelta(seconds=1)) == 1
+    assert outdate(database.connection, cities, since, since + dt.timedelta(seconds=1)).rows == 1
     assert body(reader.get("cities", key="5", command=command.id))["status"] == "applied"
     status = body(reader.get("cities", key="5", command=older.id))
     if op == "put":

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 import resources
-from forebay.archive.decisions import encode_rejections, key_of
+from forebay.archive.decisions import encode_decisions, key_of
 from forebay.codec import decode, encode
 from forebay.decisions.rejections import Rejection
 from ops.archive.store import Folder
 from ops.folding.fold import ObjectCounts, Winners, fold_bucket
 from ops.folding.partition import Bucket, Kind, Partition, Writer
-from ops.folding.scan import add_rejections, scan
+from ops.folding.scan import add_decisions, scan
 from tests.fixtures.commands import city, command_id, country
 
 
@@ -78,7 +78,7 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
         name,
         dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     )
-    assert store.create(key_of(1), encode_rejections([rejection.to_archive()], "database"))
+    assert store.create(key_of(1), encode_decisions([rejection.to_archive()], [], "database"))
     with Partition(tmp_path / "buckets", expected_bytes=2**40, writers=2) as partition:
         cut = "f" * 36
         with Writer(partition.files, 1) as writer:
@@ -91,7 +91,7 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
                 advance=lambda _: None,
             )
         with Writer(partition.files, 0) as writer:
-            entries = add_rejections(store, writer, cut=cut, position=None)
+            entries = add_decisions(store, writer, cut=cut, position=None)
             assert [len(entry.rejections) for entry in entries] == [0, 1]
         refusals = [
             refused

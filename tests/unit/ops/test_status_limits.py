@@ -18,6 +18,7 @@ WELL: dict[str, Any] = {
     "replay_dead_letters": {"total": 0, "queue": "q"},
     "import_dead_letters": None,
     "rejections": {"open": 0, "last_hour": 3},
+    "waiting": {"commands": 2, "oldest_seconds": 900.0, "resource": "r", "key": "k"},
     "unapplied": {"objects": 2, "oldest_seconds": 60.0},
     "replica": {"bytes_behind": 9, "seconds_behind": 10.0, "streaming": True},
     "streams": [{"name": "s", "oldest_undelivered_seconds": 180.0, "interval_seconds": 60.0}],
@@ -74,6 +75,21 @@ def test_up_to_the_limits_nothing_needs_attention() -> None:
             {"rejections": {"open": 4290, "last_hour": 0}},
             Limits(open_rejections=4290),
             "4,290 open rejections: `forebay rejections list`",
+        ),
+        (
+            {
+                "waiting": {
+                    "commands": 3,
+                    "oldest_seconds": 7200.0,
+                    "resource": "cities",
+                    "key": "a b",
+                }
+            },
+            Limits(waiting_seconds=7200),
+            (
+                "3 patches wait for an item, the oldest for 2 h 00 min: "
+                "`forebay history cities 'a b'`, docs/runbooks/alarms/commands-waiting.md"
+            ),
         ),
         (
             {"runs": [{"run": "r", "via_queue": False, "silent_seconds": 240.0}]},

@@ -81,10 +81,10 @@ class RecordingDatabase(ReadDatabase):
     def fetch(self, query: Query) -> Rows:
         self.queries.append((query.as_bytes().decode(), repr(query[1])))
         if "tombstones" in self.queries[-1][0]:
-            return [(COMMAND_ID, False, None, None, None, None)]
+            return [(COMMAND_ID, False, *[None] * 9)]
         if "WITH found" in self.queries[-1][0]:
             return [("[]", 1, True, ["5"], ["5"], 2, None)]
-        return [(COMMAND_ID, '{"a":1}')]
+        return [(COMMAND_ID, None, '{"a":1}')]
 
     fetch_from_primary = fetch
 

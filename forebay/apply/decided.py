@@ -1,0 +1,106 @@
+"""Decided commands: commands whose outcome depends on the item as it is when they are applied.
+
+These are commands with a condition, and patches with an increment. Needs no database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Context, Decimal
+from typing import Any, Final
+
+from forebay.apply.edits import KeyState
+from forebay.command import Body, Command
+from forebay.conditions import Condition
+from forebay.errors import BodyError
+from forebay.ids import make_id_above
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+#: The member that marks the value of a number field as an increment: `{"$increment": -2}`.
+INCREMENT: Final = "$increment"
+
+_NUMBERS: Final = frozenset({Kind.INTEGER, Kind.DECIMAL})
+#: Adds numbers with all digits that a `numeric` column can have.
+_EXACT: Final = Context(prec=2_100)
+
+
+def is_decided(command: Command, spec: ResourceSpec) -> bool:
+    """Return whether a command needs a decision; the decision makes it a plain command."""
+    return command.condition is not None or (
+        command.op == "patch"
+        and any(isinstance(value, dict) for value in (command.body or {}).values())
+        and next(_list_increments(command, spec), None) is not None
+    )
+
+
+def decide(command: Command, state: KeyState, spec: ResourceSpec) -> Command:
+    """The plain command that a decided command becomes.
+
+    Args:
+        command: of the current schema version.
+        state: of its key, with all values of the item.
+        spec: its resource.
+
+    Raises:
+        BodyError: its condition does not hold, or an increment has no valid result.
+    """
+    condition = None if command.condition is None else Condition.of_json(command.condition)
+    if condition is not None and (fault := condition.find_fault(spec)) is not None:
+        raise BodyError("condition_invalid", fault)
+    state_tag = state.state_tag
+    if state_tag is None:
+        raise BodyError("precondition_failed", "there is no item with this key")
+    if condition is not None:
+        failure = condition.find_failure(spec, state_tag, state.values)
+        if failure is not None:
+            raise BodyError("precondition_failed", failure)
+    body = _add_increments(command, state, spec)
+    command_id, greatest_id = command.id, state.greatest_id
+    if command_id <= greatest_id:
+        command_id = make_id_above(greatest_id, create=False)
+    return command._replace(id=command_id, body=body, condition=None)
+
+
+def _add_increments(command: Command, state: KeyState, spec: ResourceSpec) -> Body | None:
+    """The body with the sum in place of each increment; the same body without increments."""
+    body = command.body
+    if body is None or command.op != "patch":
+        return body
+    sums = {
+        field.name: _add(field, state.values.get(field.name), increment)
+        for field, increment in _list_increments(command, spec)
+    }
+    if not sums:
+        return body
+    for fault in spec.body.check_fields(sums):
+        raise BodyError("increment_failed", f"{fault.pointer}: {fault.detail}")
+    return {**body, **sums}
+
+
+def _list_increments(command: Command, spec: ResourceSpec) -> Iterator[tuple[FieldSpec, Any]]:
+    body = command.body or {}
+    for field in spec.fields:
+        value = body.get(field.name)
+        if field.kind in _NUMBERS and isinstance(value, dict) and value.keys() == {INCREMENT}:
+            yield field, value[INCREMENT]
+
+
+def _add(field: FieldSpec, value: Any, increment: Any) -> int | str:  # noqa: ANN401 - JSON values
+    """The sum as the field's JSON value.
+
+    Raises:
+        BodyError: a summand is no number.
+    """
+    if value is None:
+        raise BodyError("increment_failed", f"{field.name} is null, so it can't be incremented")
+    try:
+        total = _EXACT.add(Decimal(str(value)), Decimal(str(increment)))
+    except ArithmeticError:
+        raise BodyError(
+            "increment_failed", f"{field.name}: {increment!r} is not a number"
+        ) from None
+    if field.kind is Kind.DECIMAL:
+        return f"{total:f}"
+    if total != total.to_integral_value():
+        raise BodyError("increment_failed", f"{field.name}: {total} is not an integer")
+    return int(total)

@@ -1,0 +1,385 @@
+"""Applies all commands of keys with patches or decided commands (law 7).
+
+The fold to one winner per key is not enough for such keys: a patch keeps the other fields, and a
+condition looks at states that a later command replaces. So the state of each key is read, its
+commands are absorbed in the order of their ids, and the result is written. The resource's lock is
+held exclusively.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from forebay.apply.decided import decide, is_decided
+from forebay.apply.edits import KeyState
+from forebay.apply.results import Counts, Result
+from forebay.apply.rows import Rows, copy_texts
+from forebay.apply.statements import Table
+from forebay.apply.table import replace_rows
+from forebay.command import Command, KeyValue
+from forebay.db.faults import is_data_fault, needs_newer_code
+from forebay.decisions.effects import Effect
+from forebay.decisions.refusals import Refusal
+from forebay.errors import BodyError
+
+#: The code of a refusal of a command that is not decided yet.
+UNDECIDED = "undecided"
+
+KeyCommands = Mapping[KeyValue, Sequence[Command]]
+
+
+class _LeftOutError(Exception):
+    """Postgres left out rows of an UPDATE or a COPY without an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The result of merging the commands of some keys."""
+
+    result: Result = Result()  # noqa: RUF009 - immutable
+    #: Of the decided commands that passed.
+    effects: Sequence[Effect] = ()
+    #: Patches of earlier chunks that waited, and that Postgres refuses now.
+    refused_waiting: Sequence[Refusal] = ()
+
+    def __add__(self, other: Merged) -> Merged:
+        """The result for the keys of both."""
+        return Merged(
+            self.result + other.result,
+            (*self.effects, *other.effects),
+            (*self.refused_waiting, *other.refused_waiting),
+        )
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Commands of a key, absorbed into its state in the order of their ids."""
+
+    table: Table
+    state: KeyState
+    duplicates: int = 0
+    #: The ids under which the absorbed commands have taken their place.
+    absorbed: list[str] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def take(self, command: Command) -> None:
+        """Absorb a command, or refuse it."""
+        try:
+            plain = self._make_plain(command)
+            is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
+        except BodyError as exc:
+            self.refusals.append(Refusal.of_body(command, exc))
+            return
+        if is_duplicate:
+            self.duplicates += 1
+            return
+        self.absorbed.append(plain.id)
+        if plain is not command:
+            self.effects.append(_make_effect(command, plain))
+
+    def count(self) -> Counts:
+        """The counts of the commands that are not refused."""
+        applied = sum(map(self.state.has_taken, self.absorbed))
+        return Counts(applied, len(self.absorbed) - applied, self.duplicates)
+
+    def _make_plain(self, command: Command) -> Command:
+        spec = self.table.spec
+        return decide(command, self.state, spec) if is_decided(command, spec) else command
+
+    def _complete(self, command: Command) -> Command:
+        """The command with all fields of its item; a patch is only checked."""
+        body = command.body
+        if body is None:
+            return command
+        if command.op != "patch":
+            return command._replace(body=self.table.encoder.complete_body(body))
+        self.table.encoder.encode_fields(body)
+        return command
+
+
+def merge(table: Table, commands: KeyCommands, *, decides: bool) -> Merged:
+    """Apply all commands of some keys.
+
+    Args:
+        table: their table.
+        commands: the commands of each key, of the current schema version.
+        decides: whether decisions are made. If not, a key with a command that needs a decision, or
+            that is refused, is left unchanged, and the result refuses that command.
+
+    Raises:
+        psycopg.Error: not the data's fault.
+    """
+    undecided = {} if decides else dict(_find_undecided(table, commands))
+    remaining = {key: of_key for key, of_key in commands.items() if key not in undecided}
+    merged = Merged(Result(refusals=list(undecided.values())))
+    if not remaining:
+        return merged
+    states = _read_states(table, remaining)
+    walks = {key: _walk(table, states[key], of_key) for key, of_key in remaining.items()}
+    refused = _write(table, {key: walk.state for key, walk in walks.items() if not walk.refusals})
+    if decides:
+        failed = [key for key, walk in walks.items() if walk.refusals or key in refused]
+        merged += _merge_singly(table, {key: (states[key], remaining[key]) for key in failed})
+        walks = {key: walk for key, walk in walks.items() if key not in set(failed)}
+    else:
+        first = [walk.refusals[0] for walk in walks.values() if walk.refusals]
+        merged += Merged(Result(refusals=[*first, *_blame(refused, remaining)]))
+        walks = {k: w for k, w in walks.items() if k not in refused and not w.refusals}
+    counts = sum((walk.count() for walk in walks.values()), Counts())
+    return merged + Merged(Result(counts), [e for walk in walks.values() for e in walk.effects])
+
+
+def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
+    """Count the refused patches that the table has, or that lose to it: no decision is needed.
+
+    Args:
+        table: their table.
+        refusals: of patches with keys that Postgres can store.
+    """
+    if not refusals:
+        return Result()
+    states = table.read_states(list({refusal.command.key for refusal in refusals}))
+    counts, remaining = Counts(), []
+    for refusal in refusals:
+        fate = states[refusal.command.key].copied().absorb(refusal.command)
+        if fate == "applied":
+            remaining.append(refusal)
+        else:
+            is_duplicate = fate == "duplicate"
+            counts += Counts(superseded=not is_duplicate, duplicates=is_duplicate)
+    return Result(counts, remaining)
+
+
+def _find_undecided(table: Table, commands: KeyCommands) -> Iterator[tuple[KeyValue, Refusal]]:
+    detail = "its condition or increment is not decided yet"
+    for key, of_key in commands.items():
+        for command in of_key:
+            if is_decided(command, table.spec):
+                yield key, Refusal(command, UNDECIDED, detail)
+                break
+
+
+def _read_states(table: Table, commands: KeyCommands) -> dict[KeyValue, KeyState]:
+    """The states of the keys, with the values of the items where the commands need them."""
+    states = table.read_states(list(commands))
+    needy = [
+        key
+        for key, of_key in commands.items()
+        if states[key].has_item
+        and any(
+            is_decided(command, table.spec) or (states[key].fields and command.op != "patch")
+            for command in of_key
+        )
+    ]
+    if needy:
+        table.read_item_values(states, needy)
+    return states
+
+
+def _walk(table: Table, state: KeyState, commands: Sequence[Command]) -> _Walk:
+    walk = _Walk(table, state.copied())
+    seen: set[str] = set()
+    for command in sorted(commands, key=lambda each: each.id):
+        if command.id in seen:
+            walk.duplicates += 1
+            continue
+        seen.add(command.id)
+        walk.take(command)
+    return walk
+
+
+def _blame(refused: Mapping[KeyValue, Refusal], commands: KeyCommands) -> Iterator[Refusal]:
+    """A refusal of a command of each refused key; the decision finds the guilty command."""
+    for key, refusal in refused.items():
+        yield Refusal(commands[key][0], refusal.code, refusal.detail, refusal.sqlstate)
+
+
+def _merge_singly(
+    table: Table, keys: Mapping[KeyValue, tuple[KeyState, Sequence[Command]]]
+) -> Merged:
+    """Apply the commands of keys one at a time, and refuse those that fail.
+
+    The keys come in the order of their first commands, so that a unique value is claimed by the
+    oldest command. Conflicts with other keys may be resolved by them, so such keys are tried again
+    as long as one of them succeeds.
+    """
+    merged = Merged()
+    pending = dict(sorted(keys.items(), key=lambda item: min(c.id for c in item[1][1])))
+    while pending:
+        tries = {key: _try_singly(table, *of_key) for key, of_key in pending.items()}
+        conflicts = {key for key, tried in tries.items() if tried.has_conflict}
+        # A key whose commands conflicted has been written without them; its commands that were
+        # applied are duplicates in the next try.
+        if not conflicts or len(conflicts) == len(pending):
+            conflicts = set()
+        for key, tried in tries.items():
+            merged += tried.finish(is_last=key not in conflicts)
+        pending = {key: (tries[key].walk.state, tries[key].list_conflicting()) for key in conflicts}
+    return merged
+
+
+@dataclass(slots=True)
+class _Try:
+    """The commands of a key, each applied by itself."""
+
+    walk: _Walk
+    #: Ids of patches that waited before.
+    waiting: frozenset[str]
+
+    @property
+    def has_conflict(self) -> bool:
+        """True if other keys' commands may resolve a refusal."""
+        return any(refusal.conflict for refusal in self.walk.refusals)
+
+    def list_conflicting(self) -> list[Command]:
+        """The commands that may apply after other keys' commands."""
+        return [refusal.command for refusal in self.walk.refusals if refusal.conflict]
+
+    def finish(self, *, is_last: bool) -> Merged:
+        """The result; if the key is tried again, without the refusals in conflict."""
+        refusals = [r for r in self.walk.refusals if is_last or not r.conflict]
+        own = [refusal for refusal in refusals if refusal.command.id not in self.waiting]
+        waiting = [refusal for refusal in refusals if refusal.command.id in self.waiting]
+        return Merged(Result(self.walk.count(), own), self.walk.effects, waiting)
+
+
+def _try_singly(table: Table, state: KeyState, commands: Sequence[Command]) -> _Try:
+    """Apply commands of a key one at a time.
+
+    A waiting patch may be why the item that it waited for is refused, so it is tried by itself
+    after that item.
+    """
+    waiting = frozenset(state.kept)
+    done = _Walk(table, state.copied())
+    queue = sorted(commands, key=lambda each: each.id)
+    seen: set[str] = set()
+    while queue:
+        command = queue.pop(0)
+        if command.id in seen:
+            done.duplicates += 1
+            continue
+        seen.add(command.id)
+        refusal = _try_one(table, done, command)
+        if refusal is None:
+            continue
+        kept = dict(done.state.kept)
+        done.state.kept = {}
+        if kept and command.op != "patch" and _try_one(table, done, command) is None:
+            queue = sorted([*queue, *kept.values()], key=lambda each: each.id)
+            continue
+        done.state.kept = kept
+        done.refusals.append(refusal)
+    return _Try(done, waiting)
+
+
+def _try_one(table: Table, done: _Walk, command: Command) -> Refusal | None:
+    """Apply a command after others; return its refusal, which leaves everything unchanged."""
+    trial = _Walk(table, done.state.copied())
+    trial.take(command)
+    if trial.refusals:
+        return trial.refusals[0]
+    refused = _write(table, {command.key: trial.state})
+    if refused:
+        refusal = refused[command.key]
+        return Refusal(
+            command, refusal.code, refusal.detail, refusal.sqlstate, conflict=refusal.conflict
+        )
+    done.state = trial.state
+    done.state.new_base, done.state.changed = None, set()
+    done.duplicates += trial.duplicates
+    done.absorbed += trial.absorbed
+    done.effects += trial.effects
+    return None
+
+
+def _write(table: Table, states: Mapping[KeyValue, KeyState]) -> dict[KeyValue, Refusal]:
+    """Write the changed rows, tombstones and edits; return the refusals by key.
+
+    A refused key is left unchanged.
+    """
+    replaced = [
+        state.new_base._replace(body=None if state.new_base.body is None else state.values)
+        for state in states.values()
+        if state.new_base is not None
+    ]
+    refusals = list(replace_rows(table, replaced).refusals) if replaced else []
+    by_fields: dict[tuple[str, ...], list[Command]] = defaultdict(list)
+    for key, state in states.items():
+        if state.new_base is None and state.changed:
+            by_fields[tuple(sorted(state.changed))].append(_describe_change(table, key, state))
+    for names, changes in by_fields.items():
+        refusals += _update(table, names, changes)
+    refused = {refusal.command.key: refusal for refusal in refusals}
+    table.write_edits({key: state for key, state in states.items() if key not in refused})
+    return refused
+
+
+def _describe_change(table: Table, key: KeyValue, state: KeyState) -> Command:
+    """A patch that sets all changed fields of a key."""
+    body = {name: state.values[name] for name in state.changed}
+    spec = table.spec
+    return Command(state.greatest_id, "patch", spec.path, key, spec.schema_version, "", None, body)
+
+
+def _update(table: Table, names: Sequence[str], changes: Sequence[Command]) -> list[Refusal]:
+    """Set some fields of rows together; if that fails, set those of each half."""
+    table.clear_stage()
+    try:
+        with table.connection.transaction():
+            _update_staged(table, names, changes)
+    except _LeftOutError:
+        if len(changes) == 1:
+            return table.refuse_unread(_build_rows(table, changes))
+    except psycopg.Error as exc:
+        if not is_data_fault(exc) or needs_newer_code(exc, table.spec):
+            raise
+        if len(changes) == 1:
+            return [Refusal.of_row(changes[0], exc)]
+    else:
+        return []
+    middle = len(changes) // 2
+    return [
+        *_update(table, names, changes[:middle]),
+        *_update(table, names, changes[middle:]),
+    ]
+
+
+def _update_staged(table: Table, names: Sequence[str], changes: Sequence[Command]) -> None:
+    encoded = [table.encoder.encode_fields(change.body or {}) for change in changes]
+    columns: list[list[object]] = [[change.key for change in changes]]
+    columns += [[values[name] for values in encoded] for name in names]
+    with table.connection.cursor() as cursor:
+        with cursor.copy(table.copy_fields(names)) as copy:
+            for text in copy_texts(columns):
+                copy.write(text)
+        if cursor.rowcount != len(changes):
+            raise _LeftOutError
+        cursor.execute(table.update_fields(names))
+        if cursor.rowcount != len(changes):
+            raise _LeftOutError
+
+
+def _build_rows(table: Table, changes: Sequence[Command]) -> Rows:
+    """The changes as rows, with null for the fields that they leave unchanged."""
+    bodies = [table.encoder.encode_fields(change.body or {}) for change in changes]
+    fields = [[body.get(field.name) for body in bodies] for field in table.spec.fields]
+    return Rows(changes, [[change.key for change in changes], *fields])
+
+
+def _make_effect(command: Command, plain: Command) -> Effect:
+    has_sums = plain.body is not command.body
+    return Effect(
+        command.id,
+        command.resource,
+        str(command.key),
+        plain.id,
+        plain.body if has_sums else None,
+        command.schema if has_sums else None,
+        dt.datetime.now(dt.UTC),
+    )

@@ -1,0 +1,172 @@
+"""Items with patches: entity tags, `Read-After`, and the statuses of patches."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from forebay.apply.edits import KeyState
+from forebay.command import Command
+from forebay.conditional import state_tag_of, version_of
+from forebay.errors import NotYetVisibleError
+from forebay.http import Response
+from forebay.ids import IdSource, make_id_above, mark_outdated
+from tests.fixtures.commands import CITY, city, command_id, patch
+from tests.fixtures.patched import KEY, histories, write_state
+from tests.fixtures.reading import Reader
+from tests.fixtures.tables import Database
+
+
+def write(database: Database, *commands: Command) -> KeyState:
+    """Write the state to which the commands lead."""
+    state = KeyState()
+    for command in commands:
+        state.absorb(command)
+    write_state(database, state)
+    return state
+
+
+def get(reader: Reader, **headers: str) -> Response:
+    """Read the city."""
+    return reader.get("cities", key=str(KEY), **headers)
+
+
+def get_status(reader: Reader, command_id: str) -> dict[str, Any]:
+    """Read the status of a command."""
+    response = reader.get("cities", key=str(KEY), command=command_id)
+    status: dict[str, Any] = json.loads(response.body)
+    assert response.status == (202 if status["status"] == "pending" else 200)
+    return status
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(histories())
+def test_the_tag_of_an_item_differs_whenever_its_content_differs(
+    database: Database, reader: Reader, commands: list[Command]
+) -> None:
+    state, bodies_by_tag, bodies_by_state = KeyState(), {}, {}
+    for command in commands:
+        state.absorb(command)
+        write_state(database, state)
+        response = get(reader)
+        if not state.has_item:
+            assert response.status == 404
+            continue
+        assert json.loads(response.body) == {**CITY, **state.values, "geonameid": KEY}
+        tag = response.headers["ETag"]
+        assert state_tag_of(tag) == state.state_tag
+        assert version_of(tag) == state.greatest_id
+        assert bodies_by_tag.setdefault(tag, response.body) == response.body
+        assert bodies_by_state.setdefault(state.state_tag, response.body) == response.body
+        for known in bodies_by_tag:
+            assert get(reader, If_None_Match=known).status == (304 if known == tag else 200)
+        assert get(reader, Read_After=tag).status == 200
+
+
+def test_an_outdated_row_with_patches_has_the_tag_of_before(
+    database: Database, reader: Reader
+) -> None:
+    write(database, city(1, key=KEY), patch(2, KEY, name="b"))
+    before = get(reader)
+    database.connection.execute("UPDATE cities SET _version = %s", [mark_outdated(command_id(1))])
+    assert (get(reader).body, get(reader).headers) == (before.body, before.headers)
+    assert get_status(reader, command_id(1))["status"] == "applied"
+    assert get_status(reader, command_id(2))["status"] == "applied"
+
+
+def test_a_read_after_a_patch_shows_it_or_what_beat_it(database: Database, reader: Reader) -> None:
+    write(
+        database,
+        city(1, key=KEY),
+        *(patch(2, KEY, name="b"), patch(3, KEY, population=2), patch(4, KEY, population=3)),
+    )
+    for number in (1, 2, 3, 4):
+        assert '"population":3' in get(reader, Read_After=command_id(number)).body.replace(" ", "")
+    with pytest.raises(NotYetVisibleError):
+        get(reader, Read_After=IdSource().make(create=False))
+
+
+def test_a_read_after_a_waiting_patch_raises(database: Database, reader: Reader) -> None:
+    write(database, city(1, "delete", KEY), patch(2, KEY, name="b"))
+    with pytest.raises(NotYetVisibleError):
+        get(reader, Read_After=command_id(2))
+    assert get(reader, Read_After=command_id(1)).status == 404
+
+
+def test_the_status_of_each_patch(database: Database, reader: Reader) -> None:
+    write(
+        database,
+        city(2, "create", KEY),
+        *(patch(1, KEY, timezone="UTC"), patch(3, KEY, name="a"), patch(4, KEY, name="b")),
+        patch(5, KEY, population=7),
+    )
+    statuses = [get_status(reader, command_id(number)) for number in (1, 3, 4, 5, 6)]
+    assert [(status["status"], status.get("superseded_by")) for status in statuses] == [
+        ("superseded", command_id(2, create=True)),
+        ("superseded", command_id(5)),
+        ("applied", None),
+        ("applied", None),
+        ("pending", None),
+    ]
+
+
+def test_a_patch_waits_for_its_item_whatever_its_texts_are(
+    database: Database, reader: Reader
+) -> None:
+    """Postgres refuses an escaped NUL wherever it makes a text of it."""
+    write(database, patch(2, KEY, name="a"), patch(3, KEY, name='"id": "\x00\\'))
+    assert get_status(reader, command_id(3))["status"] == "pending"
+    status = get_status(reader, command_id(2))
+    assert (status["status"], status["superseded_by"]) == ("superseded", command_id(3))
+
+
+def test_a_decided_command_has_the_status_of_its_effective_id(
+    database: Database, reader: Reader
+) -> None:
+    own, other = command_id(2), command_id(3)
+    effective = make_id_above(command_id(9), create=False)
+    write(database, city(9, key=KEY), patch(1, KEY, name="b")._replace(id=effective))
+    insert = "INSERT INTO forebay.effects VALUES (%s, 'cities', %s, %s, NULL, now(), NULL)"
+    database.connection.execute(insert, [own, str(KEY), effective])
+    database.connection.execute(insert, [other, "6", effective])
+    assert get_status(reader, own)["status"] == "applied"
+    assert get_status(reader, other)["superseded_by"] == command_id(9), "of another key"
+    assert get(reader, Read_After=own).status == 200
+    newer = patch(1, KEY, name="c")._replace(id=make_id_above(effective, create=False))
+    write(database, city(9, key=KEY), patch(1, KEY, name="b")._replace(id=effective), newer)
+    later = get_status(reader, own)
+    assert (later["status"], later["superseded_by"]) == ("superseded", newer.id)
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_rejected_command_names_the_command_that_amends_it(
+    database: Database, reader: Reader, *, is_recorded: bool
+) -> None:
+    database.apply([city(3, key=KEY, name="x" * 300)])
+    assert "amended_by" not in get_status(reader, command_id(3))
+    database.connection.execute(
+        "INSERT INTO forebay.decisions (rejection, decision, command, by, run, decided_at,"
+        " recorded_at) SELECT id, 'retried', %s, 'anna', gen_random_uuid(), now(),"
+        " CASE WHEN %s THEN now() END FROM forebay.rejections",
+        [command_id(4), is_recorded],
+    )
+    status = get_status(reader, command_id(3))
+    assert status["status"] == "rejected"
+    assert status.get("amended_by") == (command_id(4) if is_recorded else None)
+
+
+def test_a_failed_condition_is_in_the_status(database: Database, reader: Reader) -> None:
+    write(database, city(1, key=KEY))
+    database.connection.execute(
+        "INSERT INTO forebay.rejections (id, resource, key, op, code, detail, line, object)"
+        " VALUES (%s, 'cities', %s, 'patch', 'precondition_failed', 'name is a', '', 'x')",
+        [command_id(2), str(KEY)],
+    )
+    status = get_status(reader, command_id(2))
+    assert (status["status"], status["error"]) == (
+        "rejected",
+        {"code": "precondition_failed", "detail": "name is a"},
+    )
