@@ -189,7 +189,6 @@ def test_apply_writes_the_patches_that_the_status_reads(
     database: Database, reader: Reader, commands: list[Command]
 ) -> None:
     database.empty()
-    database.connection.execute("TRUNCATE forebay.edits, forebay.effects")
     state = KeyState()
     for number, command in enumerate(commands):
         state.absorb(command)
