@@ -30,7 +30,7 @@ def write(database: Database, *commands: Command) -> KeyState:
     return state
 
 
-def get(reader: Reader, **headers: str) -> Response:
+def get(reader: Reader, **headers: Any) -> Response:
     """Read the city."""
     return reader.get("cities", key=str(KEY), **headers)
 
@@ -48,7 +48,9 @@ def get_status(reader: Reader, command_id: str) -> dict[str, Any]:
 def test_the_tag_of_an_item_differs_whenever_its_content_differs(
     database: Database, reader: Reader, commands: list[Command]
 ) -> None:
-    state, bodies_by_tag, bodies_by_state = KeyState(), {}, {}
+    state = KeyState()
+    bodies_by_tag: dict[str, str] = {}
+    bodies_by_state: dict[str | None, str] = {}
     for command in commands:
         state.absorb(command)
         write_state(database, state)
