@@ -53,10 +53,10 @@ def test_a_database_that_decided_otherwise_gets_the_archives_state_by_a_replay(
     for source in names:
         database.apply([city(1)], source="a")
         database.apply([deliveries[source]], source=source)
-    apply_privately(database, other_database, city(1), source="a")
     # The owner's decisions are not in the archive yet for the database that runs ahead.
     objects = dict(database.store.objects)
     database.store.objects = {k: v for k, v in objects.items() if k < "decisions/" + "0" * 19 + "2"}
+    apply_privately(database, other_database, city(1), source="a")
     for source in reversed(names) if swapped else names:
         apply_privately(database, other_database, deliveries[source], source=source)
     database.store.objects = objects
@@ -179,9 +179,7 @@ def test_a_patch_that_was_applied_is_not_rejected_because_a_release_cant_upcast_
     database.apply([city(1), patch(2, name="patched")], source="a")
     newer = dataclasses.replace(CITY, schema_version=2, upcasters={1: rename})
     known = {**resources.load(), "cities": newer}
-    outcome = database.apply(
-        [patch(2, name="patched")], source="b", replay=True, resources=known
-    )
+    outcome = database.apply([patch(2, name="patched")], source="b", replay=True, resources=known)
     assert outcome.counts == Counts(duplicates=1)
     assert database.rejections() == {}
 
