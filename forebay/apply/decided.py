@@ -6,7 +6,7 @@ These are commands with a condition, and patches with an increment. Needs no dat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Context, Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any, Final
 
 from forebay.apply.edits import KeyState
@@ -18,7 +18,8 @@ from forebay.resource.partial import INCREMENT, is_increment
 from forebay.resource.spec import NUMBERS, FieldSpec, Kind, ResourceSpec
 
 #: Adds numbers with all digits that a `numeric` column can have.
-_EXACT: Final = Context(prec=2_100)
+_DIGITS: Final = 2_100
+_EXACT: Final = Context(prec=_DIGITS, traps=[InvalidOperation, Overflow, Inexact])
 
 
 def is_decided(command: Command, spec: ResourceSpec) -> bool:
@@ -96,8 +97,11 @@ def _add(field: FieldSpec, value: Any, increment: Any) -> int | str:  # noqa: AN
         total = _EXACT.add(Decimal(str(value)), Decimal(str(increment)))
     except ArithmeticError:
         raise BodyError(
-            "increment_failed", f"{field.name}: {increment!r} is not a number"
+            "increment_failed", f"{field.name}: {increment!r} can't be added to {value!r}"
         ) from None
+    # An exponent in an archived line is unbounded: Python would write all digits.
+    if not total.is_finite() or total.adjusted() >= _DIGITS:
+        raise BodyError("increment_failed", f"{field.name}: the sum is {total}")
     if field.kind is Kind.DECIMAL:
         return f"{total:f}"
     if total != total.to_integral_value():
