@@ -6,6 +6,7 @@ Needs no database; the read-ahead thread runs it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -137,9 +138,17 @@ class Chunk:
             archived=archived,
         )
 
-    def without(self, rejected_ids: Collection[str], lines: Sequence[Refusal]) -> Chunk:
-        """The chunk without commands that were rejected before, and with these invalid lines."""
-        commands = [c for c in self.commands if self._archived_id(c) not in rejected_ids]
+    def without(self, rejected_ids: AbstractSet[str], lines: Sequence[Refusal]) -> Chunk:
+        """The chunk without commands that were rejected before, and with these invalid lines.
+
+        A command with an effect may have been rejected under either id: its own, or that of its
+        place if its values were refused when it had to wait for another item.
+        """
+        commands = [
+            command
+            for command in self.commands
+            if rejected_ids.isdisjoint({command.id, self._archived_id(command)})
+        ]
         unfit = [refusal for refusal in self.unfit if refusal.command.id not in rejected_ids]
         dropped = len(self.commands) + len(self.unfit) + len(self.invalid_lines)
         dropped -= len(commands) + len(unfit) + len(lines)
@@ -195,6 +204,9 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
         invalid_lines = [Refusal.of_line(e) for e in entries if isinstance(e, InvalidLine)]
     ids = sorted([command.id for command in commands])
     commands, dropped = _drop_retired(commands, resources)
+    if len(set(ids)) < len(ids):
+        commands, repeated = _drop_repeated(commands)
+        dropped += repeated
     if are_all_current(commands, resources):
         folded = fold(commands)
         return Chunk(entries, ids, commands, folded, (), invalid_lines, dropped=dropped)
@@ -301,6 +313,14 @@ def by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
     for command in commands:
         grouped[command.resource].append(command)
     return grouped
+
+
+def _drop_repeated(commands: Sequence[Command]) -> tuple[list[Command], Counts]:
+    """The first command of each id, whatever its key, and the counts of the others."""
+    first: dict[str, Command] = {}
+    for command in commands:
+        first.setdefault(command.id, command)
+    return list(first.values()), Counts(duplicates=len(commands) - len(first))
 
 
 def _drop_retired(

@@ -131,8 +131,9 @@ class Table:
         for key, fields, kept, recent in run(self.sql.read_edits, values).fetchall():
             state = states[key]
             state.recent, state.is_recorded = recent, True
-            # Without fields that the declaration no longer has; a replay sets their new names.
-            names = self.sql.field_names
+            # Without fields that the declaration no longer has (a replay sets their new names), and
+            # without those of a row that is orphaned or was deleted.
+            names = self.sql.field_names if state.has_item else ()
             state.fields = {n: id_ for n, id_ in orjson.loads(fields).items() if n in names}
             state.kept = {patch.id: patch for patch in map(decode, map(str.encode, kept))}
         return {key: states[str(key)] for key in keys}

@@ -166,11 +166,14 @@ _OUTDATE_PATCHED = """
 # Also if the base of the patches is rejected: a replay brings them back.
 _UNDO_EDITS = """
     DELETE FROM forebay.edits AS e
-    USING unnest(%(keys)s::text[], %(ids)s::uuid[]) AS r (key, id)
+    USING unnest(%(keys)s::text[], %(ids)s::uuid[], %(outdated)s::uuid[]) AS r (key, id, outdated)
     WHERE e.resource = %(resource)s AND e.key = r.key
       AND (r.id::text IN (SELECT value FROM jsonb_each_text(e.fields))
            OR EXISTS (SELECT FROM unnest(e.kept) AS line WHERE line::json ->> 'id' = r.id::text)
-           OR EXISTS (SELECT FROM {table} AS t WHERE t.{key}::text = r.key AND t._version = r.id))
+           OR EXISTS (
+             SELECT FROM {table} AS t
+             WHERE t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
+               AND t._version IN (r.id, r.outdated)))
 """
 # A key that the column's type can't read made no row. By key first: the key has an index.
 _UNDO_ROWS = """
