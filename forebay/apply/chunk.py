@@ -123,7 +123,15 @@ class ChunkApplier:
         # Another transaction may have patched a key since `apply`.
         if edited := self._find_edited(candidates):
             candidates = candidates.edit(edited)
-        chunk = self._drop_rejected(candidates, candidates.ids)
+        # All commands of such a resource in one order: of its keys, those with decided commands may
+        # give up unique values, or claim them.
+        editing = candidates.folded.edits.keys() & candidates.folded.winners.keys()
+        if editing:
+            candidates = candidates.edit(
+                {(c.resource, c.key) for c in candidates.commands if c.resource in editing}
+            )
+        places = [command.id for command in candidates.commands]
+        chunk = self._drop_rejected(candidates, [*candidates.ids, *places])
         chunk = self._follow_effects(chunk)
         merged = self._apply_tables(chunk, decides=True)
         result = merged.result
@@ -153,7 +161,7 @@ class ChunkApplier:
     def _drop_rejected(self, chunk: Chunk, ids: Sequence[str]) -> Chunk:
         """The chunk without the invalid lines, and the commands among `ids`, rejected before."""
         lines = {line_id(self.source.object, line.line): line for line in chunk.invalid_lines}
-        rejected_ids = find_rejected(self.connection, [*ids, *lines]) if ids or lines else ()
+        rejected_ids = find_rejected(self.connection, [*ids, *lines]) if ids or lines else set()
         if not rejected_ids:
             return chunk
         remaining = [line for id_, line in lines.items() if id_ not in rejected_ids]
@@ -201,6 +209,8 @@ class ChunkApplier:
         effects = find_effects(self.connection, list(decided)) if decided else {}
         if not effects:
             return chunk
+        places = [effect.effective_id for effect in effects.values()]
+        rejected_places = find_rejected(self.connection, places)
         plain: dict[str, Command] = {}
         unfit: list[Refusal] = []
         for effect in effects.values():
@@ -211,7 +221,8 @@ class ChunkApplier:
                 )
             except BodyError as exc:
                 unfit.append(Refusal.of_body(command, exc))
-        return chunk.replace_commands(plain, unfit)
+        chunk = chunk.replace_commands(plain, unfit)
+        return chunk.without(rejected_places, chunk.invalid_lines) if rejected_places else chunk
 
     def _apply_tables(self, chunk: Chunk, *, decides: bool) -> Merged:
         """Apply commands by table, each after the tables that it refers to by enforced references.

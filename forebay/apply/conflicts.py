@@ -58,14 +58,17 @@ def find_conflicts(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, 
     return {place: refusal for place, refusal, blocking_key in obstacles if blocking_key is None}
 
 
-def find_hopeless(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, Refusal]:
-    """Find rows that stay refused in any order of `rows`: a row outside `rows` is in the way.
+def find_hopeless(
+    table: Table, rows: Rows, error: psycopg.Error, *, keys: Collection[str] | None = None
+) -> dict[int, Refusal]:
+    """Find rows that stay refused in any order of `rows`: a row of another key is in the way.
 
-    Args, returns: as `find_conflicts`; a single row is examined too.
+    Args, returns: as `find_conflicts`; a single row is examined too. `keys` are those whose rows
+    may change, if they are more than those of `rows`.
     """
     waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
     hopeless: dict[int, Refusal] = {}
-    for place, refusal, blocking_key in _find_obstacles(table, rows, error, among=False):
+    for place, refusal, blocking_key in _find_obstacles(table, rows, error, among=False, keys=keys):
         by_place = hopeless if blocking_key is None else waiting[blocking_key]
         by_place[place] = refusal
     pending = list(hopeless)

@@ -16,13 +16,14 @@ from operator import attrgetter
 
 import psycopg
 
+from forebay.apply.conflicts import find_claimants, find_conflicts, find_hopeless
 from forebay.apply.decided import decide, is_decided
 from forebay.apply.edits import KeyState
 from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts, Result
 from forebay.apply.rows import Rows, copy_texts
 from forebay.apply.statements import Table
-from forebay.apply.table import replace_rows
+from forebay.apply.table import CONFLICT_TRIES, one_per_constraint, replace_rows
 from forebay.command import Command, KeyValue
 from forebay.db.faults import is_data_fault, needs_newer_code
 from forebay.decisions.effects import Effect
@@ -103,14 +104,15 @@ class _Walk:
     def _complete(self, command: Command) -> Command:
         """The command with all fields of its item.
 
-        A patch that may have to wait is checked; others are checked when they are written.
+        A patch that may have to be kept is checked; others are checked when they are written.
         """
         body, encoder = command.body, self.table.encoder
         if body is None:
             return command
         if command.op != "patch":
             return command._replace(body=encoder.complete_body(body))
-        if not self.state.has_item:
+        base = self.state.base
+        if not self.state.has_item or (base is not None and command.id < base.id):
             encoder.encode_fields(body)
         return command
 
@@ -138,17 +140,24 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool) -> Merged:
         return merged
     states = _read_states(table, commands, decided)
     walks = {key: _walk(table, states[key], of_key, decided) for key, of_key in commands.items()}
-    refused = _write(table, {key: walk.state for key, walk in walks.items() if not walk.refusals})
-    failed = {key for key, walk in walks.items() if walk.refusals or key in refused}
-    if failed and decides:
-        merged += _merge_singly(table, {key: commands[key] for key in failed}, decided)
-    elif failed:
+    ready = {key: walk for key, walk in walks.items() if decides or not walk.refusals}
+    refused = _write(table, {key: walk.state for key, walk in ready.items()})
+    if refused and decides:
+        merged += _merge_singly(
+            table,
+            {key: commands[key] for key in refused},
+            decided,
+            refused,
+            {key: walks[key].state for key in refused},
+        )
+    elif not decides:
         first = [walk.refusals[0] for walk in walks.values() if walk.refusals]
         merged += Merged(Result(refusals=[*first, *_blame(refused, commands)]))
-    done = [walk for key, walk in walks.items() if key not in failed]
+    done = [walk for key, walk in ready.items() if key not in refused]
     counts = Counts(*map(sum, zip(*[walk.count() for walk in done], strict=True)))
+    refusals = [refusal for walk in done for refusal in walk.refusals]
     effects = [effect for walk in done for effect in walk.effects]
-    return merged + Merged(Result(counts), effects)
+    return merged + Merged(Result(counts, refusals), effects)
 
 
 def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
@@ -238,30 +247,115 @@ def _blame(refused: Mapping[KeyValue, Refusal], commands: KeyCommands) -> Iterat
         yield Refusal(commands[key][0], refusal.code, refusal.detail, refusal.sqlstate)
 
 
-def _merge_singly(table: Table, commands: KeyCommands, decided: Collection[str]) -> Merged:
+def _merge_singly(
+    table: Table,
+    commands: KeyCommands,
+    decided: Collection[str],
+    refused: Mapping[KeyValue, Refusal],
+    written: Mapping[KeyValue, KeyState],
+) -> Merged:
     """Apply the commands of keys one at a time, and refuse those that fail.
 
     The keys come in the order of their first commands, so that a unique value is claimed by the
-    oldest command. Conflicts with other keys may be resolved by them, so such keys are tried again
-    as long as one of them succeeds.
+    oldest command. Conflicts with other keys may be resolved by them: a key is tried again after
+    the key in its way, and all are tried again as long as one of them succeeds.
+
+    Args:
+        table: their table.
+        commands: all commands of the refused keys.
+        decided: the ids of those that need a decision.
+        refused: why the keys were refused when they were written together.
+        written: the states that were refused.
     """
-    merged = Merged()
     states = _read_states(table, commands, decided)  # as they are, without the failed commands
-    pending = dict(sorted(commands.items(), key=lambda of_key: min(map(_by_id, of_key[1]))))
-    while pending:
-        tries = {
-            key: _try_singly(table, states[key], of_key, decided) for key, of_key in pending.items()
-        }
-        conflicts = {key for key, tried in tries.items() if tried.has_conflict}
-        # A key whose commands conflicted has been written without them; its commands that were
-        # applied are duplicates in the next try.
-        if not conflicts or len(conflicts) == len(pending):
-            conflicts = set()
-        for key, tried in tries.items():
-            merged += tried.finish(is_last=key not in conflicts)
-        pending = {key: tries[key].list_conflicting() for key in pending if key in conflicts}
-        states = {key: tries[key].walk.state for key in pending}
+    simple = {key for key, of_key in commands.items() if len(of_key) == 1 and not states[key].kept}
+    obstacles = _find_obstacles(table, states, refused, written, simple)
+    merged, pending = Merged(), dict[KeyValue, Sequence[Command]]()
+    for key, of_key in sorted(commands.items(), key=lambda item: min(map(_by_id, item[1]))):
+        if key in simple and (key in obstacles.hopeless or not refused[key].conflict):
+            merged += Merged(Result(refusals=[_refuse_as(of_key[0], refused[key])]))
+        else:
+            pending[key] = of_key
+    refusals: dict[KeyValue, _Try] = {}
+    tries, is_progress = 0, True
+    while pending and is_progress and tries < CONFLICT_TRIES:
+        is_progress, queue = False, list(reversed(pending))
+        while queue:
+            key = queue.pop()
+            if key not in pending:
+                continue
+            tries += len(pending[key])
+            tried = _try_singly(table, states[key], pending[key], decided)
+            merged += tried.finish()
+            # A key in conflict was written without the commands that failed.
+            states[key], pending[key] = tried.walk.state, tried.list_conflicting()
+            refusals[key] = tried
+            if not pending[key]:
+                is_progress = True
+                del pending[key]
+            if tried.walk.absorbed:
+                queue += reversed(obstacles.waiters.pop(key, ()))
+    for key in pending:
+        merged += refusals[key].give_up()
     return merged
+
+
+@dataclass(frozen=True, slots=True)
+class _Obstacles:
+    """Keys that are refused because of the rows of other keys."""
+
+    #: Keys of single commands that stay refused in whatever order the refused keys are tried.
+    hopeless: Collection[KeyValue]
+    #: By key, the refused keys that its row is in the way of, in the order of their commands.
+    waiters: dict[KeyValue, Sequence[KeyValue]]
+
+
+def _find_obstacles(
+    table: Table,
+    states: Mapping[KeyValue, KeyState],
+    refused: Mapping[KeyValue, Refusal],
+    written: Mapping[KeyValue, KeyState],
+    simple: Collection[KeyValue],
+) -> _Obstacles:
+    """Find why keys are refused, by a few statements for each constraint."""
+    keys = [key for key, refusal in refused.items() if refusal.conflict and written[key].has_item]
+    hopeless, waiters = set[KeyValue](), defaultdict[KeyValue, list[Command]](list)
+    if not keys:
+        return _Obstacles(hopeless, {})
+    table.read_item_values(states, keys)
+    spec, by_text = table.spec, {str(key): key for key in refused}
+    puts = [
+        Command(
+            written[key].greatest_id,
+            "put",
+            spec.path,
+            key,
+            spec.schema_version,
+            "",
+            None,
+            {**states[key].values, **written[key].values},
+        )
+        for key in keys
+    ]
+    rows = table.encoder.encode(puts).rows
+    single_rows = rows.at(n for n, put in enumerate(rows.commands) if put.key in simple)
+    for error in one_per_constraint([refused[key] for key in keys]):
+        for place, text in find_claimants(table, rows, error, by_text.keys()):
+            waiters[by_text[text]].append(rows.commands[place])
+        # A key with several commands may give up its value by the first, whatever the last does.
+        ends = find_hopeless(table, single_rows, error, keys=by_text.keys())
+        hopeless.update(refusal.command.key for refusal in ends.values())
+    return _Obstacles(
+        hopeless,
+        {key: [put.key for put in sorted(of_key, key=_by_id)] for key, of_key in waiters.items()},
+    )
+
+
+def _refuse_as(command: Command, refusal: Refusal) -> Refusal:
+    """The same refusal, of another command."""
+    return Refusal(
+        command, refusal.code, refusal.detail, refusal.sqlstate, conflict=refusal.conflict
+    )
 
 
 @dataclass(slots=True)
@@ -281,12 +375,19 @@ class _Try:
         """The commands that may apply after other keys' commands."""
         return [refusal.command for refusal in self.walk.refusals if refusal.conflict]
 
-    def finish(self, *, is_last: bool) -> Merged:
-        """The result; if the key is tried again, without the refusals in conflict."""
-        refusals = [r for r in self.walk.refusals if is_last or not r.conflict]
+    def finish(self) -> Merged:
+        """The result without the refusals in conflict."""
+        final = [refusal for refusal in self.walk.refusals if not refusal.conflict]
+        return Merged(Result(self.walk.count()), self.walk.effects) + self._divide(final)
+
+    def give_up(self) -> Merged:
+        """The refusals in conflict, which no other key has resolved."""
+        return self._divide([refusal for refusal in self.walk.refusals if refusal.conflict])
+
+    def _divide(self, refusals: Sequence[Refusal]) -> Merged:
         own = [refusal for refusal in refusals if refusal.command.id not in self.waiting]
         waiting = [refusal for refusal in refusals if refusal.command.id in self.waiting]
-        return Merged(Result(self.walk.count(), own), self.walk.effects, waiting)
+        return Merged(Result(refusals=own), refused_waiting=waiting)
 
 
 def _try_singly(
@@ -301,6 +402,7 @@ def _try_singly(
     done = _Walk(table, state, decided)
     queue = sorted(commands, key=_by_id)
     seen: set[str] = set()
+    released: set[str] = set()
     while queue:
         command = queue.pop(0)
         if command.id in seen:
@@ -309,10 +411,13 @@ def _try_singly(
         seen.add(command.id)
         refusal = _try_one(table, done, command)
         if refusal is None:
+            if command.id in released:  # counted when it began to wait
+                done.absorbed.remove(command.id)
             continue
         kept = dict(done.state.kept)
         done.state.kept = {}
         if kept and command.op != "patch" and _try_one(table, done, command) is None:
+            released |= kept.keys()
             queue = sorted([*queue, *kept.values()], key=_by_id)
             continue
         done.state.kept = kept
@@ -328,10 +433,7 @@ def _try_one(table: Table, done: _Walk, command: Command) -> Refusal | None:
         return trial.refusals[0]
     refused = _write(table, {command.key: trial.state})
     if refused:
-        refusal = refused[command.key]
-        return Refusal(
-            command, refusal.code, refusal.detail, refusal.sqlstate, conflict=refusal.conflict
-        )
+        return _refuse_as(command, refused[command.key])
     done.state = trial.state
     done.state.new_base, done.state.changed = None, set()
     done.duplicates += trial.duplicates
@@ -370,55 +472,85 @@ class _Changes:
     keys: Sequence[KeyValue]
     states: Mapping[KeyValue, KeyState]
 
+    def without(self, keys: Collection[KeyValue]) -> _Changes:
+        """The changes of the other rows."""
+        return replace(self, keys=[key for key in self.keys if key not in keys])
+
     def halves(self) -> Iterator[_Changes]:
         """Each half of the rows."""
         middle = len(self.keys) // 2
         yield replace(self, keys=self.keys[:middle])
         yield replace(self, keys=self.keys[middle:])
 
-    def describe_first(self, spec: ResourceSpec) -> Command:
-        """A patch that makes the first row's changes, for a refusal."""
-        key = self.keys[0]
+    def describe(self, key: KeyValue, spec: ResourceSpec) -> Command:
+        """A patch that makes the row's changes, for a refusal."""
         state = self.states[key]
         body = {name: state.values[name] for name in self.names}
-        version = spec.schema_version
-        return Command(state.greatest_id, "patch", spec.path, key, version, "", None, body)
+        command_id = max(state.fields[name] for name in self.names)
+        return Command(command_id, "patch", spec.path, key, spec.schema_version, "", None, body)
+
+    def encode(self, table: Table) -> Sequence[Sequence[object]]:
+        """The changed columns.
+
+        Raises:
+            BodyError: a column can't hold a value.
+        """
+        bodies = [self.states[key].values for key in self.keys]
+        return table.encoder.encode_columns(self.names, bodies)
 
 
 def _update(table: Table, changes: _Changes) -> dict[KeyValue, Refusal]:
-    """Set some fields of rows together; if that fails, set those of each half."""
+    """Set some fields of rows together; if that fails, set those of the rows that are not guilty.
+
+    If the guilty rows can't be identified, each half is tried.
+    """
     table.clear_stage()
+    first, conflicts = changes.describe(changes.keys[0], table.spec), dict[KeyValue, Refusal]()
     refusal: Refusal | None = None
     try:
         with table.connection.transaction():
             _update_staged(table, changes)
     except BodyError as exc:
-        refusal = Refusal.of_body(changes.describe_first(table.spec), exc)
+        refusal = Refusal.of_body(first, exc)
     except _LeftOutError:
         if len(changes.keys) == 1:
-            refusal = _explain_left_out(table, changes.describe_first(table.spec))
+            refusal = _explain_left_out(table, first)
     except psycopg.Error as exc:
         if not is_data_fault(exc) or needs_newer_code(exc, table.spec):
             raise
-        refusal = Refusal.of_row(changes.describe_first(table.spec), exc)
+        refusal, conflicts = Refusal.of_row(first, exc), _find_conflicts(table, changes, exc)
     else:
         return {}
     if len(changes.keys) == 1 and refusal is not None:
         return {changes.keys[0]: refusal}
-    return {key: r for half in changes.halves() for key, r in _update(table, half).items()}
+    parts = [changes.without(conflicts)] if conflicts else changes.halves()
+    for part in parts:
+        conflicts |= _update(table, part) if part.keys else {}
+    return conflicts
+
+
+def _find_conflicts(
+    table: Table, changes: _Changes, error: psycopg.Error
+) -> dict[KeyValue, Refusal]:
+    """The refusals of all rows that a constraint over the changed columns refuses."""
+    columns = dict(zip(changes.names, changes.encode(table), strict=True))
+    unknown = [None] * len(changes.keys)
+    commands = [changes.describe(key, table.spec) for key in changes.keys]
+    fields = [columns.get(field.name, unknown) for field in table.spec.fields]
+    conflicts = find_conflicts(table, Rows(commands, [changes.keys, *fields]), error)
+    return {refusal.command.key: refusal for refusal in conflicts.values()}
 
 
 def _update_staged(table: Table, changes: _Changes) -> None:
-    bodies = [changes.states[key].values for key in changes.keys]
-    columns = [changes.keys, *table.encoder.encode_columns(changes.names, bodies)]
+    columns = [changes.keys, *changes.encode(table)]
     with table.connection.cursor() as cursor:
         with cursor.copy(table.copy_fields(changes.names)) as copy:
             for text in copy_texts(columns):
                 copy.write(text)
-        if cursor.rowcount != len(bodies):
+        if cursor.rowcount != len(changes.keys):
             raise _LeftOutError
         cursor.execute(table.update_fields(changes.names))
-        if cursor.rowcount != len(bodies):
+        if cursor.rowcount != len(changes.keys):
             raise _LeftOutError
 
 

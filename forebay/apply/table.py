@@ -9,7 +9,7 @@ only if it does not accept all new rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -25,7 +25,7 @@ from forebay.decisions.refusals import Refusal
 
 # Commands in conflict can take as many passes as there are commands. Hours of that would delay all
 # other commands, so conflicts that remain after so many single tries (about a minute) are rejected.
-_CONFLICT_TRIES = 20_000
+CONFLICT_TRIES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,13 @@ def replace_rows(table: Table, winners: Sequence[Command]) -> Result:
     result = Result()
     for commands in filter(None, (deletes, puts)):
         result += _stage_all(table, commands)
-    if any(refusal.conflict for refusal in result.refusals):
-        return Result(result.counts) + _retry_conflicts(table, result.refusals)
-    return result
+    errors = {refusal.command.id: refusal.conflict for refusal in result.refusals}
+    if not any(errors.values()):
+        return result
+    retried = _retry_conflicts(table, result.refusals)
+    # Patches of other keys may yet resolve a conflict that no put or delete does.
+    refusals = [replace(r, conflict=errors.get(r.command.id)) for r in retried.refusals]
+    return Result(result.counts + retried.counts, refusals)
 
 
 def _apply_puts(table: Table, puts: Sequence[Command], habits: Habits) -> Result:
@@ -124,7 +128,7 @@ def _reclaim(table: Table, result: Result, fresh: Sequence[Command]) -> Result:
     rows = _encode_again(table, conflicts)
     late = {
         key: by_key[key]
-        for error in _one_per_constraint(conflicts)
+        for error in one_per_constraint(conflicts)
         for place, key in find_claimants(table, rows, error, by_key.keys())
         if by_key[key].id > rows.commands[place].id
     }
@@ -137,7 +141,7 @@ def _reclaim(table: Table, result: Result, fresh: Sequence[Command]) -> Result:
     return Result(counts, others, result.deferred) + _stage_all(table, commands)
 
 
-def _one_per_constraint(conflicts: Sequence[Refusal]) -> Iterable[psycopg.Error]:
+def one_per_constraint(conflicts: Sequence[Refusal]) -> Collection[psycopg.Error]:
     """An error of each constraint that has refused a row."""
     return {
         refusal.conflict.diag.constraint_name: refusal.conflict
@@ -188,7 +192,7 @@ def _retry_conflicts(table: Table, refusals: Sequence[Refusal]) -> Result:
     is resolved in two passes, whichever end comes first.
     """
     counts, tries = Counts(), 0
-    while tries < _CONFLICT_TRIES:
+    while tries < CONFLICT_TRIES:
         refusals = _mark_hopeless(table, refusals)
         conflicts = [refusal for refusal in reversed(refusals) if refusal.conflict]
         unresolved: list[Refusal] = []
@@ -209,7 +213,7 @@ def _mark_hopeless(table: Table, refusals: Sequence[Refusal]) -> list[Refusal]:
     rows = _encode_again(table, conflicts)
     final = {
         refusal.command.id: replace(refusal, conflict=None)
-        for error in _one_per_constraint(conflicts)
+        for error in one_per_constraint(conflicts)
         for refusal in find_hopeless(table, rows, error).values()
     }
     return [final.get(refusal.command.id, refusal) for refusal in refusals]

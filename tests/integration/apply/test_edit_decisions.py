@@ -13,7 +13,7 @@ import resources
 from forebay.apply import Counts, Source, apply
 from forebay.command import Command
 from forebay.decisions.log import DecisionLog
-from forebay.ids import mark_outdated
+from forebay.ids import mark_orphaned, mark_outdated
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.tables import Database, open_connection
@@ -283,3 +283,77 @@ def test_bodies_that_no_column_can_hold_are_refused_with_the_reason(database: Da
         command_id(2): "string_data_right_truncation",
         command_id(3): "not_null_violation",
     }
+
+
+@pytest.mark.parametrize("tag", ["*", "no such tag"])
+def test_a_second_command_with_the_id_of_a_decided_command_is_a_duplicate(
+    database: Database, tag: str
+) -> None:
+    """An archived line may hold any id; the object must not fail for ever."""
+    database.apply([city(1, key=1), city(2, key=2)], source="a")
+    chunk = [patch(5, key, {"match": [tag]}, name=f"of {key}") for key in (1, 2)]
+    outcome = database.apply([*chunk, city(5, key=3, nmae="x")], source="b")
+    assert sum(outcome.counts) == outcome.lines == 3
+    assert outcome.counts.duplicates == 2
+
+
+@pytest.mark.parametrize(
+    "number", ["1E+999999", "Infinity", "NaN", "1E+2100", "-1E-999999", True, {}]
+)
+def test_an_archived_increment_of_any_size_hurts_no_neighbour(
+    database: Database, number: Any
+) -> None:
+    database.apply([city(1, population=5)], source="a")
+    chunk = [patch(2, population={"$increment": number}), patch(3, name="good")]
+    database.apply(chunk, source="b")
+    assert database.rows("SELECT name, population FROM cities") == [("good", 5)]
+    assert database.rejections() == {command_id(2): "increment_failed"}
+
+
+def test_unknown_fields_of_patches_that_are_older_than_a_create_are_not_kept(
+    database: Database,
+) -> None:
+    database.apply([city(9, "create")], source="a")
+    database.apply([patch(2, nmae="typo"), patch(3, name="older")], source="b")
+    assert database.rejections() == {command_id(2): "unknown_field"}
+    assert database.rows("SELECT cardinality(kept) FROM forebay.edits") == [(1,)]
+
+
+@pytest.mark.parametrize("change", ["orphaned", "deleted"])
+def test_a_put_replaces_a_patched_row_that_was_orphaned_or_deleted(
+    database: Database, change: str
+) -> None:
+    database.apply([city(1), patch(2, name="patched")], source="a")
+    if change == "orphaned":
+        database.connection.execute(
+            "UPDATE cities SET _by_create = true, _version = %s", [mark_orphaned(command_id(1))]
+        )
+    else:
+        database.connection.execute("DELETE FROM cities")
+    database.apply([city(3)], source="b")
+    assert database.rows("SELECT name FROM cities") == [("version 3",)]
+
+
+def test_a_decided_patch_that_was_refused_when_it_waited_again_stays_refused(
+    database: Database,
+) -> None:
+    """It passed under one id, and is rejected under the id of its place."""
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    before_place = command_id(5)[:-12]
+    commands = {
+        "a": city(5, name="n"),
+        "b": patch(2, 1, THERE, name="wanted"),
+        "c": city(0, "delete")._replace(id=f"{before_place}000000000f00"),
+        "d": city(30, key=2, name="wanted"),
+        "e": city(0, "put", name="late")._replace(id=f"{before_place}000000000f10"),
+    }
+    for source, command in commands.items():
+        database.apply([command], source=source)
+    [(place,)] = database.rows("SELECT effective_id::text FROM forebay.effects")
+    assert set(database.rejections()) == {place}
+    state, decisions = read_items(database), read_decisions(database)
+    database.forget()
+    for source in "abced":
+        database.apply([commands[source]], source=source, replay=True)
+    assert read_items(database) == state
+    assert read_decisions(database) == decisions

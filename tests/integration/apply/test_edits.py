@@ -18,13 +18,14 @@ from forebay.command import Command, Op
 from resources import load as load_resources
 from tests.fixtures.commands import city, command_id, country
 from tests.fixtures.edits import Decisions, Item, fold
-from tests.fixtures.tables import Database
+from tests.fixtures.tables import CountingCursor, Database
 from tests.integration.apply.test_convergence import Delivery, deliver, deliveries, examples
 
 EXAMPLES = int(os.environ.get("FOREBAY_DELIVERIES", "300"))
 MANY_EXAMPLES = 5000
 OPS: tuple[Op, ...] = ("create", "put", "delete", "patch", "patch", "patch")
 CITY = load_resources()["cities"]
+THERE = {"match": ["*"]}
 
 
 def patch(number: int, key: int = 1, condition: Any = None, **body: Any) -> Command:
@@ -351,3 +352,82 @@ def test_a_key_of_any_characters_can_be_patched_and_wait(database: Database, key
     assert rows == [(f"\\N\t{key}\u2028", None, key)]
     fields = {"name": renamed.id, "capital": later.id, "currency": later.id}
     assert database.rows("SELECT fields FROM forebay.edits") == [(fields,)]
+
+
+@pytest.mark.parametrize("condition", [None, THERE])
+def test_a_long_chain_of_patches_takes_a_few_statements_for_each(
+    database: Database, condition: Any
+) -> None:
+    """As when the positions of a list are shifted: each takes the next key's value."""
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(n, key=n, name=f"n{n}") for n in range(1, 101)], source="a")
+    database.connection.cursor_factory = CountingCursor
+    CountingCursor.statements = 0
+    chunk = [patch(100 + n, n, condition, name=f"n{n + 1}") for n in range(1, 101)]
+    database.apply(chunk, source="b")
+    assert CountingCursor.statements < 3_000
+    assert database.rejections() == {}
+
+
+@pytest.mark.parametrize("condition", [None, THERE])
+def test_the_statements_do_not_grow_with_the_number_of_patches_in_conflict(
+    database: Database, condition: Any
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(n, key=n, name=f"n{n}") for n in range(101)], source="a")
+    database.connection.cursor_factory = CountingCursor
+    CountingCursor.statements = 0
+    database.apply([patch(200 + n, n, condition, name="n0") for n in range(1, 101)], source="b")
+    assert CountingCursor.statements < 100
+    assert statuses(database) == (101, 0, 0, 100)
+
+
+def test_increments_beyond_the_bound_of_a_key_in_demand_are_refused_without_a_write_each(
+    database: Database,
+) -> None:
+    database.apply([city(1, population=100)], source="a")
+    database.connection.cursor_factory = CountingCursor
+    CountingCursor.statements = 0
+    database.apply([increment(n, -1) for n in range(2, 202)], source="b")
+    assert CountingCursor.statements < 100
+    assert statuses(database) == (2, 99, 0, 100)
+
+
+@pytest.mark.parametrize("condition", [None, THERE])
+def test_a_key_gives_up_its_value_although_its_last_command_is_refused(
+    database: Database, condition: Any
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(n, key=n, name=f"n{n}") for n in range(1, 5)], source="a")
+    chunk = [
+        patch(11, 1, condition, name="n2"),
+        patch(12, 2, condition, name="y"),
+        patch(13, 2, condition, name="n4"),
+        patch(14, 3, condition, name="n1"),
+    ]
+    database.apply(chunk, source="b")
+    rows = dict(database.rows("SELECT geonameid, name FROM cities"))
+    assert rows == {1: "n2", 2: "y", 3: "n1", 4: "n4"}
+    assert database.rejections() == {command_id(13): "unique_violation"}
+
+
+@pytest.mark.parametrize("condition", [None, THERE])
+def test_a_put_takes_the_value_that_an_older_patch_of_its_chunk_gives_up(
+    database: Database, condition: Any
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(1, name="n1")], source="a")
+    database.apply([patch(2, 1, condition, name="n2"), city(3, key=2, name="n1")], source="b")
+    assert dict(database.rows("SELECT geonameid, name FROM cities")) == {1: "n2", 2: "n1"}
+
+
+def test_a_waiting_patch_that_takes_effect_beside_a_refused_one_is_not_counted_again(
+    database: Database,
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    waiting = [patch(5, 2, name="taken"), patch(6, 2, population=9)]
+    database.apply([city(1, key=1, name="taken"), *waiting], source="a")
+    database.apply([city(3, key=2, name="free")], source="b")
+    rows = database.rows("SELECT name, population FROM cities WHERE geonameid = 2")
+    assert rows == [("free", 9)]
+    assert database.ledger()["b"]["applied"] == database.ledger()["b"]["lines"] == 1
