@@ -11,6 +11,8 @@ import orjson
 from forebay.problem import CONTENT_TYPE, Problem
 
 JSON = "application/json"
+#: A patch of RFC 7396, which merges objects.
+MERGE_TYPE = "application/merge-patch+json"
 _FIRST_ERROR = 400  # of the status codes (RFC 9110 §15)
 #: Headers that scripts of other origins may read, besides those that the Fetch standard exposes.
 _EXPOSED = "Content-Location, Content-Range, ETag, Link, Location, Preference-Applied, Retry-After"

@@ -46,6 +46,7 @@ RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
         "schema": _TEXT,
     },
     "Vary": {"schema": _TEXT},
+    "Accept-Patch": {"description": "The supported media types.", "schema": _TEXT},
     "Accept-Post": {"description": "The supported media types.", "schema": _TEXT},
     "Content-Security-Policy": {"schema": _TEXT},
 }
@@ -64,6 +65,12 @@ _ITEM: Final = (
 )
 _POSTGREST_READS: Final = tuple(
     code for code in CATALOGUE if code.startswith("PGRST") and code != "PGRST204"
+)
+#: Problems of the filters that name the items of a write, and are its condition.
+_TARGETS: Final = (
+    *("bad_filter", "bad_key", "bad_header", "empty_batch", "batch_too_large", "not_accepted"),
+    *("unknown_parameter", "repeated_parameter"),
+    *("PGRST100", "PGRST116", "PGRST122", "PGRST127"),
 )
 #: Problems that are specific to an action.
 _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -86,6 +93,7 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
         *("unknown_parameter", "repeated_parameter"),
     ),
     "put": (*_ITEM, "bad_key", "key_mismatch", "PGRST122"),
+    "patch": (*_ITEM, "bad_key", "key_mismatch", "empty_patch", "PGRST122"),
     "delete": ("bad_key", "bad_header", "not_accepted", "PGRST122"),
     "commands": (
         *("malformed_json", "not_utf8", "empty_body", "empty_batch", "batch_too_large"),
@@ -93,15 +101,13 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
         # With `Prefer: return=…`, which accepts all operations or none.
         *("duplicate_member", "command_too_large", "validation_failed", "unstorable_text"),
         *("too_deep", "number_too_large", "key_missing", "key_mismatch", "key_not_allowed"),
-        "forbidden",
+        *("empty_patch", "forbidden"),
     ),
-    "delete_many": (
-        *("bad_filter", "bad_key", "bad_header", "empty_batch", "batch_too_large", "not_accepted"),
-        *("unknown_parameter", "repeated_parameter"),
-        *("PGRST100", "PGRST116", "PGRST122", "PGRST127"),
-    ),
+    "patch_many": (*_ITEM, "key_mismatch", "empty_patch", *_TARGETS),
+    "delete_many": _TARGETS,
 }
-_WRITES: Final = frozenset({"post", "put", "delete", "delete_many", "commands"})
+_PATCHES: Final = frozenset({"patch", "patch_many"})
+_WRITES: Final = frozenset({"post", "put", "delete", "delete_many", "commands", *_PATCHES})
 
 
 def headers(*names: str) -> dict[str, Schema]:
@@ -155,7 +161,7 @@ def _describe_problem(status: int, codes: Sequence[str], action: str) -> Schema:
     if status in {429, 503, 504}:
         names += ("Retry-After",)
     if status == 415 and action in {*_WRITES, "query"}:  # noqa: PLR2004 - a status of HTTP
-        names += ("Accept-Post",)
+        names += ("Accept-Patch" if action in _PATCHES else "Accept-Post",)
     if status == 416:  # noqa: PLR2004
         names += ("Content-Range",)
     return {

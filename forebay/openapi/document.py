@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from forebay.openapi.answers import RESPONSE_HEADERS
 from forebay.openapi.operations import Operations, general, operation_id
-from forebay.openapi.parameters import filter_schemas
+from forebay.openapi.parameters import condition_schemas, filter_schemas
 from forebay.openapi.schemas import Schema, common_schemas, resource_schemas
 from forebay.resource.relations import find_relations
 from forebay.resource.spec import ResourceSpec
@@ -94,7 +94,12 @@ def _collect_components(resources: Mapping[str, ResourceSpec], *, require_api_ke
         for name, schema in resource_schemas(spec).items()
     }
     components: Schema = {
-        "schemas": {**schemas, **dict(filter_schemas()), **common_schemas()},
+        "schemas": {
+            **schemas,
+            **dict(filter_schemas()),
+            **dict(condition_schemas()),
+            **common_schemas(),
+        },
         "headers": dict(RESPONSE_HEADERS),
     }
     if require_api_key:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
+from forebay.http import MERGE_TYPE
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.openapi.answers import JSON, content, headers, problems, rows
 from forebay.openapi.examples import COMMAND_ID, item_of
@@ -38,8 +39,10 @@ _IF_NONE_MATCH: Final = {
 _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
-    "description": "An item's entity tag or a command's id. **Not a precondition**: the command "
-    "gets an id that is newer than this version.",
+    "description": "`*` if the item must exist; or items' entity tags or command ids, of which one "
+    "must match. Decided when the command is applied: otherwise its status becomes `rejected` with "
+    "`precondition_failed`, and the answer is never 412. The command gets an id that is newer than "
+    "these versions.",
     "schema": {"type": "string", OWN_FORMAT: "version-tag"},
 }
 _READ_AFTER: Final = {
@@ -56,6 +59,14 @@ _PREFER: Final = {
     "`handling=strict`, unknown preferences are refused; `tx=rollback` is always refused.",
     "schema": {"type": "string", OWN_FORMAT: "write-preferences"},
 }
+_TARGETS: Final = (
+    f"The key's filter is `eq.` with one key, or `in.()` with up to {MAX_BATCH_ITEMS} keys, which "
+    "has a result for each key."
+)
+_FILTERS: Final = (
+    "Filters on fields are the condition of each command, decided when it is applied: if one does "
+    "not hold, its status becomes `rejected` with `precondition_failed`."
+)
 _TRACEPARENT: Final = {
     "name": "traceparent",
     "in": "header",
@@ -82,6 +93,8 @@ class Operations:
             "status": self._describe_status,
             "post": self._describe_post,
             "put": self._describe_put,
+            "patch": self._describe_patch,
+            "patch_many": self._describe_patch_many,
             "delete": self._describe_delete,
             "delete_many": self._describe_delete_many,
         }
@@ -219,6 +232,38 @@ class Operations:
             "responses": {"202": self._describe_accepted()},
         }
 
+    def _describe_patch(self) -> Schema:
+        return {
+            "summary": "Set some fields of an item",
+            "description": "Other fields keep their values. An item that does not exist yet gets "
+            "the fields when it is created, except with `If-Match`. An object for a JSON field "
+            "replaces it, so it requires `application/json`.",
+            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
+            "requestBody": self._describe_patch_body(),
+            "responses": {"202": self._describe_accepted()},
+        }
+
+    def _describe_patch_many(self) -> Schema:
+        return {
+            "summary": "Set some fields of the items with some keys",
+            "description": f"{_TARGETS} {_FILTERS}",
+            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
+            "requestBody": self._describe_patch_body(),
+            "responses": {"202": self._describe_accepted(), "207": _describe_results()},
+        }
+
+    def _describe_patch_body(self) -> Schema:
+        schema = reference(f"{self._spec.name}Patch")
+        field = self._spec.fields[0].name
+        example = {field: self._example[field]}
+        return {
+            "required": True,
+            "content": {
+                **content(schema, example=example),
+                **content(schema, MERGE_TYPE, example=example),
+            },
+        }
+
     def _describe_delete(self) -> Schema:
         return {
             "summary": "Delete an item",
@@ -229,9 +274,8 @@ class Operations:
     def _describe_delete_many(self) -> Schema:
         return {
             "summary": "Delete the items with some keys",
-            "description": "The key's filter is `eq.` with one key, or `in.()` with up to "
-            f"{MAX_BATCH_ITEMS} keys, which has a result for each key.",
-            "parameters": [_READ_AFTER, _PREFER, _TRACEPARENT],
+            "description": f"{_TARGETS} {_FILTERS}",
+            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
             "responses": {"202": self._describe_accepted(), "207": _describe_results()},
         }
 

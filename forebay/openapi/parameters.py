@@ -88,8 +88,8 @@ class Parameters:
         place = {"name": parameter.name, "in": parameter.location}
         if parameter.location == "path":
             return {**place, "required": True, **self._describe_path(parameter.name)}
-        if route.action == "delete_many":
-            return {**place, **self._describe_key_filter()}
+        if route.action in {"patch_many", "delete_many"}:
+            return {**place, **self._describe_condition(parameter.name)}
         if parameter.location == "header" and parameter.name == "Prefer":
             return {**place, **(_PREFER_WAIT if route.action == "status" else _PREFER_COUNT)}
         if parameter.location == "header":
@@ -116,6 +116,13 @@ class Parameters:
             text = f"{about} {description.get('description', '')}".rstrip()
             return {**description, "description": text}
         return _describe_query_of(self._spec, name)
+
+    def _describe_condition(self, name: str) -> Schema:
+        """Describe a filter of a write: it names the items, or is their condition."""
+        column = self._spec.column(name)
+        if column is None or column is self._spec.key:
+            return self._describe_key_filter()
+        return {"schema": reference(_build_condition_name(column.kind))}
 
     def _describe_key_filter(self) -> Schema:
         """Describe the parameter that names the items of a write."""
@@ -167,6 +174,26 @@ def filter_schemas() -> Iterator[tuple[str, Schema]]:
         for shape in ("list", "dict") if kind is Kind.JSON else (None,):
             column = FieldSpec(name="x", kind=kind, shape=shape)
             yield _build_filter_name(column), _build_filter_schema(column)
+
+
+def condition_schemas() -> Iterator[tuple[str, Schema]]:
+    """Yield the schemas of a write's filters on fields with their names: one for each kind."""
+    for kind in Kind:
+        is_json = kind is Kind.JSON
+        operators = r"^is\.null$" if is_json else r"^((eq|neq|gt|gte|lt|lte)\.|in\.\(|is\.null$)"
+        yield (
+            _build_condition_name(kind),
+            {
+                "type": "string",
+                OWN_FORMAT: f"{kind.value}-condition",
+                "pattern": operators,
+                "description": "A condition of the write, decided when it is applied.",
+            },
+        )
+
+
+def _build_condition_name(kind: Kind) -> str:
+    return f"{kind.value.capitalize()}Condition"
 
 
 def _describe_query_of(spec: ResourceSpec, name: str) -> Schema:

@@ -6,8 +6,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
+from forebay.conditions import MAX_COMPARISONS
 from forebay.ids import COMMAND_ID
 from forebay.problem import CATALOGUE, TYPE_PREFIX
+from forebay.resource.body import INT64_MAX, INT64_MIN
+from forebay.resource.partial import INCREMENT
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 Schema: TypeAlias = dict[str, Any]
@@ -70,7 +73,7 @@ def request_properties(spec: ResourceSpec) -> dict[str, Schema]:
 
 
 def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
-    """Return the schemas of one resource by name: `City`, `NewCity`, `CityContent`."""
+    """Return a resource's schemas by name: `City`, `NewCity`, `CityContent`, `CityPatch`."""
     properties = request_properties(spec)
     required = [field.name for field in spec.fields if field.required]
     fields = {field.name: properties[field.name] for field in spec.fields}
@@ -99,6 +102,18 @@ def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
             "required": required,
             "additionalProperties": False,
         },
+        f"{spec.name}Patch": {
+            "type": "object",
+            "description": f"Fields to set of {_add_article(spec.name).lower()}, for PATCH. Other "
+            "fields keep their values. An object `$increment` adds to a number. "
+            f"`{spec.key.name}` can be repeated if it equals the key in the path.",
+            "properties": {
+                field.name: _build_patch_schema(field, properties[field.name])
+                for field in spec.fields
+            },
+            "minProperties": 1,
+            "additionalProperties": False,
+        },
     }
 
 
@@ -108,6 +123,25 @@ def key_schema(spec: ResourceSpec, taken: Mapping[str, Schema]) -> Schema:
     if spec.key.kind is Kind.TEXT and schema.get("pattern") in (None, _NO_NUL):
         schema |= {"pattern": _PLAIN_KEY, "minLength": 1}
     return schema
+
+
+def _build_patch_schema(field: FieldSpec, schema: Schema) -> Schema:
+    """Return the schema of a field in a patch; a default does not count there."""
+    own = {name: value for name, value in schema.items() if name != "default"}
+    if field.kind is Kind.INTEGER:
+        return {"anyOf": [own, reference("IntegerIncrement")]}
+    if field.kind is Kind.DECIMAL:
+        return {"anyOf": [own, _build_increment({"type": ["number", "string"]})]}
+    return own
+
+
+def _build_increment(number: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": {INCREMENT: number},
+        "required": [INCREMENT],
+        "additionalProperties": False,
+    }
 
 
 def _add_article(name: str) -> str:
@@ -291,6 +325,13 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
             "required": ["index", "outcome", "status", "problem"],
         },
     )
+    yield (
+        "IntegerIncrement",
+        {
+            "description": "A number that is added to the field's value when the patch is applied.",
+            **_build_increment({"type": "integer", "minimum": INT64_MIN, "maximum": INT64_MAX}),
+        },
+    )
     yield "Operation", _build_operation(key)
     yield "Problem", _build_problem()
     yield "Health", _build_health()
@@ -310,16 +351,32 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
 
 
 def _build_operation(key: Schema) -> Schema:
+    tag = {"type": "string", OWN_FORMAT: "version-tag"}
     return {
         "type": "object",
         "properties": {
-            "op": {"type": "string", "enum": ["create", "put", "delete"]},
+            "op": {"type": "string", "enum": ["create", "put", "patch", "delete"]},
             "resource": {"type": "string"},
             "key": key,
             "body": {
                 "type": "object",
-                "description": "The item, as in a request to the resource; not for `delete`.",
+                "description": "The item, or the fields that a `patch` sets, as in a request to "
+                "the resource; not for `delete`.",
                 "additionalProperties": True,
+            },
+            "if_match": {
+                "anyOf": [tag, {"type": "array", "items": tag, "minItems": 1}],
+                "description": "`*`, or items' ETags or command ids, of which one must match; not "
+                "for `create`.",
+            },
+            "if": {
+                "type": "array",
+                "description": "Comparisons `[field, operator, value]`, which must all hold; not "
+                "for `create`.",
+                "items": {"type": "array", "items": {}, "minItems": 3, "maxItems": 3},
+                "minItems": 1,
+                "maxItems": MAX_COMPARISONS,
+                "examples": [[["status", "eq", "paid"]]],
             },
         },
         "required": ["op", "resource"],

@@ -195,7 +195,7 @@ def _block_large_bodies_of_reads() -> dict[str, Any]:
     is_write = statement(
         regex_match_statement=wafv2.CfnWebACL.RegexMatchStatementProperty(
             field_to_match=wafv2.CfnWebACL.FieldToMatchProperty(method={}),
-            regex_string="^(POST|PUT)$",
+            regex_string="^(POST|PUT|PATCH)$",
             text_transformations=[
                 wafv2.CfnWebACL.TextTransformationProperty(priority=0, type="NONE")
             ],

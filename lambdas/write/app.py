@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from forebay.access import Access
 from forebay.command import Command, KeyValue
 from forebay.conditions import Condition
-from forebay.http import Response, problem_response
+from forebay.http import MERGE_TYPE, Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
 from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin, read_patch
@@ -45,7 +45,6 @@ from lambdas.write.parameters import (
 from lambdas.write.preferences import Method, Preferences, read_preferences
 from lambdas.write.requests import (
     JSON_TYPES,
-    MERGE_TYPE,
     NDJSON_TYPES,
     OBJECT_TYPE,
     PATCH_TYPES,

@@ -11,13 +11,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from forebay.conditional import EXISTS, state_tag_of, version_of
+from forebay.http import MERGE_TYPE
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.intake.commands import Origin
 from forebay.problem import Problem, ProblemError
 
 JSON_TYPES = frozenset({"application/json"})
-#: RFC 7396. An object in such a body would be merged into the item's, which no patch does.
-MERGE_TYPE = "application/merge-patch+json"
 PATCH_TYPES = JSON_TYPES | {MERGE_TYPE}
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 #: The media type by which PostgREST's clients request a single row.
@@ -220,11 +219,12 @@ class WriteRequest:
         Raises:
             ProblemError: a tag is no item's tag.
         """
-        words = [word for value in self.if_match for word in _LISTED.findall(value)]
         if not self.if_match:
             return ()
-        tags = dict.fromkeys(read_tag(word) for word in words)
-        if not words or None in tags or (EXISTS in tags and len(tags) > 1):
+        text = ",".join(self.if_match)
+        is_list = not _LISTED.sub("", text).strip(", \t")
+        tags = dict.fromkeys(map(read_tag, _LISTED.findall(text)))
+        if not is_list or not tags or None in tags or (EXISTS in tags and len(tags) > 1):
             raise ProblemError(
                 Problem(
                     "bad_header",

@@ -104,7 +104,9 @@ def test_the_edge_passes_on_all_but_the_viewer_s_host(edge: Template) -> None:
     # AWS's policy AllViewerExceptHostHeader
     assert behavior["OriginRequestPolicyId"] == "b689b0a8-53d0-40ab-baf2-68738e2966ac"
     assert behavior["ViewerProtocolPolicy"] == "https-only"
-    assert set(behavior["AllowedMethods"]) >= {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
+    assert set(behavior["AllowedMethods"]) >= {
+        *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    }
     assert [one["EventType"] for one in behavior["FunctionAssociations"]] == ["viewer-request"]
 
 
@@ -150,7 +152,7 @@ def test_aws_s_rules_let_through_what_writes_look_like(edge: Template) -> None:
     assert {"SizeRestrictions_BODY", "SizeRestrictions_QUERYSTRING"} <= counted
     assert common["OverrideAction"] == {"None": {}}
     assert large["Priority"] > common["Priority"], "it needs the label that the other sets"
-    assert "^(POST|PUT)$" in json.dumps(large)
+    assert "^(POST|PUT|PATCH)$" in json.dumps(large)
 
 
 def test_the_distribution_has_the_acl(edge: Template) -> None:

@@ -102,7 +102,7 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
         for name in items
     }
     assert used <= there
-    kept_for_other_resources = {name for name in there if name.endswith("Filter")}
+    kept_for_other_resources = {name for name in there if name.endswith(("Filter", "Condition"))}
     assert there - used <= kept_for_other_resources
 
 
@@ -132,6 +132,10 @@ def test_the_example_of_an_item_is_accepted(path: str) -> None:
     assert (read.key is None) is spec.key_is_made
     put = DOCUMENT["paths"][f"/{path}/{{key}}"]["put"]["requestBody"]["content"]
     spec.body.validate(orjson.dumps(put["application/json"]["example"]))
+    for route in (f"/{path}", f"/{path}/{{key}}"):
+        patch = DOCUMENT["paths"][route]["patch"]["requestBody"]["content"]
+        for media in ("application/json", "application/merge-patch+json"):
+            assert spec.body.validate_patch(orjson.dumps(patch[media]["example"])).body
 
 
 def test_answers_have_no_closed_enumerations_but_the_word_that_tells_their_forms_apart() -> None:
@@ -140,6 +144,7 @@ def test_answers_have_no_closed_enumerations_but_the_word_that_tells_their_forms
     requests = (
         {f"New{spec.name}" for spec in RESOURCES.values()}
         | {f"{spec.name}Content" for spec in RESOURCES.values()}
+        | {f"{spec.name}Patch" for spec in RESOURCES.values()}
         | {"Operation"}
     )
     closed = {

@@ -53,7 +53,7 @@ def writes() -> Iterator[tuple[str, str, list[str]]]:
         if path.startswith("/query/"):
             continue
         for method, operation in operations.items():
-            if method in {"post", "put", "delete"}:
+            if method in {"post", "put", "patch", "delete"}:
                 described = [
                     parameter["name"]
                     for parameter in operation.get("parameters", [])
@@ -82,7 +82,12 @@ def request_of(
     """Build a valid request, with the given parts replaced."""
     name = resource_of(path)
     good = dict(VALID[name])
-    if name in RESOURCES and method == "DELETE" and "{key}" not in path and query is None:
+    if (
+        name in RESOURCES
+        and method in {"PATCH", "DELETE"}
+        and "{key}" not in path
+        and query is None
+    ):
         query = {RESOURCES[name].key.name: f"eq.{KEYS[name]}"}
     if name in RESOURCES and method == "POST" and not RESOURCES[name].key_is_made:
         own = KEYS[name]
@@ -159,6 +164,33 @@ def test_any_query_parameter_is_refused(method: str, path: str, described: list[
     for text in (*hostile.TEXTS, *hostile.SURROGATES):
         response = judge(bench, request_of(method, path, query={text: text}), text)
         assert response.status == 400
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("name", sorted(RESOURCES))
+def test_any_filter_on_any_field(method: str, name: str) -> None:
+    bench = WriteBench()
+    spec = RESOURCES[name]
+    for field in (spec.key, *spec.fields):
+        for text in (*hostile.TEXTS, *hostile.SURROGATES):
+            for sent in (text, f"eq.{text}", f"in.({text})"):
+                query = {spec.key.name: f"eq.{KEYS[name]}", field.name: sent}
+                judge(bench, request_of(method, f"/{name}", query=query), text, sent)
+
+
+@pytest.mark.parametrize("member", ["if", "if_match"])
+def test_any_condition_of_an_operation(member: str) -> None:
+    bench = WriteBench()
+    good = json.dumps({"op": "delete", "resource": "cities", "key": 5})[1:-1]
+    for text in (*hostile.VALUES, *map(json.dumps, hostile.TEXTS)):
+        for value in (
+            text,
+            f"[{text}]",
+            f'[["name","eq",{text}]]',
+            f'[["population","in",[{text}]]]',
+        ):
+            body = f'[{{"{member}":{value},{good}}}]'
+            judge(bench, request_of("POST", "/commands", body=body), body)
 
 
 FIELDS = [
