@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from forebay.resource.body import INT64_MAX, INT64_MIN
+from forebay.resource.partial import INCREMENT
 from forebay.resource.shape import FieldShape, Shape
 from forebay.resource.spec import Kind
 
@@ -22,6 +23,21 @@ _MAX_TEXT = 300
 def bodies(shape: Shape) -> SearchStrategy[dict[str, Any]]:
     """Return a strategy for archived bodies: without the key, and with every default."""
     return st.fixed_dictionaries({name: draw_values(field) for name, field in shape.fields.items()})
+
+
+def patches(shape: Shape) -> SearchStrategy[dict[str, Any]]:
+    """Return a strategy for archived bodies of patches: some fields, numbers as increments too."""
+    values = {name: _draw_patched(field) for name, field in shape.fields.items()}
+    return st.fixed_dictionaries({}, optional=values)
+
+
+def _draw_patched(field: FieldShape) -> SearchStrategy[Any]:
+    values = draw_values(field)
+    if field.kind is Kind.INTEGER:
+        return values | st.integers(-9, 9).map(lambda number: {INCREMENT: number})
+    if field.kind is Kind.DECIMAL:
+        return values | st.just({INCREMENT: "0"})
+    return values
 
 
 def draw_values(field: FieldShape) -> SearchStrategy[Any]:

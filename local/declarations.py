@@ -91,9 +91,10 @@ def find_upcaster_problems(
         for version, old in versions.items():
             if version < spec.schema_version:
                 # Hypothesis takes a second to import, and few resources have an earlier version.
-                from local.upcasters import try_upcasters  # noqa: PLC0415
+                from local.upcasters import try_patch_upcasters, try_upcasters  # noqa: PLC0415
 
                 yield from try_upcasters(spec, version, old, examples)
+                yield from try_patch_upcasters(spec, version, old, examples)
 
 
 def _update_shapes(

@@ -1,19 +1,22 @@
 """Test upcasters with bodies generated from the recorded shape of an earlier version."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
 import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import HypothesisException
+from hypothesis.strategies import SearchStrategy
 from pydantic_core import SchemaValidator, ValidationError
 
+from forebay.command import Body
 from forebay.resource import shape
+from forebay.resource.body import build_patch_schema
 from forebay.resource.fitting import misfit
 from forebay.resource.shape import Shape
-from forebay.resource.spec import ResourceSpec
-from local.bodies import bodies
+from forebay.resource.spec import ResourceSpec, Upcaster
+from local.bodies import bodies, patches
 
 #: Errors raised by a declaration's own functions, which a recorded shape does not cover.
 _OF_FUNCTIONS = frozenset({"value_error", "assertion_error"})
@@ -34,7 +37,49 @@ def try_upcasters(spec: ResourceSpec, version: int, old: Shape, examples: int) -
     """
     schema = spec.body.source.schema()
     validator = SchemaValidator(schema.item, schema.config, _use_prebuilt=False)
+    nullable = {field.name: None for field in spec.fields if field.nullable}
 
+    def find_fault(body: Body) -> str | None:
+        current, reason = _upcast(spec, spec.upcasters, version, body)
+        if reason is not None:
+            return reason
+        reason = misfit(spec, current)
+        if reason is not None:
+            return f"the upcasters returned a body that does not fit: {reason}"
+        return _check_declaration(validator, nullable | current)
+
+    yield from _try(
+        f"{spec.name}: for a body of schema version {version}", bodies(old), find_fault, examples
+    )
+
+
+def try_patch_upcasters(
+    spec: ResourceSpec, version: int, old: Shape, examples: int
+) -> Iterator[str]:
+    """Yield the faults of upcasting patches of an earlier version, if the resource does that.
+
+    Args: as of `try_upcasters`.
+    """
+    if not all(number in spec.patch_upcasters for number in range(version, spec.schema_version)):
+        return
+    schema = spec.body.source.schema()
+    validator = SchemaValidator(build_patch_schema(schema), schema.config, _use_prebuilt=False)
+
+    def find_fault(body: Body) -> str | None:
+        current, reason = _upcast(spec, spec.patch_upcasters, version, body)
+        return reason or _check_declaration(validator, current)
+
+    yield from _try(
+        f"{spec.name}: for a patch of schema version {version}", patches(old), find_fault, examples
+    )
+
+
+def _try(
+    label: str,
+    old_bodies: SearchStrategy[Body],
+    find_fault: Callable[[Body], str | None],
+    examples: int,
+) -> Iterator[str]:
     @settings(
         max_examples=examples,
         database=None,
@@ -43,9 +88,9 @@ def try_upcasters(spec: ResourceSpec, version: int, old: Shape, examples: int) -
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(bodies(old))
-    def try_one(body: dict[str, Any]) -> None:
-        reason = _upcast_reason(spec, version, body, validator)
+    @given(old_bodies)
+    def try_one(body: Body) -> None:
+        reason = find_fault(body)
         if reason is not None:
             body_text = orjson.dumps(body).decode()
             raise _WrongUpcasterError(f"{reason}; the input was {body_text[:300]}")
@@ -53,43 +98,36 @@ def try_upcasters(spec: ResourceSpec, version: int, old: Shape, examples: int) -
     try:
         try_one()
     except _WrongUpcasterError as exc:
-        yield f"{spec.name}: for a body of schema version {version}, {exc}"
+        yield f"{label}, {exc}"
     except HypothesisException as exc:
         yield (
-            f"{spec.name}: no body can be generated from the recorded shape of schema version "
-            f"{version}: {exc}; add examples for its strings, or delete the entry in {shape.FILE} "
-            "to skip the check of its upcaster"
+            f"{label}, no body can be generated from the recorded shape: {exc}; add examples for "
+            f"its strings, or delete the entry in {shape.FILE} to skip the check of its upcaster"
         )
 
 
-def _upcast_reason(
-    spec: ResourceSpec, version: int, body: Mapping[str, Any], validator: SchemaValidator
-) -> str | None:
-    """Upcast a body; return the fault, or None."""
-    current: Any = deepcopy(dict(body))
+def _upcast(
+    spec: ResourceSpec, upcasters: Mapping[int, Upcaster], version: int, body: Body
+) -> tuple[Body, str | None]:
+    """Upcast a body; return it, or a fault."""
+    current: Any = deepcopy(body)
     for number in range(version, spec.schema_version):
         try:
-            current = spec.upcasters[number](current)
+            current = upcasters[number](current)
         except Exception as exc:  # noqa: BLE001 - the upcaster is the user's code
-            return f"the upcaster from version {number} raised {exc!r}"
+            return {}, f"the upcaster from version {number} raised {exc!r}"
         if not isinstance(current, dict):
-            return f"the upcaster from version {number} returned a value that is not an object"
-    missing = {
-        field.name: None for field in spec.fields if field.nullable and field.name not in current
-    }
+            return {}, f"the upcaster from version {number} returned a value that is not an object"
     try:
-        text = orjson.dumps(missing | current)
+        orjson.dumps(current)
     except TypeError as exc:
-        return f"the upcasters returned a value that is not JSON: {exc}"
-    reason = misfit(spec, current)
-    if reason is not None:
-        return f"the upcasters returned a body that does not fit: {reason}"
-    return _check_declaration(validator, text)
+        return {}, f"the upcasters returned a value that is not JSON: {exc}"
+    return current, None
 
 
-def _check_declaration(validator: SchemaValidator, text: bytes) -> str | None:
+def _check_declaration(validator: SchemaValidator, body: Body) -> str | None:
     try:
-        validator.validate_json(text, strict=True)
+        validator.validate_json(orjson.dumps(body), strict=True)
     except ValidationError as exc:
         for error in exc.errors(include_url=False, include_context=False):
             if error["type"] not in _OF_FUNCTIONS:

@@ -260,18 +260,8 @@ class BodyValidator:
 
     @cached_property
     def _patch_validator(self) -> SchemaValidator:
-        schema = self._schema
-        integer: CoreSchema = {
-            "type": "function-before",
-            "function": {"type": "no-info", "function": convert_integral},
-            "schema": {"type": "int", "ge": INT64_MIN, "le": INT64_MAX},
-        }
-        numbers = dict.fromkeys(schema.integers, integer) | {
-            name: build_decimal_schema(*size) for name, size in schema.decimals.items()
-        }
-        return SchemaValidator(
-            make_partial(schema.item, numbers), schema.config, _use_prebuilt=False
-        )
+        schema = build_patch_schema(self._schema)
+        return SchemaValidator(schema, self._schema.config, _use_prebuilt=False)
 
     @cached_property
     def _serializer(self) -> SchemaSerializer:
@@ -280,6 +270,19 @@ class BodyValidator:
     @cached_property
     def _key_validator(self) -> SchemaValidator:
         return SchemaValidator(self._schema.key)
+
+
+def build_patch_schema(schema: BodySchema) -> CoreSchema:
+    """Return the schema of partial bodies, in which numbers may be increments."""
+    integer: CoreSchema = {
+        "type": "function-before",
+        "function": {"type": "no-info", "function": convert_integral},
+        "schema": {"type": "int", "ge": INT64_MIN, "le": INT64_MAX},
+    }
+    numbers = dict.fromkeys(schema.integers, integer) | {
+        name: build_decimal_schema(*size) for name, size in schema.decimals.items()
+    }
+    return make_partial(schema.item, numbers)
 
 
 def get_message(error: ErrorDetails) -> str:

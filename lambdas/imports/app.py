@@ -13,7 +13,7 @@ from forebay.aws.archive import Archive, ObjectGoneError, OpenObject
 from forebay.aws.events import object_records, principal_of
 from forebay.errors import ForebayError
 from forebay.intake.commands import CommandMaker, Line, Origin
-from forebay.intake.json_text import parse_text
+from forebay.intake.json_text import JsonText, parse_text
 from forebay.log import Log
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
@@ -30,10 +30,10 @@ UNKNOWN_UPLOADER: Final = "unknown"
 
 _NAME: Final = re.compile(r"imports/(?P<resource>[^/]+)/(?P<op>[^/]+)/(?P<file>.+)", re.DOTALL)
 _NAME_RULE: Final = (
-    "the name must be imports/<resource>/<create, put or delete>/"
+    "the name must be imports/<resource>/<create, put, patch or delete>/"
     "<any>.<csv, tsv, ndjson or jsonl>[.gz]"
 )
-_OPS: Final = ("create", "put", "delete")
+_OPS: Final = ("create", "put", "patch", "delete")
 
 
 class Importer:
@@ -171,13 +171,20 @@ class _LineMaker:
             if item.fault is not None:
                 return Problem("validation_failed", item.fault)
             json_item = parse_text(item.text)
-            if self._op == "delete":
-                return self._commands.delete_item(self._spec, json_item, self._origin)
-            if self._op == "put":
-                return self._commands.put_item(self._spec, json_item, self._origin)
-            return self._commands.create(self._spec, json_item, self._origin, name=str(item.line))
+            return self._make(json_item, name=str(item.line))
         except ProblemError as exc:
             return exc.problem
+
+    def _make(self, item: JsonText, *, name: str) -> Line:
+        match self._op:
+            case "delete":
+                return self._commands.delete_item(self._spec, item, self._origin)
+            case "put":
+                return self._commands.put_item(self._spec, item, self._origin)
+            case "patch":
+                return self._commands.patch_item(self._spec, item, self._origin)
+            case _:
+                return self._commands.create(self._spec, item, self._origin, name=name)
 
 
 def _build_origin(report: Report, uploader: str | None) -> Origin:

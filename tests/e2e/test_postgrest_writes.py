@@ -60,6 +60,31 @@ def test_upserts_replace(steps: dict[str, Any], keys: list[int]) -> None:
     assert steps["single"]["data"]["key"] == keys[1]
 
 
+def test_updates_set_the_named_fields_only(steps: dict[str, Any], keys: list[int]) -> None:
+    last = f"City {keys[2]}"
+    assert names(steps["update"]) == ["updated", "single", last]
+    assert names(steps["updateMany"]) == ["updated", "single", last]
+    assert [result["key"] for result in steps["updateMany"]["data"]] == keys[1:]
+    assert [row["population"] for row in steps["updateMany"]["rows"]] == [1000, 7, 7]
+
+
+def test_a_second_filter_is_compare_and_set(steps: dict[str, Any]) -> None:
+    first, second = steps["compareAndSet"]["statuses"]
+    assert first["status"] == "applied"
+    assert (second["status"], second["error"]["code"]) == ("rejected", "precondition_failed")
+    assert "swapped" in second["error"]["detail"]
+    assert names(steps["compareAndSet"])[0] == "swapped"
+    (deleted,) = steps["guardedDelete"]["statuses"]
+    assert deleted["status"] == "rejected"
+
+
+def test_an_increment_stays_within_the_declared_bounds(steps: dict[str, Any]) -> None:
+    first, second = steps["decrement"]["statuses"]
+    assert first["status"] == "applied"
+    assert (second["status"], second["error"]["code"]) == ("rejected", "increment_failed")
+    assert steps["decrement"]["rows"][1]["population"] == 2
+
+
 def test_deletes_by_the_key_delete(steps: dict[str, Any], keys: list[int]) -> None:
     assert names(steps["deleteOne"]) == ["single", f"City {keys[2]}"]
     assert names(steps["deleteMany"]) == []
@@ -71,7 +96,9 @@ def test_deletes_by_the_key_delete(steps: dict[str, Any], keys: list[int]) -> No
     [
         ("invalid", 422, "validation_failed", "item 1"),
         ("otherConflict", 400, "PGRST127", "geonameid"),
-        ("withoutKey", 400, "PGRST127", "name"),
+        ("withoutKey", 400, "bad_filter", "geonameid"),
+        ("updateWithoutKey", 400, "bad_filter", "geonameid"),
+        ("updateInvalid", 422, "validation_failed", "one fault"),
     ],
 )
 def test_a_refusal_is_an_error_with_a_message(

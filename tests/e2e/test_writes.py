@@ -123,6 +123,67 @@ def test_an_older_put_is_superseded_by_a_newer(stack: RunningStack) -> None:
     assert (first["status"], first["superseded_by"]) == ("superseded", last["command_id"])
 
 
+def test_patches_of_two_clients_with_different_fields_both_stay(stack: RunningStack) -> None:
+    city = new_city()
+    path = f"/cities/{city['geonameid']}"
+    stack.wait_for_status(stack.accepted("PUT", path, city))
+    named = stack.accepted("PATCH", path, {"name": "Patched"})
+    counted = stack.accepted("PATCH", path, {"population": {"$increment": 5}})
+    for status in (named, counted):
+        assert stack.wait_for_status(status)["status"] == "applied"
+    reply = stack.send("GET", path, Read_After=counted)
+    assert reply.json() == {**city, "name": "Patched", "population": city["population"] + 5}
+
+
+def test_a_patch_without_an_item_waits_for_it(stack: RunningStack) -> None:
+    city = new_city()
+    path = f"/cities/{city['geonameid']}"
+    ahead = stack.accepted("PATCH", path, {"name": "Patched"})
+    assert stack.client.get(ahead, {"Prefer": "wait=3"}).status == 202
+    stack.wait_for_status(stack.accepted("PUT", path, city))
+    assert stack.wait_for_status(ahead)["status"] == "superseded", "the put is newer"
+
+
+def test_of_two_changes_of_one_state_the_second_is_rejected_and_can_be_repeated(
+    stack: RunningStack,
+) -> None:
+    city = new_city()
+    path = f"/cities/{city['geonameid']}"
+    put = stack.accepted("PUT", path, city)
+    stack.wait_for_status(put)
+    seen = stack.send("GET", path, Read_After=put)["ETag"] or ""
+    first, second = (
+        stack.wait_for_status(stack.accepted("PATCH", path, {"name": name}, If_Match=seen))
+        for name in ("First", "Second")
+    )
+    assert first["status"] == "applied"
+    assert (second["status"], second["error"]["code"]) == ("rejected", "precondition_failed")
+
+    reply = stack.send("GET", path, Read_After=first["links"]["status"])
+    assert reply.json()["name"] == "First"
+    assert reply["ETag"] != seen
+    again = stack.accepted("PATCH", path, {"name": "Second"}, If_Match=reply["ETag"] or "")
+    assert stack.wait_for_status(again)["status"] == "applied"
+    assert stack.send("GET", path, Read_After=again).json()["name"] == "Second"
+
+
+def test_an_item_that_changed_is_neither_replaced_nor_deleted(stack: RunningStack) -> None:
+    city = new_city()
+    path = f"/cities/{city['geonameid']}"
+    put = stack.accepted("PUT", path, city)
+    stack.wait_for_status(stack.accepted("PATCH", path, {"name": "Patched"}))
+    writes = [
+        stack.accepted("PUT", path, city, If_Match=put),
+        stack.accepted("DELETE", path, If_Match=put),
+        stack.accepted("DELETE", f"/cities?geonameid=eq.{city['geonameid']}&name=eq.Other"),
+        stack.accepted("DELETE", f"/cities/{new_city()['geonameid']}", If_Match="*"),
+    ]
+    codes = [stack.wait_for_status(status)["error"]["code"] for status in writes]
+    assert codes == ["precondition_failed"] * 4
+    last = stack.accepted("DELETE", path, If_Match="*")
+    assert stack.wait_for_status(last)["status"] == "applied"
+
+
 def test_the_same_idempotency_key_makes_one_item(stack: RunningStack) -> None:
     key = f'"{uuid.uuid4()}"'
     first, second = (

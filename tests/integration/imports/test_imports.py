@@ -118,6 +118,47 @@ def test_each_line_becomes_a_command(bench: Bench) -> None:
     assert (result["accepted"], result["refused"], result["error"]) == (2, 0, None)
 
 
+def test_each_line_of_a_patch_sets_the_fields_that_it_has(bench: Bench) -> None:
+    lines = ndjson(
+        {"geonameid": 1, "name": "Ny"},
+        {"geonameid": 2, "population": {"$increment": -5}},
+        {"geonameid": 3},
+        {"name": "without a key"},
+        {"geonameid": 4, "name": None},
+    )
+    key = bench.put("cities/patch/a.ndjson", lines)
+
+    assert bench.tell(key) == {"batchItemFailures": []}
+
+    made = [(command.op, command.key, command.body) for command in bench.commands()]
+    assert made == [
+        ("patch", 1, {"name": "Ny"}),
+        ("patch", 2, {"population": {"$increment": -5}}),
+    ]
+    assert {command.condition for command in bench.commands()} == {None}
+    problems = bench.report(key)["problems"]
+    assert [(each["line"], each["code"]) for each in problems] == [
+        (3, "empty_patch"),
+        (4, "key_missing"),
+        (5, "validation_failed"),
+    ]
+
+
+def test_the_columns_of_a_table_are_the_fields_that_a_patch_sets(bench: Bench) -> None:
+    text = 'code,capital,name\nXK,,Kosovo\nAD,Andorra,\nLI,,\nVA,"",\n'
+    key = bench.put("countries/patch/a.csv", text)
+
+    bench.tell(key)
+
+    # Only `capital` may be null; an empty name is left out.
+    assert [(command.op, command.key, command.body) for command in bench.commands()] == [
+        ("patch", "XK", {"capital": None, "name": "Kosovo"}),
+        ("patch", "AD", {"capital": "Andorra"}),
+        ("patch", "LI", {"capital": None}),
+        ("patch", "VA", {"capital": ""}),
+    ]
+
+
 def test_the_commands_apply_like_any_other(bench: Bench, database: Database) -> None:
     later = {**CITY, "name": "Nyere"}
     bench.tell(bench.put("cities/put/a.ndjson", ndjson(CITY, later)))
@@ -257,7 +298,7 @@ def test_large_files_become_several_objects(bench: Bench, monkeypatch: pytest.Mo
     ("name", "content", "reason"),
     [
         ("towns/put/a.ndjson", b"{}", "the name must be imports/"),
-        ("cities/patch/a.ndjson", b"{}", "the name must be imports/"),
+        ("cities/merge/a.ndjson", "{}", "the name must be imports/"),
         ("cities/put/a.csv", b"geonameid,colour\n1,red\n", "the header must name fields"),
         ("cities/put/a.csv", b"geonameid\n\xff\n", "utf-8"),
         ("cities/put/a.ndjson.gz", b"not gzip", "Not a gzipped file"),
@@ -345,7 +386,7 @@ def test_a_bomb_is_read_no_further_than_a_line(bench: Bench, case: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("../cities/put/x.ndjson", "cities/../put/x.ndjson", "cities/patch/x.ndjson"),
+        *("../cities/put/x.ndjson", "cities/../put/x.ndjson", "cities/merge/x.ndjson"),
         *("cities/put/x.ndjson.exe", "cities;DROP TABLE cities/put/x.csv", "cities/put/.csv"),
         "forebay.ledger/put/x.ndjson",
     ],

@@ -58,11 +58,13 @@ def test_the_examples_are_resources(tmp_path: Path) -> None:
         for name, value in vars(load(block, tmp_path)).items()
         if isinstance(value, type) and issubclass(value, Resource) and value is not Resource
     }
-    assert list(specs) == ["River", "Order", "Author"]
+    assert list(specs) == ["River", "Order", "Author", "Book"]
     old = {"name": "Ada King Lovelace"}
     new = specs["Author"].upcasters[1](old)
     assert new == {"given_name": "Ada King", "family_name": "Lovelace"}
     assert new.keys() == {field.name for field in specs["Author"].fields}
+    upcast = specs["Book"].patch_upcasters[1]
+    assert (upcast({}), upcast({"name": "x"})) == ({}, {"title": "x"})
 
 
 MISTAKES = [

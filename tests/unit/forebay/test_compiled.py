@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field
 import resources
 from forebay.errors import DeclarationError, SettingsError
 from forebay.resource import Key, Resource, ResourceSpec, compiled
-from forebay.resource.body import BodyInvalidError
+from forebay.resource.body import BodyInvalidError, ValidItem
 from infra.bundling import COMPILED, build_asset
 from infra.compiling import compile_resources
 from infra.settings import PackageName
@@ -37,7 +37,13 @@ class _Part(BaseModel):
     parts: list[_Part] = []
 
 
-class Odd(Resource, path="odd", schema_version=3, upcasters={1: lambda b: {**b, "a": 2}, 2: dict}):
+class Odd(
+    Resource,
+    path="odd",
+    schema_version=3,
+    upcasters={1: lambda b: {**b, "a": 2}, 2: dict},
+    patch_upcasters={2: lambda b: {**b, "a": 3}},
+):
     """A resource with functions and with recursive models."""
 
     code: Annotated[str, Field(max_length=10, pattern="^[a-z]+$"), Key()]
@@ -105,6 +111,24 @@ def test_bodies_are_read_as_by_the_declaration(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", DECLARED)
+def test_patches_are_read_as_by_the_declaration(path: str) -> None:
+    def outcome(spec: ResourceSpec, raw: bytes) -> object:
+        try:
+            return spec.body.validate_patch(raw)
+        except BodyInvalidError as exc:
+            return exc.faults
+
+    declared, compiled_spec = DECLARED[path], COMPILED_SPECS[path]
+    raws = [
+        *_bodies(declared),
+        *(b'{"%s":{"$increment":1}}' % f.name.encode() for f in declared.fields),
+    ]
+    outcomes = [outcome(compiled_spec, raw) for raw in raws]
+    assert outcomes == [outcome(declared, raw) for raw in raws]
+    assert outcome(compiled_spec, b"{}") == ValidItem({}, None)
+
+
+@pytest.mark.parametrize("path", DECLARED)
 def test_keys_are_read_as_by_the_declaration(path: str) -> None:
     def key(spec: ResourceSpec, text: str) -> object:
         try:
@@ -121,16 +145,18 @@ def test_keys_are_read_as_by_the_declaration(path: str) -> None:
 def test_a_compiled_spec_says_what_the_declared_one_says(path: str) -> None:
     declared, compiled_spec = DECLARED[path], COMPILED_SPECS[path]
     for field in fields(ResourceSpec):
-        if field.name not in {"body", "upcasters"}:
+        if field.name not in {"body", "upcasters", "patch_upcasters"}:
             assert getattr(compiled_spec, field.name) == getattr(declared, field.name)
     assert compiled_spec.body.json_schema() == declared.body.json_schema()
     assert set(compiled_spec.upcasters) == set(declared.upcasters)
+    assert set(compiled_spec.patch_upcasters) == set(declared.patch_upcasters)
 
 
 def test_upcasters_are_those_of_the_declaration_whether_they_have_a_name_or_not() -> None:
     upcasters = COMPILED_SPECS["odd"].upcasters
     assert upcasters[1]({"b": 1}) == {"b": 1, "a": 2}
     assert upcasters[2]({"b": 1}) == {"b": 1}
+    assert COMPILED_SPECS["odd"].patch_upcasters[2]({"b": 1}) == {"b": 1, "a": 3}
 
 
 class Twice(Resource, path="first"):
@@ -174,6 +200,7 @@ def test_a_function_that_clients_wait_for_starts_without_pydantic(
     program = (
         f"import sys, resources, lambdas.{function}.handler; "
         "cities = resources.load()['cities']; cities.body.read_key('5'); "
+        'cities.body.validate_patch(b\'{"population": {"$increment": 1}}\'); '
         "sys.exit('pydantic' in sys.modules)"
     )
     settings = {

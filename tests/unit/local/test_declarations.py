@@ -27,7 +27,9 @@ from local.errors import DeclarationsError
 Body = dict[str, Any]
 
 
-def declare(*, version: int = 1, upcasters: Any = None, **fields: Any) -> ResourceSpec:
+def declare(
+    *, version: int = 1, upcasters: Any = None, patch_upcasters: Any = None, **fields: Any
+) -> ResourceSpec:
     """Declare `lakes` with the key `number` and the fields, each a type or (type, default)."""
     annotations = {"number": Annotated[int, Key()]}
     defaults = {}
@@ -38,7 +40,13 @@ def declare(*, version: int = 1, upcasters: Any = None, **fields: Any) -> Resour
     members = {"__annotations__": annotations, "__module__": __name__, **defaults}
     metaclass: Any = type(Resource)
     made = metaclass(
-        "Lake", (Resource,), members, path="lakes", schema_version=version, upcasters=upcasters
+        "Lake",
+        (Resource,),
+        members,
+        path="lakes",
+        schema_version=version,
+        upcasters=upcasters,
+        patch_upcasters=patch_upcasters,
     )
     spec: ResourceSpec = made.spec_
     return spec
@@ -203,6 +211,35 @@ def test_a_wrong_upcaster_is_found_and_shown_with_a_body(
     (problem,) = up(old, new, upcaster)
     assert reason in problem
     assert problem.startswith("Lake: for a body of schema version 1, ")
+    assert isinstance(orjson.loads(problem.rpartition("the input was ")[2]), dict)
+
+
+def rename(body: Body) -> Body:
+    return {"title" if name == "name" else name: value for name, value in body.items()}
+
+
+@pytest.mark.parametrize(
+    ("upcaster", "reason"),
+    [
+        (lambda body: {"title": body.pop("name"), **body}, "KeyError('name')"),
+        (lambda body: body, "name: Extra inputs are not permitted"),
+        (lambda body: {**rename(body), "size": 1}, "size: Extra inputs are not permitted"),
+        (lambda body: {n: str(v) for n, v in rename(body).items()}, "area: "),
+        (lambda body: {**rename(body), "area": body.get("area", 0) + 1}, "TypeError"),
+        (lambda _: None, "is not an object"),
+    ],
+)
+def test_a_wrong_upcaster_of_patches_is_found_and_shown_with_a_patch(
+    upcaster: Callable[[Body], Any], reason: str
+) -> None:
+    old, new = {"name": Text, "area": int}, {"title": Text, "area": int}
+    shapes = record(declare(**old))
+    good = declare(version=2, upcasters={1: rename}, patch_upcasters={1: rename}, **new)
+    assert list(find_upcaster_problems(shapes, {"lakes": good})) == []
+    bad = declare(version=2, upcasters={1: rename}, patch_upcasters={1: upcaster}, **new)
+    (problem,) = find_upcaster_problems(shapes, {"lakes": bad})
+    assert reason in problem
+    assert problem.startswith("Lake: for a patch of schema version 1, ")
     assert isinstance(orjson.loads(problem.rpartition("the input was ")[2]), dict)
 
 
