@@ -483,7 +483,8 @@ def _read_condition(spec: ResourceSpec, route: Route, request: WriteRequest) -> 
     # Few requests need it.
     from lambdas.write.conditions import build_condition, read_comparisons  # noqa: PLC0415
 
-    return build_condition(spec, request.expected_tags(), read_comparisons(spec, filters))
+    where = read_comparisons(spec, filters) if filters else []
+    return build_condition(spec, request.expected_tags(), where)
 
 
 def _refuse_merges(patch: JsonText) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import resources
-from forebay.codec import MAX_LINE_BYTES
+from forebay.codec import MAX_LINE_BYTES, decode
 from forebay.http import Response
 from forebay.openapi import describe
 from tests.fixtures import hostile
@@ -126,6 +126,7 @@ def judge(bench: WriteBench, request: Mapping[str, Any], *asked: str) -> Respons
     for line in bench.sink.taken[before:]:
         assert line.count(b"\n") == 1
         assert len(line) <= MAX_LINE_BYTES
+        assert decode(line)
     return response
 
 
@@ -166,16 +167,15 @@ def test_any_query_parameter_is_refused(method: str, path: str, described: list[
         assert response.status == 400
 
 
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 @pytest.mark.parametrize("name", sorted(RESOURCES))
-def test_any_filter_on_any_field(method: str, name: str) -> None:
+def test_any_filter_on_any_field(name: str) -> None:
     bench = WriteBench()
     spec = RESOURCES[name]
     for field in (spec.key, *spec.fields):
         for text in (*hostile.TEXTS, *hostile.SURROGATES):
             for sent in (text, f"eq.{text}", f"in.({text})"):
                 query = {spec.key.name: f"eq.{KEYS[name]}", field.name: sent}
-                judge(bench, request_of(method, f"/{name}", query=query), text, sent)
+                judge(bench, request_of("PATCH", f"/{name}", query=query), text, sent)
 
 
 @pytest.mark.parametrize("member", ["if", "if_match"])
