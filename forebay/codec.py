@@ -173,7 +173,7 @@ def _load_reader() -> _Reader:
     integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     scalar = integer | float | str | bool | None
     # As `is_condition` checks it: tags, or comparisons of a field, an operator and a value.
-    condition = dict[str, list[str | list[scalar | list[scalar]]]]  # type: ignore[valid-type]
+    condition = dict[str, list[str | list[scalar | list[scalar]]]]
     envelopes = [
         msgspec.defstruct(
             "Envelope",

@@ -26,11 +26,13 @@ _EXACT: Final = Context(prec=2_100)
 
 def is_decided(command: Command, spec: ResourceSpec) -> bool:
     """Return whether a command needs a decision; the decision makes it a plain command."""
-    return command.condition is not None or (
-        command.op == "patch"
-        and any(isinstance(value, dict) for value in (command.body or {}).values())
-        and next(_list_increments(command, spec), None) is not None
-    )
+    if command.condition is not None:
+        return True
+    if command.op == "patch" and command.body is not None:
+        for value in command.body.values():  # apply asks for each patch
+            if isinstance(value, dict):
+                return next(_list_increments(command, spec), None) is not None
+    return False
 
 
 def decide(command: Command, state: KeyState, spec: ResourceSpec) -> Command:
@@ -78,11 +80,11 @@ def _add_increments(command: Command, state: KeyState, spec: ResourceSpec) -> Bo
 
 
 def _list_increments(command: Command, spec: ResourceSpec) -> Iterator[tuple[FieldSpec, Any]]:
-    body = command.body or {}
-    for field in spec.fields:
-        value = body.get(field.name)
-        if field.kind in _NUMBERS and isinstance(value, dict) and value.keys() == {INCREMENT}:
-            yield field, value[INCREMENT]
+    for name, value in (command.body or {}).items():
+        if isinstance(value, dict) and value.keys() == {INCREMENT}:
+            field = spec.column(name)
+            if field is not None and field.kind in _NUMBERS:
+                yield field, value[INCREMENT]
 
 
 def _add(field: FieldSpec, value: Any, increment: Any) -> int | str:  # noqa: ANN401 - JSON values

@@ -11,7 +11,6 @@ arrive and become the base.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -25,7 +24,7 @@ RECENT_IDS = 16
 Fate = Literal["applied", "superseded", "duplicate"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Base:
     """The command that the row or the tombstone is from."""
 
@@ -59,6 +58,8 @@ class KeyState:
     new_base: Command | None = None
     #: Names of the fields that patches have changed since, if the base was not replaced.
     changed: set[str] = field(default_factory=set)
+    #: Whether `forebay.edits` has a row of the key.
+    is_recorded: bool = False
 
     @classmethod
     def of_commands(cls, base: Command | None, patches: Iterable[Command]) -> Self:
@@ -79,10 +80,8 @@ class KeyState:
         """A copy that can be changed independently."""
         return replace(
             self,
-            base=copy(self.base),
             fields=dict(self.fields),
             kept=dict(self.kept),
-            recent=list(self.recent),
             values=dict(self.values),
             changed=set(self.changed),
         )
@@ -168,11 +167,13 @@ class KeyState:
         is_older = base is not None and patch.id < base.id
         if base is not None and is_older and not base.is_create:
             return "superseded"
-        body = dict(self._list_newest(patch))
-        if not body:
-            self._remember(patch.id)
-            return "superseded"
-        self._drop_from_kept(body)
+        body = dict(patch.body or {})
+        if self.fields or self.kept:
+            body = dict(self._list_newest(patch))
+            if not body:
+                self._remember(patch.id)
+                return "superseded"
+            self._drop_from_kept(body)
         if is_older or not self.has_item:
             self.kept[patch.id] = patch._replace(body=body)
             return "superseded" if is_older else "applied"
@@ -201,11 +202,12 @@ class KeyState:
                 self._remember(kept.id)
 
     def _set_fields(self, patch_id: str, body: Mapping[str, Any]) -> None:
-        displaced = {self.fields[name] for name in body if name in self.fields}
-        self.fields.update(dict.fromkeys(body, patch_id))
+        fields = self.fields
+        displaced = {fields[name] for name in body if name in fields} if fields else set()
+        fields.update(dict.fromkeys(body, patch_id))
         self.values.update(body)
         self.changed.update(body)
-        for lost in displaced - set(self.fields.values()):
+        for lost in displaced.difference(fields.values()):
             self._remember(lost)
 
     def _remember(self, patch_id: str) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import psycopg
 
@@ -26,11 +27,14 @@ from forebay.db.faults import is_data_fault, needs_newer_code
 from forebay.decisions.effects import Effect
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
+from forebay.resource.spec import ResourceSpec
 
 #: The code of a refusal of a command that is not decided yet.
 UNDECIDED = "undecided"
 
 KeyCommands = Mapping[KeyValue, Sequence[Command]]
+
+_by_id = attrgetter("id")
 
 
 class _LeftOutError(Exception):
@@ -62,6 +66,8 @@ class _Walk:
 
     table: Table
     state: KeyState
+    #: Ids of the commands that need a decision.
+    decided: Collection[str]
     duplicates: int = 0
     #: The ids under which the absorbed commands have taken their place.
     absorbed: list[str] = field(default_factory=list)
@@ -89,17 +95,22 @@ class _Walk:
         return Counts(applied, len(self.absorbed) - applied, self.duplicates)
 
     def _make_plain(self, command: Command) -> Command:
-        spec = self.table.spec
-        return decide(command, self.state, spec) if is_decided(command, spec) else command
+        if command.id not in self.decided:
+            return command
+        return decide(command, self.state, self.table.spec)
 
     def _complete(self, command: Command) -> Command:
-        """The command with all fields of its item; a patch is only checked."""
-        body = command.body
+        """The command with all fields of its item.
+
+        A patch that may have to wait is checked; others are checked when they are written.
+        """
+        body, encoder = command.body, self.table.encoder
         if body is None:
             return command
         if command.op != "patch":
-            return command._replace(body=self.table.encoder.complete_body(body))
-        self.table.encoder.encode_fields(body)
+            return command._replace(body=encoder.complete_body(body))
+        if not self.state.has_item:
+            encoder.encode_fields(body)
         return command
 
 
@@ -115,24 +126,28 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool) -> Merged:
     Raises:
         psycopg.Error: not the data's fault.
     """
-    undecided = {} if decides else dict(_find_undecided(table, commands))
-    remaining = {key: of_key for key, of_key in commands.items() if key not in undecided}
-    merged = Merged(Result(refusals=list(undecided.values())))
-    if not remaining:
+    spec = table.spec
+    decided = {c.id for of_key in commands.values() for c in of_key if is_decided(c, spec)}
+    merged = Merged()
+    if decided and not decides:
+        undecided = dict(_find_undecided(decided, commands))
+        commands = {key: of_key for key, of_key in commands.items() if key not in undecided}
+        merged = Merged(Result(refusals=list(undecided.values())))
+    if not commands:
         return merged
-    states = _read_states(table, remaining)
-    walks = {key: _walk(table, states[key], of_key) for key, of_key in remaining.items()}
+    states = _read_states(table, commands, decided)
+    walks = {key: _walk(table, states[key], of_key, decided) for key, of_key in commands.items()}
     refused = _write(table, {key: walk.state for key, walk in walks.items() if not walk.refusals})
-    if decides:
-        failed = [key for key, walk in walks.items() if walk.refusals or key in refused]
-        merged += _merge_singly(table, {key: (states[key], remaining[key]) for key in failed})
-        walks = {key: walk for key, walk in walks.items() if key not in set(failed)}
-    else:
+    failed = {key for key, walk in walks.items() if walk.refusals or key in refused}
+    if failed and decides:
+        merged += _merge_singly(table, {key: commands[key] for key in failed}, decided)
+    elif failed:
         first = [walk.refusals[0] for walk in walks.values() if walk.refusals]
-        merged += Merged(Result(refusals=[*first, *_blame(refused, remaining)]))
-        walks = {k: w for k, w in walks.items() if k not in refused and not w.refusals}
-    counts = sum((walk.count() for walk in walks.values()), Counts())
-    return merged + Merged(Result(counts), [e for walk in walks.values() for e in walk.effects])
+        merged += Merged(Result(refusals=[*first, *_blame(refused, commands)]))
+    done = [walk for key, walk in walks.items() if key not in failed]
+    counts = Counts(*map(sum, zip(*[walk.count() for walk in done], strict=True)))
+    effects = [effect for walk in done for effect in walk.effects]
+    return merged + Merged(Result(counts), effects)
 
 
 def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
@@ -156,24 +171,29 @@ def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
     return Result(counts, remaining)
 
 
-def _find_undecided(table: Table, commands: KeyCommands) -> Iterator[tuple[KeyValue, Refusal]]:
+def _find_undecided(
+    decided: Collection[str], commands: KeyCommands
+) -> Iterator[tuple[KeyValue, Refusal]]:
     detail = "its condition or increment is not decided yet"
     for key, of_key in commands.items():
         for command in of_key:
-            if is_decided(command, table.spec):
+            if command.id in decided:
                 yield key, Refusal(command, UNDECIDED, detail)
                 break
 
 
-def _read_states(table: Table, commands: KeyCommands) -> dict[KeyValue, KeyState]:
+def _read_states(
+    table: Table, commands: KeyCommands, decided: Collection[str]
+) -> dict[KeyValue, KeyState]:
     """The states of the keys, with the values of the items where the commands need them."""
     states = table.read_states(list(commands))
     needy = [
         key
         for key, of_key in commands.items()
         if states[key].has_item
+        and (decided or states[key].fields)
         and any(
-            is_decided(command, table.spec) or (states[key].fields and command.op != "patch")
+            command.id in decided or (states[key].fields and command.op != "patch")
             for command in of_key
         )
     ]
@@ -182,10 +202,16 @@ def _read_states(table: Table, commands: KeyCommands) -> dict[KeyValue, KeyState
     return states
 
 
-def _walk(table: Table, state: KeyState, commands: Sequence[Command]) -> _Walk:
-    walk = _Walk(table, state.copied())
+def _walk(
+    table: Table, state: KeyState, commands: Sequence[Command], decided: Collection[str]
+) -> _Walk:
+    """Absorb commands into a state, which changes."""
+    walk = _Walk(table, state, decided)
+    if len(commands) == 1:  # the common case
+        walk.take(commands[0])
+        return walk
     seen: set[str] = set()
-    for command in sorted(commands, key=lambda each: each.id):
+    for command in sorted(commands, key=_by_id):
         if command.id in seen:
             walk.duplicates += 1
             continue
@@ -200,9 +226,7 @@ def _blame(refused: Mapping[KeyValue, Refusal], commands: KeyCommands) -> Iterat
         yield Refusal(commands[key][0], refusal.code, refusal.detail, refusal.sqlstate)
 
 
-def _merge_singly(
-    table: Table, keys: Mapping[KeyValue, tuple[KeyState, Sequence[Command]]]
-) -> Merged:
+def _merge_singly(table: Table, commands: KeyCommands, decided: Collection[str]) -> Merged:
     """Apply the commands of keys one at a time, and refuse those that fail.
 
     The keys come in the order of their first commands, so that a unique value is claimed by the
@@ -210,9 +234,12 @@ def _merge_singly(
     as long as one of them succeeds.
     """
     merged = Merged()
-    pending = dict(sorted(keys.items(), key=lambda item: min(c.id for c in item[1][1])))
+    states = _read_states(table, commands, decided)  # as they are, without the failed commands
+    pending = dict(sorted(commands.items(), key=lambda of_key: min(map(_by_id, of_key[1]))))
     while pending:
-        tries = {key: _try_singly(table, *of_key) for key, of_key in pending.items()}
+        tries = {
+            key: _try_singly(table, states[key], of_key, decided) for key, of_key in pending.items()
+        }
         conflicts = {key for key, tried in tries.items() if tried.has_conflict}
         # A key whose commands conflicted has been written without them; its commands that were
         # applied are duplicates in the next try.
@@ -220,7 +247,8 @@ def _merge_singly(
             conflicts = set()
         for key, tried in tries.items():
             merged += tried.finish(is_last=key not in conflicts)
-        pending = {key: (tries[key].walk.state, tries[key].list_conflicting()) for key in conflicts}
+        pending = {key: tries[key].list_conflicting() for key in pending if key in conflicts}
+        states = {key: tries[key].walk.state for key in pending}
     return merged
 
 
@@ -249,15 +277,17 @@ class _Try:
         return Merged(Result(self.walk.count(), own), self.walk.effects, waiting)
 
 
-def _try_singly(table: Table, state: KeyState, commands: Sequence[Command]) -> _Try:
+def _try_singly(
+    table: Table, state: KeyState, commands: Sequence[Command], decided: Collection[str]
+) -> _Try:
     """Apply commands of a key one at a time.
 
     A waiting patch may be why the item that it waited for is refused, so it is tried by itself
     after that item.
     """
     waiting = frozenset(state.kept)
-    done = _Walk(table, state.copied())
-    queue = sorted(commands, key=lambda each: each.id)
+    done = _Walk(table, state, decided)
+    queue = sorted(commands, key=_by_id)
     seen: set[str] = set()
     while queue:
         command = queue.pop(0)
@@ -271,7 +301,7 @@ def _try_singly(table: Table, state: KeyState, commands: Sequence[Command]) -> _
         kept = dict(done.state.kept)
         done.state.kept = {}
         if kept and command.op != "patch" and _try_one(table, done, command) is None:
-            queue = sorted([*queue, *kept.values()], key=lambda each: each.id)
+            queue = sorted([*queue, *kept.values()], key=_by_id)
             continue
         done.state.kept = kept
         done.refusals.append(refusal)
@@ -280,7 +310,7 @@ def _try_singly(table: Table, state: KeyState, commands: Sequence[Command]) -> _
 
 def _try_one(table: Table, done: _Walk, command: Command) -> Refusal | None:
     """Apply a command after others; return its refusal, which leaves everything unchanged."""
-    trial = _Walk(table, done.state.copied())
+    trial = _Walk(table, done.state.copied(), done.decided)
     trial.take(command)
     if trial.refusals:
         return trial.refusals[0]
@@ -309,67 +339,82 @@ def _write(table: Table, states: Mapping[KeyValue, KeyState]) -> dict[KeyValue, 
         if state.new_base is not None
     ]
     refusals = list(replace_rows(table, replaced).refusals) if replaced else []
-    by_fields: dict[tuple[str, ...], list[Command]] = defaultdict(list)
+    refused = {refusal.command.key: refusal for refusal in refusals}
+    by_fields: dict[frozenset[str], list[KeyValue]] = defaultdict(list)
     for key, state in states.items():
         if state.new_base is None and state.changed:
-            by_fields[tuple(sorted(state.changed))].append(_describe_change(table, key, state))
-    for names, changes in by_fields.items():
-        refusals += _update(table, names, changes)
-    refused = {refusal.command.key: refusal for refusal in refusals}
+            by_fields[frozenset(state.changed)].append(key)
+    for names, keys in by_fields.items():
+        refused.update(_update(table, _Changes(sorted(names), keys, states)))
     table.write_edits({key: state for key, state in states.items() if key not in refused})
     return refused
 
 
-def _describe_change(table: Table, key: KeyValue, state: KeyState) -> Command:
-    """A patch that sets all changed fields of a key."""
-    body = {name: state.values[name] for name in state.changed}
-    spec = table.spec
-    return Command(state.greatest_id, "patch", spec.path, key, spec.schema_version, "", None, body)
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """Rows of which the same fields are to be set."""
+
+    names: Sequence[str]
+    keys: Sequence[KeyValue]
+    states: Mapping[KeyValue, KeyState]
+
+    def halves(self) -> Iterator[_Changes]:
+        """Each half of the rows."""
+        middle = len(self.keys) // 2
+        yield replace(self, keys=self.keys[:middle])
+        yield replace(self, keys=self.keys[middle:])
+
+    def describe_first(self, spec: ResourceSpec) -> Command:
+        """A patch that makes the first row's changes, for a refusal."""
+        key = self.keys[0]
+        state = self.states[key]
+        body = {name: state.values[name] for name in self.names}
+        version = spec.schema_version
+        return Command(state.greatest_id, "patch", spec.path, key, version, "", None, body)
 
 
-def _update(table: Table, names: Sequence[str], changes: Sequence[Command]) -> list[Refusal]:
+def _update(table: Table, changes: _Changes) -> dict[KeyValue, Refusal]:
     """Set some fields of rows together; if that fails, set those of each half."""
     table.clear_stage()
+    refusal: Refusal | None = None
     try:
         with table.connection.transaction():
-            _update_staged(table, names, changes)
+            _update_staged(table, changes)
+    except BodyError as exc:
+        refusal = Refusal.of_body(changes.describe_first(table.spec), exc)
     except _LeftOutError:
-        if len(changes) == 1:
-            return table.refuse_unread(_build_rows(table, changes))
+        if len(changes.keys) == 1:
+            refusal = _explain_left_out(table, changes.describe_first(table.spec))
     except psycopg.Error as exc:
         if not is_data_fault(exc) or needs_newer_code(exc, table.spec):
             raise
-        if len(changes) == 1:
-            return [Refusal.of_row(changes[0], exc)]
+        refusal = Refusal.of_row(changes.describe_first(table.spec), exc)
     else:
-        return []
-    middle = len(changes) // 2
-    return [
-        *_update(table, names, changes[:middle]),
-        *_update(table, names, changes[middle:]),
-    ]
+        return {}
+    if len(changes.keys) == 1 and refusal is not None:
+        return {changes.keys[0]: refusal}
+    return {key: r for half in changes.halves() for key, r in _update(table, half).items()}
 
 
-def _update_staged(table: Table, names: Sequence[str], changes: Sequence[Command]) -> None:
-    encoded = [table.encoder.encode_fields(change.body or {}) for change in changes]
-    columns: list[list[object]] = [[change.key for change in changes]]
-    columns += [[values[name] for values in encoded] for name in names]
+def _update_staged(table: Table, changes: _Changes) -> None:
+    bodies = [changes.states[key].values for key in changes.keys]
+    columns = [changes.keys, *table.encoder.encode_columns(changes.names, bodies)]
     with table.connection.cursor() as cursor:
-        with cursor.copy(table.copy_fields(names)) as copy:
+        with cursor.copy(table.copy_fields(changes.names)) as copy:
             for text in copy_texts(columns):
                 copy.write(text)
-        if cursor.rowcount != len(changes):
+        if cursor.rowcount != len(bodies):
             raise _LeftOutError
-        cursor.execute(table.update_fields(names))
-        if cursor.rowcount != len(changes):
+        cursor.execute(table.update_fields(changes.names))
+        if cursor.rowcount != len(bodies):
             raise _LeftOutError
 
 
-def _build_rows(table: Table, changes: Sequence[Command]) -> Rows:
-    """The changes as rows, with null for the fields that they leave unchanged."""
-    bodies = [table.encoder.encode_fields(change.body or {}) for change in changes]
-    fields = [[body.get(field.name) for body in bodies] for field in table.spec.fields]
-    return Rows(changes, [[change.key for change in changes], *fields])
+def _explain_left_out(table: Table, change: Command) -> Refusal:
+    """The refusal of a change that Postgres has left out."""
+    body = table.encoder.encode_fields(change.body or {})
+    fields = [[body.get(field.name)] for field in table.spec.fields]
+    return table.refuse_unread(Rows([change], [[change.key], *fields]))[0]
 
 
 def _make_effect(command: Command, plain: Command) -> Effect:

@@ -227,6 +227,21 @@ class Encoder:
             for name, value in body.items()
         }
 
+    def encode_columns(
+        self, names: Sequence[str], bodies: Sequence[Body]
+    ) -> Sequence[Sequence[object]]:
+        """The values of some fields in several bodies, by column.
+
+        Raises:
+            BodyError: the resource lacks a field, or a column can't hold a value.
+        """
+        if self._json_names.isdisjoint(names) and self._names >= set(names):
+            columns = [[body[name] for body in bodies] for name in names]
+            if _read_kinds(columns) is not None:
+                return columns
+        encoded = [self.encode_fields({name: body[name] for name in names}) for body in bodies]
+        return [[values[name] for values in encoded] for name in names]
+
     def _is_complete(self, command: Command) -> bool:
         """Return whether the body has exactly the declared fields."""
         return command.body is not None and command.body.keys() == self._names

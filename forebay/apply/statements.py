@@ -11,9 +11,10 @@ from psycopg import sql
 
 from forebay.apply.edits import Base, KeyState
 from forebay.apply.results import Counts, Result
-from forebay.apply.rows import Encoder, Rows, as_copied
+from forebay.apply.rows import Encoder, Rows, as_copied, copy_texts
 from forebay.codec import decode, encode
 from forebay.command import Body, Command, KeyValue
+from forebay.db.arrays import write_array
 from forebay.db.connect import Connection
 from forebay.db.faults import code_of_state
 from forebay.decisions.refusals import Refusal
@@ -117,9 +118,9 @@ class Table:
         states = {str(key): KeyState() for key in keys}
         values = {"keys": self._as_array(keys)}
         run = self.connection.execute
-        for key, version in run(self.sql.read_tombstones, values):
+        for key, version in run(self.sql.read_tombstones, values).fetchall():
             states[key].base = Base(version, is_delete=True)
-        for key, version, by_create in run(self.sql.read_versions, values):
+        for key, version, by_create in run(self.sql.read_versions, values).fetchall():
             if is_orphaned(version):
                 states[key].base = None
                 continue
@@ -127,9 +128,9 @@ class Table:
             is_outdated = base_id != version
             is_create = is_create_id(base_id) if is_outdated else by_create
             states[key].base = Base(base_id, is_create=is_create, is_outdated=is_outdated)
-        for key, fields, kept, recent in run(self.sql.read_edits, values):
+        for key, fields, kept, recent in run(self.sql.read_edits, values).fetchall():
             state = states[key]
-            state.fields, state.recent = orjson.loads(fields), recent
+            state.fields, state.recent, state.is_recorded = orjson.loads(fields), recent, True
             state.kept = {patch.id: patch for patch in map(decode, map(str.encode, kept))}
         return {key: states[str(key)] for key in keys}
 
@@ -139,7 +140,7 @@ class Table:
         """Add the values of these keys' items to their states."""
         by_text = {str(key): key for key in keys}
         values = {"keys": self._as_array(keys)}
-        for text, *texts in self.connection.execute(self.sql.read_values, values):
+        for text, *texts in self.connection.execute(self.sql.read_values, values).fetchall():
             states[by_text[text]].values = self._read_values(texts)
 
     def _read_values(self, texts: Sequence[str | None]) -> Body:
@@ -150,21 +151,23 @@ class Table:
         }
 
     def write_edits(self, states: Mapping[KeyValue, KeyState]) -> None:
-        """Write what the keys' states have beside rows and tombstones."""
-        plain = [key for key, state in states.items() if state.is_plain]
-        if plain:
-            self.connection.execute(self.sql.delete_edits, {"keys": list(map(str, plain))})
-        rows = [
-            (str(key), *_describe_edits(state))
-            for key, state in states.items()
-            if not state.is_plain
-        ]
+        """Write what the keys' states have beside rows and tombstones.
+
+        While the resource is locked exclusively, only this transaction adds such rows.
+        """
+        recorded = [str(key) for key, state in states.items() if state.is_recorded]
+        if recorded:
+            self.connection.execute(self.sql.delete_edits, {"keys": recorded})
+        rows = []
+        for key, state in states.items():
+            state.is_recorded = not state.is_plain
+            if state.is_recorded:
+                rows.append((self.spec.path, str(key), *_describe_edits(state)))
         if rows:
-            names = ("keys", "fields", "kept", "recent", "tags", "waiting", "oldest")
-            arrays = zip(*rows, strict=True)
-            self.connection.execute(
-                self.sql.write_edits, dict(zip(names, map(list, arrays), strict=True))
-            )
+            columns = list(zip(*rows, strict=True))
+            with self.connection.cursor() as cursor, cursor.copy(self.sql.copy_edits) as copy:
+                for text in copy_texts(columns):
+                    copy.write(text)
 
     def find_edited(self, keys: Sequence[KeyValue]) -> set[KeyValue]:
         """The keys with a row in `forebay.edits`."""
@@ -241,24 +244,17 @@ def _build_ids(commands: Sequence[Command]) -> str:
 
 
 def _describe_edits(state: KeyState) -> tuple[object, ...]:
-    """The columns of `forebay.edits` after the key."""
+    """The columns of `forebay.edits` after the key, as COPY reads them."""
     waiting = state.list_waiting()
-    # An array of arrays must be rectangular, so `kept` and `recent` are sent as texts of arrays.
     kept = [encode(patch).decode().rstrip("\n") for patch in state.kept.values()]
     return (
         orjson.dumps(state.fields).decode(),
-        _write_array(kept),
+        write_array(kept),
         "{" + ",".join(state.recent) + "}",
         state.state_tag if state.fields else None,
         len(waiting),
         waiting[0] if waiting else None,
     )
-
-
-def _write_array(texts: Sequence[str]) -> str:
-    """An array of texts as Postgres reads it."""
-    quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
-    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 def _template(text: str) -> cached_property[sql.Composed]:
@@ -448,15 +444,8 @@ class Statements:
     delete_edits = _template("""
         DELETE FROM forebay.edits WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
     """)
-    write_edits = _template("""
-        INSERT INTO forebay.edits (resource, key, fields, kept, recent, tag, waiting, oldest)
-        SELECT {resource}, key, fields, kept::text[], recent::uuid[], tag, waiting, oldest
-        FROM unnest(%(keys)s::text[], %(fields)s::jsonb[], %(kept)s::text[], %(recent)s::text[],
-                    %(tags)s::text[], %(waiting)s::int[], %(oldest)s::uuid[])
-             AS e (key, fields, kept, recent, tag, waiting, oldest)
-        ON CONFLICT (resource, key) DO UPDATE SET
-          fields = excluded.fields, kept = excluded.kept, recent = excluded.recent,
-          tag = excluded.tag, waiting = excluded.waiting, oldest = excluded.oldest
+    copy_edits = _template("""
+        COPY forebay.edits (resource, key, fields, kept, recent, tag, waiting, oldest) FROM STDIN
     """)
     # By the types of the real table, which an operator may have changed.
     input_errors = _template("""

@@ -15,6 +15,7 @@ from typing import Any, Self
 import orjson
 
 from forebay.command import Body, Command
+from forebay.db.arrays import write_array
 from forebay.db.connect import Connection
 
 
@@ -95,19 +96,19 @@ def insert_effects(connection: Connection, effects: Sequence[Effect], slot: int 
     """
     if not effects:
         return
-    columns = [
+    rows = [
         (
             effect.id,
             effect.resource,
             effect.key,
             effect.effective_id,
             None if effect.body is None else orjson.dumps(effect.body).decode(),
-            effect.schema,
-            effect.decided_at,
+            None if effect.schema is None else str(effect.schema),
+            effect.decided_at.isoformat(),
         )
         for effect in effects
     ]
-    connection.execute(_INSERT, [slot, *map(list, zip(*columns, strict=True))])
+    connection.execute(_INSERT, [slot, *map(write_array, zip(*rows, strict=True))])
 
 
 def _read(rows: Sequence[tuple[Any, ...]]) -> list[Effect]:

@@ -64,7 +64,7 @@ def verify(
         raise IncompleteError(result.missing.sentence)
     if not result.is_clean:
         raise typer.Exit(ExitCode.FOUND)
-    if result.unapplied or result.held or not result.agrees:
+    if result.unapplied or result.held or result.undecided or not result.agrees:
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
@@ -118,6 +118,11 @@ def _summarize(result: verifying.Verified) -> str:
         )
     if result.skipped:
         text += f"; {result.skipped:,} commands of retired resources were skipped"
+    if result.undecided:
+        text += (
+            f"; {result.undecided:,} commands with a condition or an increment have no decision: "
+            "`forebay replay` decides"
+        )
     if result.held:
         text += f"; {result.held:,} commands need a newer release"
     return text

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from forebay.codec import encode
 from forebay.command import Command
 from local.settings import ROOT
 from ops.console import Console
@@ -134,3 +135,96 @@ def test_an_archive_that_takes_nothing_leaves_the_retry_to_the_next_call(
     assert result.code == ExitCode.UNAVAILABLE
     assert "NoSuchBucket" in result.err
     assert operator.done("rejections", "retry", "--fix", rules, "--yes")["sent"] == 1
+
+
+def patch(number: int, key: int = 1, **fields: Any) -> Command:
+    return city(number, "put", key)._replace(op="patch", body=fields)
+
+
+#: Its correction, in the place of the line of the rejected command.
+LINE = encode(patch(3, name="short"))
+
+
+def retried(operator: Operator, *arguments: str) -> dict[str, Any]:
+    return operator.done("rejections", "retry", "--yes", *arguments)
+
+
+def apply_amendments(site: Site) -> None:
+    for key in site.keys("commands/"):
+        if "/amend-" in key:
+            site.apply(key)
+
+
+def test_a_patch_is_amended_in_its_place(site: Site, operator: Operator, tmp_path: Any) -> None:
+    """A field that a newer patch has set keeps the newer value."""
+    site.put_and_apply(city(1, population=1))
+    site.put_and_apply(patch(3, name="x" * 201, population=3))
+    site.put_and_apply(patch(4, population=4))
+    file = tmp_path / "rules.toml"
+    file.write_text(
+        '[[rule]]\nname = "short"\nmatch = { op = "patch" }\n'
+        'patch = [{ op = "set", path = "/body/name", value = "short" }]\n'
+    )
+    assert retried(operator, "--fix", str(file))["sent"] == 1
+    apply_amendments(site)
+    assert site.database.rows("SELECT name, population FROM cities") == [("short", 4)]
+
+
+@pytest.mark.parametrize("newer", [city(4), patch(4, name="newer")])
+def test_a_patch_of_which_nothing_would_remain_is_overtaken(
+    site: Site, operator: Operator, newer: Command
+) -> None:
+    site.put_and_apply(city(1))
+    site.put_and_apply(patch(3, name="x" * 201))
+    site.put_and_apply(newer)
+    site.database.connection.execute("UPDATE forebay.rejections SET line = %s", [LINE])
+    told = retried(operator)
+    assert (told["sent"], told["verdicts"]["overtaken"]) == (0, 1)
+
+
+def test_a_command_whose_condition_failed_is_sent_again_only_without_it(
+    site: Site, operator: Operator
+) -> None:
+    conditional = patch(2, name="two")._replace(condition={"where": [["population", "lt", 0]]})
+    site.put_and_apply(city(1))
+    site.put_and_apply(conditional)
+    told = retried(operator)
+    assert (told["sent"], told["verdicts"]["conditional"]) == (0, 1)
+    assert "--drop-condition" in told["commands"][0]["reason"]
+    told = retried(operator, "--drop-condition")
+    assert (told["sent"], told["commands"][0]["before"]["if"]) == (1, conditional.condition)
+    assert "if" not in told["commands"][0]["after"]
+    apply_amendments(site)
+    assert site.database.rows("SELECT name FROM cities") == [("two",)]
+
+
+def test_a_condition_that_was_not_the_reason_is_kept(
+    site: Site, operator: Operator, tmp_path: Any
+) -> None:
+    site.put_and_apply(city(1, population=1))
+    too_long = patch(2, name="x" * 201)._replace(condition={"where": [["population", "eq", 1]]})
+    site.put_and_apply(too_long)
+    site.put_and_apply(patch(3, population=3))
+    file = tmp_path / "rules.toml"
+    file.write_text(
+        '[[rule]]\nname = "short"\nmatch = { op = "patch" }\n'
+        'patch = [{ op = "set", path = "/body/name", value = "short" }]\n'
+    )
+    assert retried(operator, "--fix", str(file))["sent"] == 1
+    apply_amendments(site)
+    assert site.database.rows("SELECT name FROM cities") == [("version 1",)]
+    codes = operator.done("rejections", "list", "--state", "all")["counts"]
+    assert {count["code"] for count in codes} == {
+        "string_data_right_truncation",
+        "precondition_failed",
+    }
+
+
+def test_an_increment_that_failed_is_added_when_it_can_be(site: Site, operator: Operator) -> None:
+    site.put_and_apply(city(1, population=1))
+    site.put_and_apply(patch(2, population={"$increment": -5}))
+    assert site.database.rows("SELECT code FROM forebay.rejections") == [("increment_failed",)]
+    site.put_and_apply(patch(3, population=9))
+    assert retried(operator)["sent"] == 1
+    apply_amendments(site)
+    assert site.database.rows("SELECT population FROM cities") == [(4,)]

@@ -187,3 +187,70 @@ def test_a_copy_of_the_archive_can_show_the_plan_only(
     assert operator.done("revert", "--by", BAD, "--dry-run", *source)["put"] == 1
     refused = operator.run("revert", "--by", BAD, "--yes", *source)
     assert (refused.code, "--dry-run" in refused.err) == (2, True)
+
+
+def patch(number: int, key: int = 5, by: str = "test", **fields: Any) -> Command:
+    return city(number, "put", key)._replace(op="patch", body=fields, by=by)
+
+
+def items(site: Site) -> list[tuple[Any, ...]]:
+    return site.database.rows("SELECT geonameid, name, population FROM cities ORDER BY 1")
+
+
+def test_a_state_with_patches_is_restored_by_one_put(site: Site, operator: Operator) -> None:
+    site.put_and_apply(city(1, population=10), patch(2, 1, name="two"), city(1, key=6))
+    site.put_and_apply(patch(3, 1, population={"$increment": 5}))
+    before = items(site)
+    site.put_and_apply(
+        patch(11, 1, BAD, name="bad", timezone="UTC"),
+        bad(12, "delete", 6),
+        patch(13, 1, BAD, population={"$increment": 1}),
+    )
+    assert items(site) != before
+
+    told = revert(site, operator, "--by", BAD)
+
+    assert (told["undone"], told["put"], told["delete"]) == (3, 2, 0)
+    assert items(site) == before
+    assert site.database.rows("TABLE forebay.edits") == []
+    assert revert(site, operator, "--by", BAD)["unchanged"] == 2
+
+
+def test_later_patches_are_lost_or_kept_as_the_operator_chooses(
+    site: Site, operator: Operator
+) -> None:
+    site.put_and_apply(city(1, key=5, population=1), patch(2, 5, BAD, name="bad", population=2))
+    site.put_and_apply(patch(3, 5, population=3), patch(4, 5, "user:x", timezone="UTC"))
+    lost = operator.done("revert", "--by", BAD, "--dry-run")
+    assert [key["loses_change_of"] for key in lost["keys"]] == ["user:x"]
+    told = revert(site, operator, "--by", BAD, "--keep-later")
+    assert told["losing_later_changes"] == 0
+    assert site.database.rows("SELECT name, population, timezone FROM cities") == [
+        ("version 1", 3, "UTC")
+    ]
+
+
+def test_the_place_of_a_decided_command_decides_which_state_was_before_it(
+    site: Site, operator: Operator
+) -> None:
+    """Its id is smaller than that of a command that was applied before it."""
+    site.put_and_apply(city(1, key=5, population=1), city(7, key=5, population=7))
+    site.put_and_apply(patch(3, 5, BAD, population={"$increment": 5}))
+    assert items(site) == [(5, "version 7", 12)]
+    told = revert(site, operator, "--by", BAD)
+    assert (told["put"], told["losing_later_changes"]) == (1, 0)
+    assert items(site) == [(5, "version 7", 7)]
+
+
+def test_a_command_without_a_decision_is_not_undone(site: Site, operator: Operator) -> None:
+    site.put_and_apply(city(1, key=5))
+    site.put(patch(2, 5, BAD, population={"$increment": 5}))
+    refused = operator.run("revert", "--by", BAD, "--yes")
+    assert (refused.code, "no decision yet" in refused.err) == (5, True)
+
+
+def test_the_end_of_a_patchs_wait_is_named(site: Site, operator: Operator) -> None:
+    site.put_and_apply(patch(2, 5, name="waits"), bad(1, "create", 5))
+    told = revert(site, operator, "--by", BAD, "--keep-later")
+    assert [key["reason"] for key in told["keys"]] == ["ends the wait of 1 patches"]
+    assert items(site) == []
