@@ -27,6 +27,8 @@ def test_clients_see_no_promise_broken(
     assert summary["reads_with_read_after"] > _LEAST
     assert summary["refused"] > 0
     assert summary["hazards"] > 1
+    assert summary["patches"] > 0
+    assert summary["decided"] > 0
 
 
 @pytest.mark.timeout(600)
