@@ -18,6 +18,11 @@ def client(stack: RunningStack) -> Iterator[SyncPostgrestClient]:
         yield new_client
 
 
+def send(query: Any) -> Any:
+    """What the client returns of an answer."""
+    return query.execute().data
+
+
 def read_after(client: SyncPostgrestClient, results: Any, keys: Sequence[int]) -> list[Any]:
     """Names and populations, in a state in which the last of these results is settled."""
     query = client.from_("cities").select("name,population").in_("geonameid", keys)
@@ -25,7 +30,7 @@ def read_after(client: SyncPostgrestClient, results: Any, keys: Sequence[int]) -
     after.request.headers["Read-After"] = results[-1]["links"]["status"]
     while True:
         try:
-            return [tuple(row.values()) for row in after.execute().data]
+            return [tuple(row.values()) for row in send(after)]
         except APIError as exc:
             if exc.code != "unavailable":
                 raise
@@ -39,22 +44,22 @@ def test_a_client_inserts_updates_and_deletes(
     keys = [city["geonameid"] for city in cities]
     table = client.from_("cities")
 
-    table.insert(cities[0]).execute()
-    table.upsert(cities, on_conflict="geonameid").execute()
-    named = table.update({"name": "named"}).eq("geonameid", keys[0]).execute().data
-    sums = table.update({"population": {"$increment": -1}}).in_("geonameid", keys).execute().data
+    send(table.insert(cities[0]))
+    send(table.upsert(cities, on_conflict="geonameid"))
+    named = send(table.update({"name": "named"}).eq("geonameid", keys[0]))
+    sums = send(table.update({"population": {"$increment": -1}}).in_("geonameid", keys))
     assert [result["key"] for result in sums] == keys
     assert read_after(client, [*named, *sums], keys) == [("named", 999), ("made", 999)]
 
     swaps = [
-        table.update({"name": name}).eq("geonameid", keys[0]).eq("name", "named").execute().data
+        send(table.update({"name": name}).eq("geonameid", keys[0]).eq("name", "named"))
         for name in ("swapped", "too late")
     ]
     statuses = [stack.wait_for_status(swap[0]["links"]["status"]) for swap in swaps]
     assert [status["status"] for status in statuses] == ["applied", "rejected"]
     assert statuses[1]["error"]["code"] == "precondition_failed"
 
-    deleted = table.delete().in_("geonameid", keys).execute().data
+    deleted = send(table.delete().in_("geonameid", keys))
     assert read_after(client, deleted, keys) == []
 
 

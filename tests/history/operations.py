@@ -127,7 +127,7 @@ class Edits:
     #: The members of the archived commands of these keys.
     archived: list[Body] = field(default_factory=list)
     #: By id of a decided command that passed: the id of its place, and its body if it has sums.
-    passed: Mapping[str, tuple[str, Body | None]] = field(default_factory=dict)
+    passed: Mapping[str, tuple[str, dict[str, Any] | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from local.settings import ROOT
 from tests.fixtures.faulty import FaultyStack
 from tests.fixtures.gateway import Client
 from tests.fixtures.stack import new_city
-from tests.history.checker import Violation, check
+from tests.history.checker import check
 from tests.history.clients import FAULTY, Recorder, Someone, new_session
 from tests.history.editors import Editor
 from tests.history.hazards import Hazards
@@ -35,6 +35,7 @@ from tests.history.operations import (
     Row,
     write_history,
 )
+from tests.history.violations import Violation
 
 _KEYS = 10
 #: Keys that editors change: by all operations, and by patches only.

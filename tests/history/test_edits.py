@@ -41,12 +41,12 @@ class Run:
     history: list[Operation]
     values: dict[str, Any]
     fields: dict[str, str]
-    passed: dict[str, tuple[str, Mapping[str, Any] | None]]
+    passed: dict[str, tuple[str, dict[str, Any] | None]]
     rejected: frozenset[str]
 
     @property
     def final(self) -> Final:
-        archived = [
+        archived: list[Mapping[str, Any]] = [
             {
                 "id": one.command_id, "op": one.kind, "resource": "cities", "key": 1, "schema": 1,
                 "by": "any", "trace": None, "body": one.sent, "amends": None, "condition": None,

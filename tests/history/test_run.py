@@ -11,7 +11,7 @@ from tests.history.run import Checked, run
 
 _LEAST = 20
 _SHORT_SECONDS = 12.0
-_FEW_CLIENTS = 8
+_FEW_CLIENTS = 6
 _SEED = 1  # gives the same plan in each run; the timing still depends on the machine
 
 
