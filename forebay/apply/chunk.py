@@ -189,6 +189,12 @@ class ChunkApplier:
             for command in commands
             if is_decided(command, self.resources[path])
         }
+        # An upcaster may fail on an increment, but not on the sum that it came to.
+        for refusal in chunk.unfit:
+            spec = self.resources.get(refusal.command.resource)
+            if refusal.code == "upcast_failed" and spec is not None:
+                command = refusal.command
+                decided |= {command.id: command} if is_decided(command, spec) else {}
         effects = find_effects(self.connection, list(decided)) if decided else {}
         if not effects:
             return chunk

@@ -17,8 +17,8 @@ from typing import Any, Literal, Self
 from forebay.command import Body, Command
 from forebay.conditional import make_state_tag
 
-#: How many ids of patches of which nothing is left a key remembers: their statuses, and whether
-#: they are repetitions, can't be seen otherwise.
+#: How many ids of patches of which nothing is left a key remembers, the greatest of them: their
+#: statuses, and whether they are repetitions, can't be seen otherwise.
 RECENT_IDS = 16
 
 Fate = Literal["applied", "superseded", "duplicate"]
@@ -50,6 +50,7 @@ class KeyState:
     fields: dict[str, str] = field(default_factory=dict)
     #: Patches without effect by id, each with the fields that it may still set.
     kept: dict[str, Command] = field(default_factory=dict)
+    #: Ascending.
     recent: list[str] = field(default_factory=list)
     #: The item's fields as JSON values. Must be complete before a put, create or delete changes an
     #: item with patches; otherwise it may hold the fields only that patches have set since.
@@ -211,7 +212,7 @@ class KeyState:
             self._remember(lost)
 
     def _remember(self, patch_id: str) -> None:
-        self.recent = [*self.recent, patch_id][-RECENT_IDS:]
+        self.recent = sorted({*self.recent, patch_id})[-RECENT_IDS:]
 
 
 def _make_part(command: Command, patch_id: str) -> Command:

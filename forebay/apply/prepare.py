@@ -118,16 +118,22 @@ class Chunk:
             unfit: the refusals of those.
         """
         unfit_ids = {refusal.command.id for refusal in unfit}
-        commands = [plain.get(c.id, c) for c in self.commands if c.id not in unfit_ids]
+        fit_again = [r.command for r in self.unfit if r.command.id in plain]
+        commands = [
+            plain.get(command.id, command)
+            for command in (*self.commands, *fit_again)
+            if command.id not in unfit_ids
+        ]
         archived = dict(self.archived)
-        for command in self.commands:
+        for command in (*self.commands, *fit_again):
             if command.id in plain:
                 archived[plain[command.id].id] = self.archived.get(command.id, command)
+        still_unfit = [r for r in self.unfit if r.command.id not in {*plain, *unfit_ids}]
         return replace(
             self,
             commands=commands,
             folded=self._fold_part(commands),
-            unfit=[*self.unfit, *unfit],
+            unfit=[*still_unfit, *unfit],
             archived=archived,
         )
 

@@ -71,7 +71,7 @@ def _make_optional(schema: CoreSchema, number: CoreSchema | None) -> CoreSchema:
     if number is not None:
         read = partial(_read_number, SchemaValidator(number))
         function: dict[str, Any] = {"type": "no-info", "function": read}
-        schema = {"type": "function-wrap", "function": function, "schema": schema}  # type: ignore[typeddict-item]
+        schema = {"type": "function-wrap", "function": function, "schema": schema}
     # The default is never used: a partial body has the fields that were sent only.
     return {"type": "default", "schema": schema, "default": None}
 

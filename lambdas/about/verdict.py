@@ -94,8 +94,10 @@ def _judge_leftovers(document: Mapping[str, Any], thresholds: Thresholds) -> Ite
 
 
 def _judge_waiting(waiting: Mapping[str, Any] | None, thresholds: Thresholds) -> Iterator[Reason]:
-    age = waiting and waiting["oldest_seconds"]
-    if waiting and age is not None and age > thresholds.attention_seconds:
+    if waiting is None or waiting["oldest_seconds"] is None:
+        return
+    age = waiting["oldest_seconds"]
+    if age > thresholds.attention_seconds:
         yield Reason(
             "commands_waiting",
             "attention",

@@ -89,12 +89,12 @@ def read_command_id(text: str, code: str, where: str, now_ms: int) -> str:
 
 
 def _read_traces(rows: Rows) -> Traces:
-    version, by_create, tombstone, *reason, in_item, kept, recent, effective_id = rows[0]
+    version, by_create, tombstone, *reason, fields, kept, recent, effective_id = rows[0]
     return Traces.of_columns(
         version,
         by_create=by_create,
         tombstone=tombstone,
         rejection=None if reason[0] is None else Reason(*reason),
-        patches=Patches(in_item or (), kept or (), recent or ()),
+        patches=Patches((fields or {}).values(), kept or (), recent or ()),
         effective_id=effective_id,
     )

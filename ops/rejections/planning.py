@@ -206,7 +206,7 @@ class Planner:
         if not isinstance(key, int | str) or isinstance(key, bool) or not spec.fits_key(key):
             raise _NotReadyError("invalid", f"{key!r} is not a key of {spec.path}")
         if old.op != "delete":
-            body = _validate_body(spec, old, body)
+            body = _validate_body(spec, old.schema, body, is_patch=old.op == "patch")
         elif body is not None:
             raise _NotReadyError("invalid", "a delete can't have a body")
         # A create never wins over an existing row.
@@ -266,12 +266,14 @@ def _build_overtaken(attempt: Attempt, command: Command, state: _KeyState, winne
     )
 
 
-def _validate_body(spec: ResourceSpec, old: Command, body: object) -> dict[str, Any]:
+def _validate_body(
+    spec: ResourceSpec, schema: int, body: object, *, is_patch: bool = False
+) -> dict[str, Any]:
     """Return the body, upcast to the current schema version and validated like a client's body."""
     if not isinstance(body, dict):
         raise _NotReadyError("invalid", "the body is not an object")
-    command = old._replace(schema=min(old.schema, spec.schema_version), body=body)
-    is_patch = old.op == "patch"
+    op: Op = "patch" if is_patch else "put"
+    command = Command("", op, spec.path, "", min(schema, spec.schema_version), "", None, body)
     try:
         current = orjson.dumps(upcast(command, spec).body)
         valid = spec.body.validate_patch(current) if is_patch else spec.body.validate(current)

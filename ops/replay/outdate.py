@@ -129,10 +129,14 @@ _PERIOD = sql.SQL(
     WITH rows AS (SELECT t.{key}::text AS key, {version} AS version FROM {table} AS t <where>),
     edits AS (SELECT e.* FROM forebay.edits AS e JOIN rows USING (key)
               WHERE e.resource = %(resource)s),
+    patches AS (
+      SELECT f.value AS id FROM edits, jsonb_each_text(
+        CASE WHEN jsonb_typeof(fields) = 'object' THEN fields ELSE '{}' END) AS f
+      UNION ALL SELECT CASE WHEN pg_input_is_valid(line, 'json') THEN line::json ->> 'id' END
+      FROM edits, unnest(kept) AS line),
     ids AS (
       SELECT version AS id FROM rows
-      UNION ALL SELECT f.value::uuid FROM edits, jsonb_each_text(fields) AS f
-      UNION ALL SELECT (line::json ->> 'id')::uuid FROM edits, unnest(kept) AS line)
+      UNION ALL SELECT CASE WHEN pg_input_is_valid(id, 'uuid') THEN id::uuid END FROM patches)
     SELECT min(coalesce(e.id, ids.id)::text COLLATE "C"), max(ids.id::text COLLATE "C")
     FROM ids LEFT JOIN forebay.effects AS e ON e.effective_id = ids.id
     """.replace("<where>", _WHERE)

@@ -26,8 +26,9 @@ _ABSENT = "absent"
 _OUTDATED = "outdated, `forebay replay` writes it again"
 _HASH = 2**64
 _PATCHES = """
-    SELECT f.key, f.value FROM forebay.edits AS e, jsonb_each_text(e.fields) AS f
-    WHERE e.resource = %s AND e.key = %s AND jsonb_typeof(e.fields) = 'object'
+    SELECT f.key, f.value FROM forebay.edits AS e, jsonb_each_text(
+      CASE WHEN jsonb_typeof(e.fields) = 'object' THEN e.fields ELSE '{}' END) AS f
+    WHERE e.resource = %s AND e.key = %s
 """
 
 

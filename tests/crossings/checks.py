@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -14,6 +14,8 @@ from tests.crossings.commands import ANY, Draw
 from tests.crossings.databases import Database
 from tests.crossings.releases import LAST, RELEASES
 from tests.crossings.s3 import FakeS3
+from tests.fixtures.edits import Decisions, Item
+from tests.fixtures.edits import fold as fold_keys
 
 _COMMANDS = "commands/"
 
@@ -89,19 +91,27 @@ def check_reasons(database: Database, name: str, draw: Draw) -> None:
 def check_content(database: Database, name: str, s3: FakeS3) -> None:
     """Check that the tables equal the fold of all commands that were not rejected (law 2)."""
     rejected = database.rejections()
-    commands = [one for one in commands_of(s3).values() if one.id not in rejected]
-    rows, tombstones = fold(commands)
+    items = fold(commands_of(s3).values(), Decisions(set(rejected), database.effects()))
     versions, buried = database.versions(), database.tombstones()
-    _compare(f"{name}: row", {at: one.id for at, one in rows.items()}, versions, rejected)
+    rows = {at: item.base for at, item in items.items() if item.values is not None}
+    tombstones = {at: item.tombstone for at, item in items.items() if item.tombstone is not None}
+    edits = {
+        at: (item.fields, {id_: sorted(names) for id_, names in item.kept.items()})
+        for at, item in items.items()
+        if item.fields or item.kept
+    }
+    _compare(f"{name}: row", rows, versions, rejected)
     _compare(f"{name}: tombstone", tombstones, buried, rejected)
+    _compare(f"{name}: patches of", edits, database.edits(), rejected)
     for path, spec in RELEASES[LAST].items():
         query = f"SELECT to_jsonb(t)::text FROM public.{spec.table} AS t"
         for (text,) in database.rows(query):
             row = orjson.loads(text)
-            command = rows[path, str(row[spec.key.name])]
-            body = {**(command.body or {}), spec.key.name: command.key}
+            key = row[spec.key.name]
+            item = items[path, str(key)]
+            body = {**(item.values or {}), spec.key.name: key}
             if {field: row[field] for field in body} != body:
-                raise ViolationError(f"{name}: {row} is not what {command} says")
+                raise ViolationError(f"{name}: {row} is not what {item} says")
 
 
 def check_ledger(database: Database, name: str, s3: FakeS3) -> None:
@@ -129,28 +139,22 @@ def check_same(
             )
 
 
-def fold(
-    commands: Sequence[Command],
-) -> tuple[dict[tuple[str, str], Command], dict[tuple[str, str], str]]:
-    """Law 2 in ten lines: the winners that produce rows, and the ids of deletes."""
-    rows: dict[tuple[str, str], Command] = {}
-    tombstones: dict[tuple[str, str], str] = {}
-    for at in {(one.resource, str(one.key)) for one in commands}:
-        of_key = [one for one in commands if (one.resource, str(one.key)) == at]
-        strong = {one.id: one for one in of_key if one.op != "create"}
-        weak = {one.id: one for one in of_key}
-        winner = strong[max(strong)] if strong else weak[min(weak)]
-        if winner.op == "delete":
-            tombstones[at] = winner.id
-        else:
-            rows[at] = winner
-    return rows, tombstones
+def fold(commands: Iterable[Command], decisions: Decisions) -> dict[tuple[str, str], Item]:
+    """The state of each key, by resource and key."""
+    by_path: dict[str, list[Command]] = {}
+    for command in commands:
+        by_path.setdefault(command.resource, []).append(command)
+    return {
+        (path, str(key)): item
+        for path, of_path in by_path.items()
+        for key, item in fold_keys(of_path, decisions).items()
+    }
 
 
 def _compare(
     what: str,
-    expected: Mapping[tuple[str, str], str],
-    found: Mapping[tuple[str, str], str],
+    expected: Mapping[tuple[str, str], object],
+    found: Mapping[tuple[str, str], object],
     rejected: Mapping[str, str],
 ) -> None:
     for at in sorted({*expected, *found}):

@@ -23,6 +23,8 @@ TOO_LONG = "much too long a label"
 #: Allows a rejection with any code.
 ANY = frozenset({"*"})
 
+#: The share of patches and of commands with conditions.
+_EDITS = 0.3
 _UNIQUE = "unique_violation"
 _REFERENCE = "foreign_key_violation"
 _LENGTH = "string_data_right_truncation"
@@ -62,6 +64,8 @@ class Draw:
 
     def command(self) -> Command:
         """Draw a command of any resource."""
+        if self.random.random() < _EDITS:
+            return self._edit()
         resource = self.random.choice(["things"] * 5 + ["owners"] * 2 + ["extras"])
         if resource == "things":
             return self._thing()
@@ -80,6 +84,8 @@ class Draw:
         key: int | str,
         body: dict[str, Any] | None,
         release: int | None = None,
+        *,
+        condition: dict[str, Any] | None = None,
     ) -> Command:
         """Make the next command."""
         self.number += 1
@@ -93,6 +99,7 @@ class Draw:
             by="test",
             trace=None,
             body=None if op == "delete" else body,
+            condition=condition,
         )
         self.drawn[command.id] = command
         self._codes[command.id] = self._possible(command)
@@ -131,18 +138,53 @@ class Draw:
             release += 1  # the write function is deployed before the consumer
         return self.make(self._op(), "things", self.random.choice(THINGS), body, release)
 
+    def _edit(self) -> Command:
+        """Draw a patch, or a put or delete with a condition."""
+        chance = self.random
+        if chance.random() < 0.2:
+            key, note = chance.choice(OWNERS), {"note": self._note()}
+            return self.make("patch", "owners", key, note, condition=self._condition("owners"))
+        body = self.thing_body()
+        if chance.random() < 0.1:
+            body["label"] = TOO_LONG
+        ops: list[Op] = ["patch", "patch", "patch", "patch", "patch", "patch", "put", "delete"]
+        op = chance.choice(ops)
+        condition = self._condition("things")
+        if op == "patch":
+            body = {name: body[name] for name in chance.sample(sorted(body), chance.randint(1, 2))}
+            if chance.random() < 0.3:
+                body["size"] = {"$increment": chance.randint(-40, 40)}
+        elif condition is None:
+            condition = {"match": ["*"]}
+        return self.make(op, "things", chance.choice(THINGS), body, condition=condition)
+
+    def _condition(self, resource: str) -> dict[str, Any] | None:
+        chance = self.random
+        ids = [one.id for one in self.drawn.values() if one.resource == resource][-8:]
+        seen = {"match": [chance.choice(ids)]} if ids else None
+        where: dict[str, Any] = {"where": [["note", "is", None]]}
+        if resource == "things":
+            where = {"where": [["size", chance.choice(["lt", "gte"]), 50]]}
+        return chance.choice([None, None, None, {"match": ["*"]}, seen, where])
+
     def _possible(self, command: Command) -> frozenset[str]:
+        codes = self._possible_for_content(command)
+        if command.condition is not None or isinstance((command.body or {}).get("size"), dict):
+            codes |= {"precondition_failed", "increment_failed"}
+        return codes
+
+    def _possible_for_content(self, command: Command) -> frozenset[str]:
         body = command.body
         if command.resource == "owners":
             return frozenset({_REFERENCE}) if body is None else frozenset()
         if command.resource == "extras" or body is None:
             return frozenset()
-        if not isinstance(body["size"], int):
+        if isinstance(body.get("size"), str):
             return ANY
-        codes = {_UNIQUE}
-        if body["owner"] is not None:
+        codes = {_UNIQUE} if "code" in body else set()
+        if body.get("owner") is not None:
             codes.add(_REFERENCE)
-        if len(body["label"]) > NARROW and not self.is_wide:
+        if len(body.get("label", "")) > NARROW and not self.is_wide:
             codes.add(_LENGTH)
         return frozenset(codes)
 

@@ -10,17 +10,20 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from forebay.codec import decode
+from forebay.command import Command
 from local.postgres.config import OWNER, SUPERUSER
 from tests.crossings.releases import LAST, NARROW, RELEASES, WIDE
 from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.tables import create_tables, open_connection
 
-#: The tables that a history compares byte for byte: resources and tombstones.
+#: The tables that a history compares byte for byte: resources, tombstones and effects.
 CONTENT = (
     ("public", "owners"),
     ("public", "extras"),
     ("public", "things"),
     ("forebay", "tombstones"),
+    ("forebay", "effects"),
 )
 #: The content of every table and sequence, in COPY format.
 Dump = Mapping[tuple[str, str], bytes]
@@ -92,11 +95,27 @@ class Database:
         self.admin.execute(widening(width))
 
     def content(self) -> dict[str, bytes]:
-        """The sorted rows of resources and tombstones, in COPY format."""
-        return {
+        """The sorted rows of resources, tombstones and effects, in COPY format; and the edits."""
+        content = {
             f"{schema}.{name}": b"\n".join(sorted(self._copy_out((schema, name)).splitlines()))
             for schema, name in CONTENT
         }
+        edits = [repr((key, *of_key)).encode() for key, of_key in sorted(self.edits().items())]
+        return {**content, "forebay.edits": b"\n".join(edits)}
+
+    def edits(self) -> dict[tuple[str, str], tuple[dict[str, str], dict[str, list[str]]]]:
+        """The patches of each key: those of its fields, and the fields of those that are kept."""
+        rows = self.rows("SELECT resource, key, fields, kept FROM forebay.edits")
+        found = {}
+        for path, key, fields, lines in rows:
+            kept = {patch.id: sorted(patch.body or {}) for patch in map(_decode, lines)}
+            found[path, key] = (dict(sorted(fields.items())), dict(sorted(kept.items())))
+        return found
+
+    def effects(self) -> dict[str, tuple[str, Mapping[str, Any] | None]]:
+        """The place and the body of each decided command that has passed, by id."""
+        rows = self.rows("SELECT id::text, effective_id::text, body FROM forebay.effects")
+        return {command_id: (place, body) for command_id, place, body in rows}
 
     def rejections(self) -> dict[str, str]:
         """The code of each rejection, by command id."""
@@ -125,6 +144,10 @@ class Database:
         query = sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(*table))
         with self.admin.cursor().copy(query) as copy:
             return b"".join(bytes(block) for block in copy)
+
+
+def _decode(line: str) -> Command:
+    return decode(line.encode())
 
 
 def widening(width: int) -> str:

@@ -453,6 +453,21 @@ TAMPERS = {
         UPDATE forebay.rejections SET code = 'bogus'
         WHERE id = (SELECT id FROM forebay.rejections ORDER BY id LIMIT 1)
     """,
+    "the patches of a key are missing": """
+        DELETE FROM forebay.edits WHERE (resource, key) =
+          (SELECT resource, key FROM forebay.edits ORDER BY 1, 2 LIMIT 1)
+    """,
+    "an item has another state tag": """
+        UPDATE forebay.edits SET tag = 'bogus' WHERE (resource, key) =
+          (SELECT resource, key FROM forebay.edits WHERE tag IS NOT NULL ORDER BY 1, 2 LIMIT 1)
+    """,
+    "an effect is missing": """
+        DELETE FROM forebay.effects WHERE id = (SELECT id FROM forebay.effects ORDER BY id LIMIT 1)
+    """,
+    "an effect has another time": """
+        UPDATE forebay.effects SET decided_at = decided_at + interval '1 second'
+        WHERE id = (SELECT id FROM forebay.effects ORDER BY id LIMIT 1)
+    """,
     "a row of the ledger is missing": """
         DELETE FROM forebay.ledger WHERE object = (SELECT min(object) FROM forebay.ledger)
     """,

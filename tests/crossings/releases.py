@@ -54,11 +54,23 @@ class Thing(Resource, path="things"):
     size: Annotated[int, Field(ge=0, le=1000)]
 
 
-class Thing2(Thing, path="things", schema_version=2, upcasters={1: _fail_on_some}):
+class Thing2(
+    Thing,
+    path="things",
+    schema_version=2,
+    upcasters={1: _fail_on_some},
+    patch_upcasters={1: _same},
+):
     """A thing in release 2."""
 
 
-class Thing3(Thing, path="things", schema_version=3, upcasters={1: _same, 2: _same}):
+class Thing3(
+    Thing,
+    path="things",
+    schema_version=3,
+    upcasters={1: _same, 2: _same},
+    patch_upcasters={1: _same, 2: _same},
+):
     """A thing in release 3."""
 
 

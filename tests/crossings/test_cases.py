@@ -227,6 +227,10 @@ def test_verify_finds_what_was_tampered_with(arena: Arena, what: str) -> None:
         bad = thing(lived, 3, label="much too long a label")
         lived.deliver([encode(bad), encode(thing(lived, 4, "delete"))])
         lived.run(1, faults=())
+        patch = lived.draw.make("patch", "things", 1, {"label": "fair"})
+        total = lived.draw.make("patch", "things", 2, {"size": {"$increment": 1}})
+        lived.deliver([encode(patch), encode(total)])
+        lived.run(1, faults=())
         lived.finish()
         lived.tamper(what)
 

@@ -123,7 +123,8 @@ def test_a_patch_that_waits_rings_from_one_sweep_to_the_next(flags: Mapping[str,
             if alarm["AlarmName"] == "forebay-prod-commands-waiting"
         )
 
-        assert (alarm["MetricName"], alarm["Threshold"]) == ("OldestWaiting", 900_000)
+        threshold = settings.operations.apply_lag_seconds * 1000
+        assert (alarm["MetricName"], alarm["Threshold"]) == ("OldestWaiting", threshold)
         assert alarm["Period"] == minutes * 60
         assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (1, periods)
         # CloudWatch's limits: a day, or a week if the period is an hour or more.

@@ -269,6 +269,10 @@ def test_patches_that_only_the_ledger_lacks_are_named_as_its_difference(
 def test_a_replay_writes_outdated_rows_with_their_patches_again(patched: Operator) -> None:
     before = read_edited(patched)
     patched.rows("UPDATE cities SET name = 'wrong', population = -1")
+    patched.rows(
+        "UPDATE forebay.edits SET kept = '{half a line}', fields = fields || '{\"x\": \"y\"}'"
+        " WHERE key = '5'"
+    )
     told = patched.done(
         "outdate", "cities", "--from", "2026-01-01", "--to", "2026-01-01T00:00:02", "--yes"
     )

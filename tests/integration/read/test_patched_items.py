@@ -14,8 +14,9 @@ from forebay.conditional import state_tag_of, version_of
 from forebay.errors import NotYetVisibleError
 from forebay.http import Response
 from forebay.ids import IdSource, make_id_above, mark_outdated
+from forebay.status import find_status
 from tests.fixtures.commands import CITY, city, command_id, patch
-from tests.fixtures.patched import KEY, histories, write_state
+from tests.fixtures.patched import KEY, histories, traces_of, write_state
 from tests.fixtures.reading import Reader
 from tests.fixtures.tables import Database
 
@@ -29,7 +30,7 @@ def write(database: Database, *commands: Command) -> KeyState:
     return state
 
 
-def get(reader: Reader, **headers: str) -> Response:
+def get(reader: Reader, **headers: Any) -> Response:
     """Read the city."""
     return reader.get("cities", key=str(KEY), **headers)
 
@@ -47,7 +48,9 @@ def get_status(reader: Reader, command_id: str) -> dict[str, Any]:
 def test_the_tag_of_an_item_differs_whenever_its_content_differs(
     database: Database, reader: Reader, commands: list[Command]
 ) -> None:
-    state, bodies_by_tag, bodies_by_state = KeyState(), {}, {}
+    state = KeyState()
+    bodies_by_tag: dict[str, str] = {}
+    bodies_by_state: dict[str | None, str] = {}
     for command in commands:
         state.absorb(command)
         write_state(database, state)
@@ -129,7 +132,10 @@ def test_a_decided_command_has_the_status_of_its_effective_id(
     own, other = command_id(2), command_id(3)
     effective = make_id_above(command_id(9), create=False)
     write(database, city(9, key=KEY), patch(1, KEY, name="b")._replace(id=effective))
-    insert = "INSERT INTO forebay.effects VALUES (%s, 'cities', %s, %s, NULL, now(), NULL)"
+    insert = (
+        "INSERT INTO forebay.effects (id, resource, key, effective_id, decided_at)"
+        " VALUES (%s, 'cities', %s, %s, now())"
+    )
     database.connection.execute(insert, [own, str(KEY), effective])
     database.connection.execute(insert, [other, "6", effective])
     assert get_status(reader, own)["status"] == "applied"
@@ -158,15 +164,41 @@ def test_a_rejected_command_names_the_command_that_amends_it(
     assert status.get("amended_by") == (command_id(4) if is_recorded else None)
 
 
-def test_a_failed_condition_is_in_the_status(database: Database, reader: Reader) -> None:
-    write(database, city(1, key=KEY))
-    database.connection.execute(
-        "INSERT INTO forebay.rejections (id, resource, key, op, code, detail, line, object)"
-        " VALUES (%s, 'cities', %s, 'patch', 'precondition_failed', 'name is a', '', 'x')",
-        [command_id(2), str(KEY)],
-    )
-    status = get_status(reader, command_id(2))
-    assert (status["status"], status["error"]) == (
-        "rejected",
-        {"code": "precondition_failed", "detail": "name is a"},
-    )
+def test_the_status_of_a_condition_that_failed_and_of_one_that_held(
+    database: Database, reader: Reader
+) -> None:
+    before = city(5, key=KEY, name="a", population=7)
+    condition = {"where": [["population", "eq", 7]]}
+    held = patch(3, KEY, name="b")._replace(condition=condition)
+    failed = patch(4, KEY, name="c")._replace(condition={"where": [["name", "eq", "x"]]})
+    database.apply([before], source="commands/a.gz")
+    database.apply([held, failed], source="commands/b.gz")
+    assert get_status(reader, held.id)["status"] == "applied"
+    status = get_status(reader, failed.id)
+    assert (status["status"], status["error"]["code"]) == ("rejected", "precondition_failed")
+    assert "the value was 'b'" in status["error"]["detail"]
+    response = get(reader, Read_After=held.id)
+    assert json.loads(response.body)["name"] == "b"
+    effective = version_of(response.headers["ETag"])
+    assert effective is not None
+    assert effective > before.id, "it takes its place after the item that it looked at"
+    assert get_status(reader, effective)["status"] == "applied"
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(histories())
+def test_apply_writes_the_patches_that_the_status_reads(
+    database: Database, reader: Reader, commands: list[Command]
+) -> None:
+    database.empty()
+    state = KeyState()
+    for number, command in enumerate(commands):
+        state.absorb(command)
+        database.apply([command], source=f"commands/{number}.gz")
+    expected = {command.id: find_status(command.id, traces_of(state)) for command in commands}
+    assert {i: get_status(reader, i)["status"] for i in expected} == expected
+    response = get(reader)
+    if state.has_item:
+        assert state_tag_of(response.headers["ETag"]) == state.state_tag
+    else:
+        assert response.status == 404

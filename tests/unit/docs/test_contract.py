@@ -15,6 +15,7 @@ import resources
 from forebay.codec import FORMAT_VERSION, MAX_LINE_BYTES, decode, encode
 from forebay.command import Command
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
+from forebay.decisions.effects import Effect
 from forebay.decisions.rejections import Rejection
 from forebay.ids import is_command_id, is_create_id
 from forebay.intake.commands import MAX_BATCH_ITEMS
@@ -177,10 +178,12 @@ def test_the_documented_envelopes_are_lines_of_the_archive(example: str) -> None
 
 def test_every_member_of_envelopes_and_rejections_is_documented() -> None:
     envelope = first_codes(section(ARCHIVE, "## Lines: envelope, format 1"))
-    assert set(envelope) == {"v", *Command._fields}
+    condition = {"if", "match", "where"}
+    assert set(envelope) == {"v", *condition, *Command._fields} - {"condition"}
     log = first_codes(section(ARCHIVE, "## The decision log"))
     rejection = {field.name for field in dataclasses.fields(Rejection)}
-    assert set(log) == {"rejected", "owner", "void", "database", *rejection}
+    effect = {field.name for field in dataclasses.fields(Effect)}
+    assert set(log) == {"rejected", "passed", "owner", "void", "database", *rejection, *effect}
 
 
 def test_every_table_of_the_pipeline_is_documented() -> None:

@@ -20,7 +20,7 @@ from forebay.status import (
     find_superseding,
 )
 from tests.fixtures.commands import city, command_id
-from tests.fixtures.patched import histories
+from tests.fixtures.patched import histories, traces_of
 
 OPS: tuple[Op, ...] = ("create", "put", "delete")
 
@@ -32,16 +32,6 @@ def traces(winner: Command | None) -> Traces:
     if winner.op == "delete":
         return Traces(tombstone=winner.id)
     return Traces(row_version=winner.id, row_by_create=winner.op == "create")
-
-
-def traces_of(state: KeyState) -> Traces:
-    """Return the contents of the tables that hold this state."""
-    base, row, tombstone = state.base, None, None
-    if base is not None:
-        row, tombstone = (None, base.id) if base.is_delete else (base.id, None)
-    patches = Patches(set(state.fields.values()), tuple(state.kept), tuple(state.recent))
-    is_created = base is not None and base.is_create
-    return Traces(row, row_by_create=is_created, tombstone=tombstone, patches=patches)
 
 
 @pytest.mark.parametrize("op", OPS)

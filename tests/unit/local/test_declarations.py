@@ -232,8 +232,8 @@ def rename(body: Body) -> Body:
 def test_a_wrong_upcaster_of_patches_is_found_and_shown_with_a_patch(
     upcaster: Callable[[Body], Any], reason: str
 ) -> None:
-    old, new = {"name": Text, "area": int}, {"title": Text, "area": int}
-    shapes = record(declare(**old))
+    new: Body = {"title": Text, "area": int}
+    shapes = record(declare(name=Text, area=int))
     good = declare(version=2, upcasters={1: rename}, patch_upcasters={1: rename}, **new)
     assert list(find_upcaster_problems(shapes, {"lakes": good})) == []
     bad = declare(version=2, upcasters={1: rename}, patch_upcasters={1: upcaster}, **new)
