@@ -28,6 +28,7 @@ from bench.harness import Aim, Contender, Findings, duration, measure
 from bench.stage import Stage
 from forebay.access import Access
 from forebay.aws.firehose import FirehoseSink
+from forebay.command import Command
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
 from forebay.intake.commands import CommandMaker
@@ -41,6 +42,7 @@ from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 REQUESTS = 5_000
 ROUNDS = 7
 OURS, POWERTOOLS, BARE = "write function", "powertools and pydantic", "by hand with orjson"
+PUT, PATCH = "write function, PUT", "write function, PATCH"
 WHAT = "write function, warm, one POST"
 _STREAM = "commands"
 
@@ -60,16 +62,22 @@ class Acknowledging:
 
 
 def compare(stage: Stage) -> Findings:
-    """Send POSTs in sequence."""
+    """Send POSTs, PUTs and PATCHes in sequence."""
     count = stage.size(REQUESTS)
     events = [
         proxy_event("POST", "/orders", body=json_bytes(command.body))
         for command in orders.commands(count)
     ]
+    puts = [_build_event("PUT", command) for command in orders.commands(count)]
+    patches = [_build_event("PATCH", command) for command in orders.patches(count, decided=True)]
     client = Acknowledging()
     handlers = {OURS: ours(client), POWERTOOLS: powertools(client), BARE: bare(client)}
     contenders = [
         Contender(name, _send_all(handler, events), count) for name, handler in handlers.items()
+    ]
+    contenders += [
+        Contender(PUT, _send_all(handlers[OURS], puts), count),
+        Contender(PATCH, _send_all(handlers[OURS], patches), count),
     ]
     with unheard():
         series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
@@ -78,6 +86,7 @@ def compare(stage: Stage) -> Findings:
     findings.ratios = [
         duration(WHAT, series, OURS, POWERTOOLS, Aim(at_most=1.0)),
         duration(WHAT, series, OURS, BARE),
+        duration("write function, warm, one PATCH", series, PATCH, PUT, Aim(at_most=1.2)),
     ]
     findings.facts = {
         "requests": count,
@@ -87,6 +96,12 @@ def compare(stage: Stage) -> Findings:
         "microseconds_of_the_write_functions_steps": steps,
     }
     return findings
+
+
+def _build_event(method: str, command: Command) -> dict[str, Any]:
+    """A write of one item by its key."""
+    path = {"key": str(command.key)}
+    return proxy_event(method, "/orders/{key}", path=path, body=json_bytes(command.body))
 
 
 def _send_all(handler: Handler, events: list[dict[str, Any]]) -> Callable[[], None]:
