@@ -120,6 +120,9 @@ class ChunkApplier:
         self.connection.execute(_BEGIN)
         if is_alone:
             self._lock_alone(candidates)
+        # Another transaction may have patched a key since `apply`.
+        if edited := self._find_edited(candidates):
+            candidates = candidates.edit(edited)
         chunk = self._drop_rejected(candidates, candidates.ids)
         chunk = self._follow_effects(chunk)
         merged = self._apply_tables(chunk, decides=True)

@@ -14,12 +14,9 @@ from forebay.command import Body, Command
 from forebay.conditions import Condition
 from forebay.errors import BodyError
 from forebay.ids import make_id_above
-from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+from forebay.resource.partial import INCREMENT, is_increment
+from forebay.resource.spec import NUMBERS, FieldSpec, Kind, ResourceSpec
 
-#: The member that marks the value of a number field as an increment: `{"$increment": -2}`.
-INCREMENT: Final = "$increment"
-
-_NUMBERS: Final = frozenset({Kind.INTEGER, Kind.DECIMAL})
 #: Adds numbers with all digits that a `numeric` column can have.
 _EXACT: Final = Context(prec=2_100)
 
@@ -81,9 +78,9 @@ def _add_increments(command: Command, state: KeyState, spec: ResourceSpec) -> Bo
 
 def _list_increments(command: Command, spec: ResourceSpec) -> Iterator[tuple[FieldSpec, Any]]:
     for name, value in (command.body or {}).items():
-        if isinstance(value, dict) and value.keys() == {INCREMENT}:
+        if is_increment(value):
             field = spec.column(name)
-            if field is not None and field.kind in _NUMBERS:
+            if field is not None and field.kind in NUMBERS:
                 yield field, value[INCREMENT]
 
 

@@ -18,6 +18,7 @@ import psycopg
 
 from forebay.apply.decided import decide, is_decided
 from forebay.apply.edits import KeyState
+from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts, Result
 from forebay.apply.rows import Rows, copy_texts
 from forebay.apply.statements import Table
@@ -187,6 +188,9 @@ def _read_states(
 ) -> dict[KeyValue, KeyState]:
     """The states of the keys, with the values of the items where the commands need them."""
     states = table.read_states(list(commands))
+    for state in states.values():
+        if state.kept:
+            state.kept = {id_: _make_current(table, p) for id_, p in state.kept.items()}
     needy = [
         key
         for key, of_key in commands.items()
@@ -200,6 +204,14 @@ def _read_states(
     if needy:
         table.read_item_values(states, needy)
     return states
+
+
+def _make_current(table: Table, patch: Command) -> Command:
+    """A kept patch in the current schema version; if that fails, it is refused with its item."""
+    try:
+        return upcast(patch, table.spec)
+    except BodyError:
+        return patch
 
 
 def _walk(

@@ -130,7 +130,10 @@ class Table:
             states[key].base = Base(base_id, is_create=is_create, is_outdated=is_outdated)
         for key, fields, kept, recent in run(self.sql.read_edits, values).fetchall():
             state = states[key]
-            state.fields, state.recent, state.is_recorded = orjson.loads(fields), recent, True
+            state.recent, state.is_recorded = recent, True
+            # Without fields that the declaration no longer has; a replay sets their new names.
+            names = self.sql.field_names
+            state.fields = {n: id_ for n, id_ in orjson.loads(fields).items() if n in names}
             state.kept = {patch.id: patch for patch in map(decode, map(str.encode, kept))}
         return {key: states[str(key)] for key in keys}
 
@@ -333,6 +336,7 @@ class Statements:
 
     def __init__(self, spec: ResourceSpec) -> None:
         names = [column.name for column in spec.columns]
+        self.field_names = frozenset(names[1:])
         key = sql.Identifier(spec.key.name)
         is_text = spec.key.kind is Kind.TEXT
         self.parts: dict[str, sql.Composable] = {

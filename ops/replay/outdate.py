@@ -131,7 +131,7 @@ _PERIOD = sql.SQL(
               WHERE e.resource = %(resource)s),
     patches AS (
       SELECT f.value AS id FROM edits, jsonb_each_text(
-        CASE WHEN jsonb_typeof(fields) = 'object' THEN fields ELSE '{}' END) AS f
+        CASE WHEN jsonb_typeof(fields) = 'object' THEN fields ELSE '{{}}' END) AS f
       UNION ALL SELECT CASE WHEN pg_input_is_valid(line, 'json') THEN line::json ->> 'id' END
       FROM edits, unnest(kept) AS line),
     ids AS (

@@ -112,7 +112,7 @@ class Database:
             found[path, key] = (dict(sorted(fields.items())), dict(sorted(kept.items())))
         return found
 
-    def effects(self) -> dict[str, tuple[str, Mapping[str, Any] | None]]:
+    def effects(self) -> dict[str, tuple[str, dict[str, Any] | None]]:
         """The place and the body of each decided command that has passed, by id."""
         rows = self.rows("SELECT id::text, effective_id::text, body FROM forebay.effects")
         return {command_id: (place, body) for command_id, place, body in rows}

@@ -8,14 +8,18 @@ from unittest.mock import patch
 
 import pytest
 
+from forebay.apply import Habits, Source, apply
+from forebay.apply.chunk import ChunkApplier
+from forebay.apply.prepare import prepare
 from forebay.codec import encode
 from forebay.command import Command
 from tests.crossings import checks
 from tests.crossings.commands import accepted_at
 from tests.crossings.databases import widening
 from tests.crossings.histories import TAMPERS, Arena, History, history
-from tests.crossings.releases import WIDE
+from tests.crossings.releases import RELEASES, WIDE
 from tests.crossings.scheduler import Actor, Chances, Fault
+from tests.fixtures.tables import MemoryStore, followed_log, open_connection
 
 #: No random events: no faults, no pauses, and an actor runs as long as it can.
 CALM = Chances(stay=1.0, pause=0.0, fault=0.0, faults=0)
@@ -233,6 +237,31 @@ def test_verify_finds_what_was_tampered_with(arena: Arena, what: str) -> None:
         lived.run(1, faults=())
         lived.finish()
         lived.tamper(what)
+
+
+def test_a_command_that_is_applied_by_its_decision_sees_the_patches_since(arena: Arena) -> None:
+    """Another consumer patches the key between the two transactions of a chunk."""
+    with history(arena, 1, CALM) as lived, open_connection(lived.world.live.url) as connection:
+        log = followed_log(connection, MemoryStore(), RELEASES[1])
+        holder, late = thing(lived, 1, code="x"), thing(lived, 3, code="x")
+        gives_up = thing(lived, 1, code="y")
+        patch = lived.draw.make("patch", "things", 3, {"label": "patched"})
+
+        def apply_first(*commands: Command) -> None:
+            source = Source(f"commands/{commands[0].id}.gz")
+            apply(connection, [commands], source, resources=RELEASES[1], log=log)
+
+        apply_first(holder)
+        applier = ChunkApplier(connection, Source("commands/a.gz"), RELEASES[1], log, Habits())
+        with connection.transaction():
+            applied = applier.apply(prepare([late], RELEASES[1]))
+        apply_first(gives_up, patch)
+        assert applied.candidates is not None
+        with connection.transaction():
+            applier.decide(applied.candidates)
+
+        query = "SELECT label FROM things WHERE number = 3"
+        assert lived.world.live.rows(query) == [("patched",)]
 
 
 def test_a_rebuild_takes_references_to_a_table_that_sorts_before(arena: Arena) -> None:

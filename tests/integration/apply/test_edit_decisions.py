@@ -173,6 +173,28 @@ def test_a_patch_of_an_old_version_needs_an_upcaster_for_patches(
         assert database.rejections() == {command_id(2): "upcast_failed"}
 
 
+@pytest.mark.parametrize("is_able", [False, True])
+def test_a_waiting_patch_of_an_old_version_takes_effect_or_is_rejected_with_its_reason(
+    database: Database, *, is_able: bool
+) -> None:
+    database.apply([patch(5, name="patched")], source="a")
+    newer = dataclasses.replace(
+        CITY,
+        schema_version=2,
+        upcasters={1: rename},
+        patch_upcasters={1: lambda body: {"timezone": body["name"]}} if is_able else {},
+        fields=tuple(f for f in CITY.fields if is_able or f.name != "name"),
+    )
+    if not is_able:
+        database.connection.execute("ALTER TABLE cities DROP name CASCADE")
+    known = {**resources.load(), "cities": newer}
+    body = {f.name: (city(1).body or {})[f.name] for f in newer.fields}
+    database.apply([city(1)._replace(schema=2, body=body)], source="b", resources=known)
+    rows = database.rows("SELECT timezone FROM cities")
+    assert rows == [("patched",)] if is_able else [("Europe/Berlin",)]
+    assert database.rejections() == ({} if is_able else {command_id(5): "unknown_field"})
+
+
 def test_a_patch_that_was_applied_is_not_rejected_because_a_release_cant_upcast_it(
     database: Database,
 ) -> None:

@@ -16,7 +16,7 @@ from forebay.apply.decided import is_decided
 from forebay.codec import decode
 from forebay.command import Command, Op
 from resources import load as load_resources
-from tests.fixtures.commands import city, command_id
+from tests.fixtures.commands import city, command_id, country
 from tests.fixtures.edits import Decisions, Item, fold
 from tests.fixtures.tables import Database
 from tests.integration.apply.test_convergence import Delivery, deliver, deliveries, examples
@@ -336,3 +336,18 @@ def test_of_two_claims_of_a_unique_value_in_a_chunk_the_first_sent_wins(
     assert {k: v for k, v in rows.items() if k != keys["first"]} == (
         kept if "second" in existing else {}
     )
+
+
+@pytest.mark.parametrize("key", ['"\\', "{,", "\t\n", "Ää", "''", "%s", "NU"])
+def test_a_key_of_any_characters_can_be_patched_and_wait(database: Database, key: str) -> None:
+    there = country(1, key)
+    renamed = there._replace(id=command_id(2), op="patch", body={"name": f"\\N\t{key}\u2028"})
+    database.apply([renamed], source="a")
+    assert database.rows("SELECT key, waiting FROM forebay.edits") == [(key, 1)]
+    database.apply([there], source="b")
+    later = there._replace(id=command_id(3), op="patch", body={"capital": None, "currency": key})
+    database.apply([later], source="c")
+    rows = database.rows("SELECT name, capital, currency FROM countries")
+    assert rows == [(f"\\N\t{key}\u2028", None, key)]
+    fields = {"name": renamed.id, "capital": later.id, "currency": later.id}
+    assert database.rows("SELECT fields FROM forebay.edits") == [(fields,)]
