@@ -27,6 +27,10 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MILLISECOND = dt.timedelta(milliseconds=1)
 _RANDOM_BITS = 74
 _CREATE_BIT = 1
+#: The low bits of the ids of decided commands, the last six hexadecimal digits; no other id that is
+#: made has them. The create bit is not set.
+_DECIDED_MASK, _DECIDED_MARK = 0xFFFFFF, 0xDEC1DE
+_DECIDED_END = f"{_DECIDED_MARK:06x}"
 _VERSION_DIGIT = 14  # index of the digit that names the UUID's version
 #: First digits that no command id has: of the versions of outdated and of orphaned rows.
 OUTDATED_DIGIT = "e"
@@ -82,6 +86,16 @@ def is_create_id(command_id: str) -> bool:
     a later create never beats a put, a later put always beats a create.
     """
     return bool(int(command_id[-1], 16) & _CREATE_BIT)
+
+
+def is_decided_id(command_id: str) -> bool:
+    """Return whether the id was made for a decided command, by its last digits.
+
+    The status route has only an id: until such a command is decided, its status is pending, even if
+    it is older than the item. An id of an older release or of an import has these digits by chance,
+    once in 16 million.
+    """
+    return command_id.endswith(_DECIDED_END)
 
 
 def milliseconds(moment: dt.datetime) -> int:
@@ -173,19 +187,22 @@ class IdSource:
         """The clock of the ids: milliseconds since the Unix epoch."""
         return self._now_ms()
 
-    def make(self, *, create: bool, after: str | None = None) -> str:
+    def make(self, *, create: bool, after: str | None = None, decided: bool = False) -> str:
         """Make an id.
 
         Args:
             create: whether the command is a create.
+            decided: whether the command needs a decision; not with `create`.
             after: a floor, which the new id exceeds. The caller checks that it is within
                 `MAX_AHEAD_MS`.
         """
         with self._lock:
-            self._last = parts = _advance(self._now_ms(), self._last, create=create)
+            parts = _advance(self._now_ms(), self._last, create=create)
+            self._last = parts = _mark_decided(*parts) if decided else parts
         if after is not None and parts <= _split_id(after):
             # Random in all bits: many clients may send the same floor, to several instances.
             parts = _split_id(after)[0] + 1, _draw_bits(create=create)
+            parts = _mark_decided(*parts) if decided else parts
         return join_id(*parts)
 
 
@@ -205,7 +222,16 @@ def _draw_bits(*, create: bool) -> int:
 
 
 def _set_create_bit(bits: int, *, create: bool) -> int:
-    return (bits & ~_CREATE_BIT) | (_CREATE_BIT if create else 0)
+    bits = (bits & ~_CREATE_BIT) | (_CREATE_BIT if create else 0)
+    # A step to the next bits that don't mark a decided command.
+    return bits + 2 if bits & _DECIDED_MASK == _DECIDED_MARK else bits
+
+
+def _mark_decided(ms: int, bits: int) -> tuple[int, int]:
+    """The least bits with the mark that are not smaller."""
+    marked = (bits & ~_DECIDED_MASK) | _DECIDED_MARK
+    marked += _DECIDED_MASK + 1 if marked < bits else 0
+    return (ms + 1, _DECIDED_MARK) if marked >> _RANDOM_BITS else (ms, marked)
 
 
 def make_id_at(ms: int, *, create: bool) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from forebay.ids import is_create_id, is_outdated, original_version
+from forebay.ids import is_create_id, is_decided_id, is_outdated, original_version
 
 CommandStatus = Literal["pending", "applied", "superseded", "rejected"]
 
@@ -108,6 +108,8 @@ def find_status(command_id: str, traces: Traces) -> CommandStatus:
     """
     if traces.rejection is not None:
         return "rejected"
+    if traces.effective_id is None and is_decided_id(command_id):
+        return "pending"  # its outcome does not depend on its id
     place, patches = traces.effective_id or command_id, traces.patches
     if place == traces.base or place in patches.in_item:
         return "applied"

@@ -15,6 +15,7 @@ from forebay.intake.json_text import JsonText, dump
 from forebay.intake.validation import validate_item, validate_key, validate_patch
 from forebay.problem import Problem, ProblemError
 from forebay.resource.body import BodyInvalidError, Fault, ValidItem, format_pointer
+from forebay.resource.partial import is_increment
 from forebay.resource.spec import ResourceSpec
 
 #: Items in one request.
@@ -68,7 +69,7 @@ class ItemNames:
 class MakesIds(Protocol):
     """A source of command ids."""
 
-    def make(self, *, create: bool, after: str | None = None) -> str:
+    def make(self, *, create: bool, after: str | None = None, decided: bool = False) -> str:
         """Create an id; it exceeds `after`, which does not affect later ids."""
 
 
@@ -217,8 +218,12 @@ class CommandMaker:
         origin: Origin,
         condition: Condition | None = None,
     ) -> Line:
+        # As in forebay.apply.decided, which this function's package lacks.
+        is_decided = condition is not None or (
+            op == "patch" and any(map(is_increment, (body or {}).values()))
+        )
         command = Command(
-            id=self._ids.make(create=op == "create", after=origin.after),
+            id=self._ids.make(create=op == "create", after=origin.after, decided=is_decided),
             op=op,
             resource=spec.path,
             key=key,

@@ -27,9 +27,9 @@ class ObjectIds:
         #: The line of the next id.
         self.line = 0
 
-    def make(self, *, create: bool, after: str | None = None) -> str:
-        """The id of the current line; `after` is ignored."""
-        del after
+    def make(self, *, create: bool, after: str | None = None, decided: bool = False) -> str:
+        """The id of the current line; the other arguments are ignored."""
+        del after, decided
         return self._make_line_id(self.line, create=create)
 
     def name(self, line: int) -> str:

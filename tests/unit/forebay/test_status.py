@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from forebay.apply.edits import RECENT_IDS as KEPT_BY_APPLY
 from forebay.apply.edits import KeyState
 from forebay.command import Command, Op
+from forebay.ids import IdSource
 from forebay.status import (
     RECENT_IDS,
     CommandStatus,
@@ -42,6 +44,21 @@ def test_a_command_is_pending_until_something_settles_it(op: Op) -> None:
 @pytest.mark.parametrize("op", OPS)
 def test_the_winner_is_applied(op: Op) -> None:
     assert find_status(city(1, op).id, traces(city(1, op))) == "applied"
+
+
+@pytest.mark.parametrize("newer", [city(9), city(9, "delete"), None])
+def test_a_decided_command_is_pending_until_it_is_decided_however_old_it_is(
+    newer: Command | None,
+) -> None:
+    decided = IdSource(now_ms=lambda: 0).make(create=False, decided=True)
+    recent = tuple(command_id(number) for number in range(RECENT_IDS))
+    there = replace(traces(newer), patches=Patches(recent=recent))
+    assert find_status(decided, there) == "pending"
+    assert find_status(decided, replace(there, rejection=Reason("code", "detail"))) == "rejected"
+    place = command_id(20)
+    passed = replace(there, row_version=place, tombstone=None, effective_id=place)
+    assert find_status(decided, passed) == "applied"
+    assert find_status(decided, replace(passed, row_version=command_id(30))) == "superseded"
 
 
 @pytest.mark.parametrize("op", OPS)
