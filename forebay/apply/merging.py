@@ -90,10 +90,11 @@ class _Walk:
         if plain is not command:
             self.effects.append(_make_effect(command, plain))
 
-    def count(self) -> Counts:
-        """The counts of the commands that are not refused."""
-        applied = sum(map(self.state.has_taken, self.absorbed))
-        return Counts(applied, len(self.absorbed) - applied, self.duplicates)
+    def count(self, *, without: Collection[str] = ()) -> Counts:
+        """The counts of the commands that are not refused, without those of these ids."""
+        counted = [id_ for id_ in self.absorbed if id_ not in without]
+        applied = sum(map(self.state.has_taken, counted))
+        return Counts(applied, len(counted) - applied, self.duplicates)
 
     def _make_plain(self, command: Command) -> Command:
         if command.id not in self.decided:
@@ -286,7 +287,8 @@ class _Try:
         refusals = [r for r in self.walk.refusals if is_last or not r.conflict]
         own = [refusal for refusal in refusals if refusal.command.id not in self.waiting]
         waiting = [refusal for refusal in refusals if refusal.command.id in self.waiting]
-        return Merged(Result(self.walk.count(), own), self.walk.effects, waiting)
+        counts = self.walk.count(without=self.waiting)
+        return Merged(Result(counts, own), self.walk.effects, waiting)
 
 
 def _try_singly(

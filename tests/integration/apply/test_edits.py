@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.apply import Habits
+from forebay.apply import Counts, Habits
 from forebay.apply.decided import is_decided
 from forebay.codec import decode
 from forebay.command import Command, Op
@@ -285,8 +285,11 @@ def test_a_waiting_patch_that_postgres_refuses_does_not_keep_its_item_out(
 ) -> None:
     database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
     database.apply([city(1, key=1, name="taken"), patch(5, 2, name="taken")], source="a")
-    database.apply([city(3, key=2, name="free")], source="b")
-    assert database.rows("SELECT name FROM cities ORDER BY 1") == [("free",), ("taken",)]
+    database.apply([patch(6, 2, population=6), patch(7, 2, timezone="UTC")], source="b")
+    outcome = database.apply([city(3, key=2, name="free")], source="c")
+    assert outcome.counts == Counts(applied=1)
+    rows = database.rows("SELECT name, population, timezone FROM cities ORDER BY 1")
+    assert rows[0] == ("free", 6, "UTC")
     assert database.rejections() == {command_id(5): "unique_violation"}
 
 
