@@ -81,7 +81,7 @@ test-containers: $(READY) ## run the tests that need only Postgres, in container
 		-m "postgres and not long and not fault" --postgres=containers -n 2 --dist loadgroup
 
 .PHONY: test-runbooks
-test-runbooks: $(READY) $(PACKAGES) ## execute every runbook and the tutorial as written
+test-runbooks: $(READY) $(PACKAGES) ## execute every runbook, the tutorial and the shop as written
 	@exec $(BIN)/python -m pytest -m runbook
 
 # Only a full run updates the page; a short run stores its results in .build.

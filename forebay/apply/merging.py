@@ -91,10 +91,11 @@ class _Walk:
         if plain is not command:
             self.effects.append(_make_effect(command, plain))
 
-    def count(self) -> Counts:
-        """The counts of the commands that are not refused."""
-        applied = sum(map(self.state.has_taken, self.absorbed))
-        return Counts(applied, len(self.absorbed) - applied, self.duplicates)
+    def count(self, *, without: Collection[str] = ()) -> Counts:
+        """The counts of the commands that are not refused, without those of these ids."""
+        counted = [id_ for id_ in self.absorbed if id_ not in without]
+        applied = sum(map(self.state.has_taken, counted))
+        return Counts(applied, len(counted) - applied, self.duplicates)
 
     def _make_plain(self, command: Command) -> Command:
         if command.id not in self.decided:
@@ -285,7 +286,9 @@ def _merge_singly(
             if key not in pending:
                 continue
             tries += len(pending[key])
-            tried = _try_singly(table, states[key], pending[key], decided)
+            waiting = refusals[key].waiting if key in refusals else frozenset[str]()
+            waiting |= states[key].kept.keys()
+            tried = _try_singly(table, states[key], pending[key], decided, waiting)
             merged += tried.finish()
             # A key in conflict was written without the commands that failed.
             states[key], pending[key] = tried.walk.state, tried.list_conflicting()
@@ -378,7 +381,8 @@ class _Try:
     def finish(self) -> Merged:
         """The result without the refusals in conflict."""
         final = [refusal for refusal in self.walk.refusals if not refusal.conflict]
-        return Merged(Result(self.walk.count()), self.walk.effects) + self._divide(final)
+        counts = self.walk.count(without=self.waiting)
+        return Merged(Result(counts), self.walk.effects) + self._divide(final)
 
     def give_up(self) -> Merged:
         """The refusals in conflict, which no other key has resolved."""
@@ -391,18 +395,20 @@ class _Try:
 
 
 def _try_singly(
-    table: Table, state: KeyState, commands: Sequence[Command], decided: Collection[str]
+    table: Table,
+    state: KeyState,
+    commands: Sequence[Command],
+    decided: Collection[str],
+    waiting: frozenset[str],
 ) -> _Try:
     """Apply commands of a key one at a time.
 
     A waiting patch may be why the item that it waited for is refused, so it is tried by itself
     after that item.
     """
-    waiting = frozenset(state.kept)
     done = _Walk(table, state, decided)
     queue = sorted(commands, key=_by_id)
     seen: set[str] = set()
-    released: set[str] = set()
     while queue:
         command = queue.pop(0)
         if command.id in seen:
@@ -411,13 +417,10 @@ def _try_singly(
         seen.add(command.id)
         refusal = _try_one(table, done, command)
         if refusal is None:
-            if command.id in released:  # counted when it began to wait
-                done.absorbed.remove(command.id)
             continue
         kept = dict(done.state.kept)
         done.state.kept = {}
         if kept and command.op != "patch" and _try_one(table, done, command) is None:
-            released |= kept.keys()
             queue = sorted([*queue, *kept.values()], key=_by_id)
             continue
         done.state.kept = kept

@@ -12,35 +12,19 @@ recognises it by its body, so each body must be unique. All other facts are cert
   version that it last saw never sees an older state;
 - a final status does not change; the status `superseded` names the stronger command;
 - a write that sends a version which its client has seen gets a greater id; ids are unique; a
-  repeated `Idempotency-Key` refers to the same item.
+  repeated `Idempotency-Key` refers to the same item;
+- of the writes that are conditional on one version, at most one is applied; a write that is
+  conditional on a version that was there is rejected only if another write could replace it.
+
+Keys with patches have other rules; see `edits.py`.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from tests.history.edits import check_edits
 from tests.history.operations import Body, Final, Operation, Place
-
-#: The statuses that may follow each status of the same command.
-_MAY_FOLLOW = {
-    "pending": {"pending", "applied", "superseded", "rejected"},
-    "applied": {"applied", "superseded"},
-    "superseded": {"superseded"},
-    "rejected": {"rejected"},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A broken promise."""
-
-    #: Short name of the promise.
-    what: str
-    detail: str
-    operation: Operation | None = None
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.detail}" + (f"\n    {self.operation}" if self.operation else "")
+from tests.history.violations import Violation, check_ids, find_turns
 
 
 def strength(command_id: str) -> tuple[int, int]:
@@ -60,7 +44,14 @@ def check(history: Sequence[Operation], final: Final) -> list[Violation]:
         history: all operations that may have had an effect, in any order.
         final: the state after everything accepted was applied.
     """
-    return list(_Check(history, final).violations())
+    edited = final.edits.keys
+    plain = [operation for operation in history if operation.place not in edited]
+    edits = [operation for operation in history if operation.place in edited]
+    return [
+        *check_ids(history),
+        *_Check(plain, final).violations(),
+        *check_edits(edits, final),
+    ]
 
 
 class _Check:
@@ -84,27 +75,18 @@ class _Check:
                 self._refused[operation.resource].append(operation)
 
     def violations(self) -> Iterator[Violation]:
-        yield from self._ids()
         yield from self._idempotency()
         for operation in self._history:
             if operation.found:
                 yield from self._value(operation)
             if operation.is_acknowledged:
-                yield from self._order(operation)
                 yield from self._end(operation)
         yield from self._chains()
         yield from self._statuses()
+        yield from self._conditions()
         yield from self._remains()
 
     # Writes
-
-    def _ids(self) -> Iterator[Violation]:
-        for operation in self._history:
-            if (
-                operation.is_acknowledged
-                and operation is not self._by_id[str(operation.command_id)]
-            ):
-                yield Violation("id given twice", str(operation.command_id), operation)
 
     def _idempotency(self) -> Iterator[Violation]:
         keys: dict[tuple[str, str], str | None] = {}
@@ -115,17 +97,12 @@ class _Check:
             if known != operation.key:
                 yield Violation("repetition made another item", f"beside {known}", operation)
 
-    def _order(self, operation: Operation) -> Iterator[Violation]:
-        for seen in (operation.if_match, operation.read_after):
-            if seen is not None and str(operation.command_id) <= seen:
-                yield Violation("write not after what its client saw", seen, operation)
-
     def _end(self, operation: Operation) -> Iterator[Violation]:
         """Check the final state of the key of an accepted write."""
         command_id, place = str(operation.command_id), operation.place
         assert place is not None, operation
         if command_id in self._final.rejected:
-            if not operation.faulty:
+            if not (operation.faulty or operation.is_conditional):
                 yield Violation("rejected without a fault", command_id, operation)
             return
         version = self._final.version(place)
@@ -144,6 +121,34 @@ class _Check:
         for place, version in self._final.tombstones.items():
             if place not in self._final.rows and not self._may_delete(place, version):
                 yield Violation("value never written", f"{place} was deleted by {version}")
+
+    # Conditions
+
+    def _conditions(self) -> Iterator[Violation]:
+        passed: dict[tuple[Place, str], Operation] = {}
+        shown = {(read.place, read.version) for read in self._history if read.found}
+        for write in self._history:
+            place, version = write.place, write.if_match
+            if not write.is_acknowledged or write.faulty or place is None or version is None:
+                continue
+            if write.command_id not in self._final.rejected:
+                other = passed.setdefault((place, version), write)
+                if other is not write:
+                    yield Violation("two writes passed one condition", str(other), write)
+            elif (place, version) in shown and not self._could_replace(version, write):
+                yield Violation("rejected without a fault", f"{version} was there", write)
+
+    def _could_replace(self, version: str, rejected: Operation) -> bool:
+        """Return whether a write other than the rejected could have replaced the version."""
+        return any(
+            write.command_id is None
+            or (
+                write.command_id not in self._final.rejected
+                and strength(write.command_id) > strength(version)
+            )
+            for write in self._at[rejected.place or ("", "")]
+            if write is not rejected and not write.faulty
+        )
 
     # Reads
 
@@ -169,7 +174,7 @@ class _Check:
         if version is None and any(
             _made(write, body) and write.began <= until
             for write in self._at[place]
-            if not write.faulty
+            if not (write.faulty or write.command_id in self._final.rejected)
         ):
             return None
         for write in self._open_at(place, until):
@@ -187,6 +192,8 @@ class _Check:
             return "value of another key"
         if write.faulty:
             return "faulty write applied"
+        if write.command_id in self._final.rejected:
+            return "rejected write applied"
         if write.began > until:
             return "value from the future"
         if write.kind == "delete" or (body is not None and not _made(write, body)):
@@ -218,6 +225,9 @@ class _Check:
             last = seen.get(who)
             floor = None if read.read_after in self._final.rejected else read.read_after
             chained = last is not None and strength(read.read_after) >= strength(last)
+            # A failed condition is settled in any state of its key, also in an older one.
+            after = self._by_id.get(read.read_after)
+            chained = chained and not (floor is None and after and after.is_conditional)
             if floor and not self._reaches(read, floor):
                 yield Violation("older than asked", f"got {read.version}", read)
             elif last and chained and not self._reaches(read, last):
@@ -238,6 +248,7 @@ class _Check:
         return any(
             write.command_id is None or strength(write.command_id) >= strength(floor)
             for write in deletes
+            if write.command_id not in self._final.rejected
         )
 
     # Statuses
@@ -249,14 +260,17 @@ class _Check:
                 statuses[str(operation.command_id)].append(operation)
                 yield from self._status(operation)
         for answers in statuses.values():
-            yield from _turns(answers)
+            yield from find_turns(answers)
 
     def _status(self, told: Operation) -> Iterator[Violation]:
         write = self._by_id.get(str(told.command_id))
         if write is None:
             return
-        if told.fate == "rejected" and not write.faulty:
+        is_rejected = write.command_id in self._final.rejected
+        if told.fate == "rejected" and not (write.faulty or is_rejected):
             yield Violation("rejected without a fault", "as its status tells", told)
+        if told.fate in {"applied", "superseded"} and is_rejected and not write.faulty:
+            yield Violation("rejected write applied", "as its status tells", told)
         if told.fate == "applied" and write.faulty:
             yield Violation("faulty write applied", "as its status tells", told)
         if told.fate == "pending" and told.began > self._final.at:
@@ -281,21 +295,3 @@ def _made(write: Operation, body: Body) -> bool:
     if write.sent is None:
         return False
     return all(name in body and body[name] == value for name, value in write.sent.items())
-
-
-def _turns(answers: Sequence[Operation]) -> Iterator[Violation]:
-    """Find statuses that contradict earlier statuses; overlapping requests have no order.
-
-    Args:
-        answers: status requests for the same command, ordered by their start.
-    """
-    by_end = sorted(answers, key=lambda told: told.ended)
-    before: set[str] = set()
-    passed = 0
-    for told in answers:
-        while passed < len(by_end) and by_end[passed].ended < told.began:
-            before.add(str(by_end[passed].fate))
-            passed += 1
-        excluding = {fate for fate in before if told.fate not in _MAY_FOLLOW[fate]}
-        if excluding:
-            yield Violation("status turned", f"{', '.join(sorted(excluding))} before", told)

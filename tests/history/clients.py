@@ -23,6 +23,7 @@ _NEVER_ANSWERED = 0
 _BATCH = 3
 
 Answer = tuple[int, Mapping[str, str], Any]
+Action = Callable[[], Awaitable[None]]
 
 
 @dataclass
@@ -55,7 +56,16 @@ class Someone:
 
     async def work(self, until: float) -> None:
         """Perform random operations until the given time."""
-        actions: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+        actions = self.actions()
+        weights, things = [weight for weight, _ in actions], [thing for _, thing in actions]
+        while time.monotonic() < until:
+            (thing,) = self.chance.choices(things, weights)
+            await thing()
+            await asyncio.sleep(self.chance.uniform(0, _PAUSE_SECONDS))
+
+    def actions(self) -> list[tuple[int, Action]]:
+        """Weights, and what the client does."""
+        return [
             (30, self.put),
             (7, self.put_faulty),
             (7, self.create),
@@ -68,11 +78,6 @@ class Someone:
             (5, self.list),
             (12, self.ask),
         ]
-        weights, things = [weight for weight, _ in actions], [thing for _, thing in actions]
-        while time.monotonic() < until:
-            (thing,) = self.chance.choices(things, weights)
-            await thing()
-            await asyncio.sleep(self.chance.uniform(0, _PAUSE_SECONDS))
 
     # Writes
 
@@ -144,7 +149,10 @@ class Someone:
         key = str(city["geonameid"]) if city else self.chance.choice(self.keys)
         sent_headers = dict(headers or {})
         known = self.seen.get(key)
-        shown = self.chance.choice(["If-Match", "Read-After", None])
+        # A create has no condition.
+        shown = self.chance.choice(
+            ["Read-After" if kind == "create" else "If-Match", "Read-After", None]
+        )
         if known and shown:
             tag = self.tags.get(f"cities/{key}", "")
             sent_headers[shown] = tag if version_of(tag) == known else known
@@ -165,7 +173,7 @@ class Someone:
         )
         if noted.is_acknowledged:
             self.own.append(noted)
-            if not faulty:
+            if not (faulty or noted.is_conditional):
                 self._saw(key, str(noted.command_id))
 
     # Reads
@@ -218,7 +226,7 @@ class Someone:
         for key in self.keys:
             await self._read("cities", key, self.seen.get(key))
 
-    async def _read(self, resource: str, key: str, after: str | None) -> None:
+    async def _read(self, resource: str, key: str, after: str | None) -> Operation:
         tag = self.tags.get(f"{resource}/{key}")
         headers = {"Read-After": after} if after else {}
         if tag and self.chance.random() < 0.2:
@@ -229,7 +237,7 @@ class Someone:
         version = version_of(tag)
         if version:
             self.tags[f"{resource}/{key}"] = tag
-        self._note(
+        noted = self._note(
             "read",
             key,
             began,
@@ -238,10 +246,12 @@ class Someone:
             code=got.get("code") if status >= 400 else None,
             read_after=after,
             version=version if status in (200, 304) else None,
+            shown_tag=tag if status == 200 and version else None,
             got=got if status == 200 else None,
         )
         if after and version and status in (200, 304) and resource == "cities":
             self._saw(key, version)
+        return noted
 
     # Helpers
 

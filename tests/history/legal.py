@@ -33,6 +33,8 @@ class Model:
     stored: defaultdict[Place, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     #: The ids of stored writes that the primary and the replica have processed.
     primary: set[str] = field(default_factory=set)
+    #: The ids of writes whose condition did not hold when the primary processed them.
+    failed: set[str] = field(default_factory=set)
     replica: set[str] = field(default_factory=set)
     free: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_CLIENTS, 0.0))
     last: dict[tuple[str, Place], str] = field(default_factory=dict)
@@ -52,12 +54,23 @@ class Model:
 
     def apply(self) -> None:
         """Process some of the stored writes on the primary; sometimes update the replica."""
-        every = [write for writes in self.stored.values() for write in writes]
-        ids = sorted(str(write.command_id) for write in every)
-        if ids:
-            self.primary |= {one for one in ids if self.chance.random() < 0.5}
+        self._process({one for one in self._ids() if self.chance.random() < 0.5})
         if self.chance.random() < 0.5:
             self.replica = set(self.primary)
+
+    def _ids(self) -> list[str]:
+        return sorted(str(one.command_id) for some in self.stored.values() for one in some)
+
+    def _process(self, ids: set[str]) -> None:
+        """Process these writes in the order of their ids; decide each conditional write once."""
+        every = {one.command_id: one for some in self.stored.values() for one in some}
+        for command_id in sorted(ids - self.primary):
+            write = every[command_id]
+            assert write.place is not None
+            won = self._winner(write.place, self.primary)
+            if write.is_conditional and not (won and won.sent and won.command_id == write.if_match):
+                self.failed.add(command_id)
+            self.primary.add(command_id)
 
     def write(self, client: str, place: Place) -> None:
         kind = self.chance.choice(["put", "put", "delete", "create"])
@@ -70,7 +83,9 @@ class Model:
             status={"yes": 202, "no": 422}.get(outcome, 503),
             command_id=command_id,
             faulty=self.chance.random() < 0.1,
-            if_match=self.last.get((client, place)) if self.chance.random() < 0.5 else None,
+            if_match=None
+            if kind == "create" or self.chance.random() < 0.5
+            else self.last.get((client, place)),
         )  # fmt: skip
         if outcome in ("yes", "open"):
             self.stored[place].append(operation)
@@ -110,7 +125,7 @@ class Model:
 
     def end(self) -> Final:
         """Apply everything on both servers, then request every status; return the final state."""
-        self.primary = {str(one.command_id) for some in self.stored.values() for one in some}
+        self._process(set(self._ids()))
         self.now = max(self.now, *self.free.values()) + _AFTER_ALL
         final = Final(
             rows={
@@ -162,13 +177,19 @@ class Model:
         return [(place, won) for place, won in winners if won is not None]
 
     def _winner(self, place: Place, seen: set[str]) -> Operation | None:
-        some = [one for one in self.stored[place] if one.command_id in seen and not one.faulty]
+        some = [
+            one
+            for one in self.stored[place]
+            if one.command_id in seen and not (one.faulty or one.command_id in self.failed)
+        ]
         return max(some, key=lambda one: strength(str(one.command_id)), default=None)
 
     def _fate(self, command_id: str, place: Place, seen: set[str]) -> str:
         (command,) = [one for one in self.stored[place] if one.command_id == command_id]
-        if command.faulty:
+        if command.faulty or command_id in self.failed:
             return "rejected" if command_id in seen else "pending"
+        if command.is_conditional and command_id not in seen:
+            return "pending"
         won = self._winner(place, seen)
         if won is None or strength(str(won.command_id)) < strength(command_id):
             return "pending"
@@ -176,7 +197,7 @@ class Model:
 
     def _rejected(self) -> frozenset[str]:
         every = [one for some in self.stored.values() for one in some]
-        return frozenset(str(one.command_id) for one in every if one.faulty)
+        return frozenset(self.failed) | {str(one.command_id) for one in every if one.faulty}
 
 
 def legal_histories(*, least: int = 1) -> st.SearchStrategy[tuple[list[Operation], Final]]:

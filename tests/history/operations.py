@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["create", "put", "delete", "read", "status"]
+Kind = Literal["create", "put", "patch", "delete", "read", "status"]
 #: Resource and key; the key is text because histories are files.
 Place = tuple[str, str]
 Body = Mapping[str, Any]
 
-_WRITES = ("create", "put", "delete")
+_WRITES = ("create", "put", "patch", "delete")
 _NOT_FOUND = 404
 _NOT_MODIFIED = 304
 _OK = 200
@@ -38,7 +38,12 @@ class Operation:
 
     # The request
     read_after: str | None = None
+    #: The version in `If-Match`: the item must have it when the write is applied.
     if_match: str | None = None
+    #: The entity tag in `If-Match`, if the client had read the item.
+    tag: str | None = None
+    #: The filters of a write, which are its condition.
+    where: Body | None = None
     idempotency_key: str | None = None
     sent: Body | None = None
     #: True if the database will refuse the write, although the API accepts it.
@@ -49,6 +54,8 @@ class Operation:
     command_id: str | None = None
     #: Version of an item that was read; a list contains no versions.
     version: str | None = None
+    #: Entity tag of an item that was read.
+    shown_tag: str | None = None
     got: Body | None = None
     fate: str | None = None
     superseded_by: str | None = None
@@ -70,6 +77,11 @@ class Operation:
     def is_refused(self) -> bool:
         """True if this is a refused write, which no read may return."""
         return self.is_write and 400 <= self.status < 500
+
+    @property
+    def is_conditional(self) -> bool:
+        """True if this write is rejected unless its condition holds."""
+        return self.is_write and (self.if_match is not None or self.where is not None)
 
     @property
     def is_open(self) -> bool:
@@ -95,6 +107,30 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Edited:
+    """A key with patches in the final state."""
+
+    #: None without an item.
+    values: Body | None = None
+    #: The id of the command that made the row.
+    base: str | None = None
+    tombstone: str | None = None
+    #: By field, the id of the patch whose value the item has.
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """The keys with patches in the final state, and what the archive has of them."""
+
+    keys: Mapping[Place, Edited] = field(default_factory=dict)
+    #: The members of the archived commands of these keys.
+    archived: list[Body] = field(default_factory=list)
+    #: By id of a decided command that passed: the id of its place, and its body if it has sums.
+    passed: Mapping[str, tuple[str, dict[str, Any] | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
     """The state of the primary after everything accepted was applied."""
 
@@ -105,6 +141,7 @@ class Final:
     rejected: frozenset[str] = frozenset()
     #: Time of this state, on the operations' clock.
     at: float = float("inf")
+    edits: Edits = Edits()
 
     def version(self, place: Place) -> str | None:
         row = self.rows.get(place)
@@ -144,6 +181,11 @@ def _document(final: Final) -> dict[str, Any]:
         "tombstones": [[*place, version] for place, version in final.tombstones.items()],
         "rejected": sorted(final.rejected),
         "at": final.at,
+        "edits": {
+            "keys": [[*place, asdict(key)] for place, key in final.edits.keys.items()],
+            "archived": final.edits.archived,
+            "passed": final.edits.passed,
+        },
     }
 
 
@@ -153,4 +195,9 @@ def _final(told: Mapping[str, Any]) -> Final:
         tombstones={(resource, key): version for resource, key, version in told["tombstones"]},
         rejected=frozenset(told["rejected"]),
         at=told["at"],
+        edits=Edits(
+            {(resource, key): Edited(**of) for resource, key, of in told["edits"]["keys"]},
+            told["edits"]["archived"],
+            {one: (place, body) for one, (place, body) in told["edits"]["passed"].items()},
+        ),
     )

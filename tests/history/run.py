@@ -1,27 +1,46 @@
 """A recorded run: clients work under faults, then everything settles and is checked."""
 
 import asyncio
+import gzip
 import json
 import os
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import aiohttp
 import psycopg
 
+from forebay.codec import decode
+from forebay.command import Command
+from forebay.ids import make_id_at
 from local.settings import ROOT
 from tests.fixtures.faulty import FaultyStack
 from tests.fixtures.gateway import Client
 from tests.fixtures.stack import new_city
-from tests.history.checker import Violation, check
+from tests.history.checker import check
 from tests.history.clients import FAULTY, Recorder, Someone, new_session
+from tests.history.editors import Editor
 from tests.history.hazards import Hazards
-from tests.history.operations import Final, Operation, Place, Row, write_history
+from tests.history.operations import (
+    Edited,
+    Edits,
+    Final,
+    Operation,
+    Place,
+    Row,
+    write_history,
+)
+from tests.history.violations import Violation
 
 _KEYS = 10
+#: Keys that editors change: by all operations, and by patches only.
+_EDITED_KEYS = 3
+_COUNTERS = 2
 _SETTLING_SECONDS = 180.0
 #: The write function's time-out: an older request can't have an effect any more.
 _LONGEST_WRITE_SECONDS = 25.0
@@ -36,6 +55,7 @@ class Checked:
     """A run with its violations."""
 
     history: list[Operation]
+    final: Final
     violations: list[Violation]
     #: True if `forebay verify` found that archive and database agree.
     verified: bool
@@ -44,6 +64,17 @@ class Checked:
     dead_letters: int
     file: Path
 
+    @property
+    def passed(self) -> int:
+        """Decided commands of the keys with patches that passed."""
+        return len(self.final.edits.passed)
+
+    @property
+    def failed(self) -> int:
+        """Decided commands of the keys with patches that failed."""
+        archived = {members["id"] for members in self.final.edits.archived}
+        return len(archived & self.final.rejected)
+
     def summary(self) -> dict[str, Any]:
         """The numbers of the run."""
         writes = [one for one in self.history if one.is_write]
@@ -51,6 +82,9 @@ class Checked:
             "operations": len(self.history),
             "writes": len(writes),
             "acknowledged": sum(one.is_acknowledged for one in writes),
+            "patches": sum(one.kind == "patch" and one.is_acknowledged for one in writes),
+            "decided": self.passed + self.failed,
+            "passed": self.passed,
             "open": sum(one.is_open for one in writes),
             "refused": sum(one.is_refused for one in writes),
             "reads": sum(one.kind == "read" for one in self.history),
@@ -73,18 +107,25 @@ def run(stack: FaultyStack, *, seconds: float, seed: int, clients: int) -> Check
         stack: the running stack; its faults are reverted at the end.
         seconds: how long clients work and faults happen.
         seed: seed of all random choices.
-        clients: number of concurrent clients.
+        clients: number of concurrent clients; every second also has an editor beside it.
     """
-    before = {place for place, _ in _places(stack)} | set(_tombstones(stack))
-    keys = [str(new_city()["geonameid"]) for _ in range(_KEYS)]
+    # Writes of before may still be on their way.
+    first_id = make_id_at(time.time_ns() // 1_000_000, create=False)
+    objects = set(stack.keys())
+    keys, edited, counters = (
+        [str(new_city()["geonameid"]) for _ in range(count)]
+        for count in (_KEYS, _EDITED_KEYS, _COUNTERS)
+    )
     recorder = Recorder()
     hazards = Hazards(stack, seed)
     _faulty_names_are_refused(stack)
     try:
-        people = asyncio.run(_work(stack, keys, recorder, hazards, (seconds, seed, clients)))
+        group = _Group(stack, keys, edited, counters, recorder, seed, clients)
+        people = asyncio.run(_work(group, hazards, seconds))
         dead_letters = _settle(stack, recorder)
         at = time.monotonic()
-        final = _final(stack, before, at)
+        edits = _edits(stack, {*edited, *counters}, objects)
+        final = _final(stack, first_id, at, edits)
         asyncio.run(_ask_everything(people, recorder))
     finally:
         _faulty_names_are_refused(stack, refused=False)
@@ -94,29 +135,58 @@ def run(stack: FaultyStack, *, seconds: float, seed: int, clients: int) -> Check
     file.with_suffix(".hazards.json").write_text(json.dumps(hazards.log, indent=0))
     violations = check(recorder.history, final)
     verified = stack.verify()
-    return Checked(recorder.history, violations, verified, len(hazards.log), dead_letters, file)
+    return Checked(
+        recorder.history, final, violations, verified, len(hazards.log), dead_letters, file
+    )
 
 
-async def _work(
-    stack: FaultyStack,
-    keys: list[str],
-    recorder: Recorder,
-    hazards: Hazards,
-    how: tuple[float, int, int],
-) -> list[Someone]:
-    seconds, seed, clients = how
-    async with new_session() as session:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What the clients of a run have in common."""
+
+    stack: FaultyStack
+    keys: list[str]
+    #: Keys that editors change: by all operations, and by patches only.
+    edited: list[str]
+    counters: list[str]
+    recorder: Recorder
+    seed: int
+    clients: int
+
+    def make(self, session: aiohttp.ClientSession) -> list[Someone]:
+        """The clients; half as many are editors besides."""
+        url, chance = self.stack.settings.base_url, random.Random
         people = [
             Someone(
-                f"client-{seed}-{number}",
+                f"client-{self.seed}-{number}",
                 session,
-                stack.settings.base_url,
-                keys,
-                recorder,
-                random.Random(seed * 1000 + number),
+                url,
+                self.keys,
+                self.recorder,
+                chance(self.seed * 1000 + number),
             )
-            for number in range(clients)
+            for number in range(self.clients)
         ]
+        editors = [
+            Editor(
+                f"editor-{self.seed}-{number}",
+                session,
+                url,
+                self.edited,
+                self.recorder,
+                chance(self.seed * 1000 + 500 + number),
+                counters=self.counters,
+            )
+            for number in range(self.clients // 2)
+        ]
+        return [*people, *editors]
+
+
+async def _work(group: _Group, hazards: Hazards, seconds: float) -> list[Someone]:
+    async with new_session() as session:
+        people = group.make(session)
+        (editor,) = [someone for someone in people if isinstance(someone, Editor)][:1]
+        await editor.make_counters()
         until = time.monotonic() + seconds
         everybody = asyncio.gather(*(someone.work(until) for someone in people))
         raging = hazards.raging()
@@ -138,7 +208,8 @@ async def _ask_everything(people: list[Someone], recorder: Recorder) -> None:
 
         async def ask(someone: Someone, write: Operation) -> None:
             async with turns:
-                await someone.ask_for(write, wait_seconds=5)
+                # A patch without an item may wait for ever.
+                await someone.ask_for(write, wait_seconds=1 if write.kind == "patch" else 5)
 
         # Concurrent requests, each on behalf of a client.
         await asyncio.gather(
@@ -203,15 +274,67 @@ def _faulty_names_are_refused(stack: FaultyStack, *, refused: bool = True) -> No
         )
 
 
-def _final(stack: FaultyStack, before: set[Place], at: float) -> Final:
-    """The state of the primary, limited to this run."""
+def _final(stack: FaultyStack, first_id: str, at: float, edits: Edits) -> Final:
+    """The state of the primary, limited to this run's commands of keys without patches."""
     rejected = stack.as_superuser("SELECT id::text FROM forebay.rejections")
     return Final(
-        rows={place: row for place, row in _places(stack) if place not in before},
-        tombstones={place: one for place, one in _tombstones(stack).items() if place not in before},
+        rows={
+            place: row
+            for place, row in _places(stack)
+            if row.version >= first_id and place not in edits.keys
+        },
+        tombstones={
+            place: version
+            for place, version in _tombstones(stack).items()
+            if version >= first_id and place not in edits.keys
+        },
         rejected=frozenset(str(command_id) for (command_id,) in rejected),
         at=at,
+        edits=edits,
     )
+
+
+def _edits(stack: FaultyStack, keys: set[str], old: set[str]) -> Edits:
+    """The state of keys with patches, and their commands in the archive's new objects."""
+    rows = {key: row for (resource, key), row in _places(stack) if resource == "cities"}
+    tombstones = _tombstones(stack)
+    query = "SELECT key, fields FROM forebay.edits WHERE resource = 'cities'"
+    fields = dict(stack.as_superuser(query))
+    passed = stack.as_superuser("SELECT id::text, effective_id::text, body FROM forebay.effects")
+    archived = _archived(stack, keys, old)
+    ids = {command.id for command in archived}
+    return Edits(
+        {("cities", key): _edited(key, rows, tombstones, fields) for key in keys},
+        [command._asdict() for command in archived],
+        {one: (place, body) for one, place, body in passed if one in ids},
+    )
+
+
+def _edited(
+    key: str,
+    rows: Mapping[str, Row],
+    tombstones: Mapping[Place, str],
+    fields: Mapping[str, Mapping[str, str]],
+) -> Edited:
+    row = rows.get(key)
+    hidden = {"geonameid", "_version", "_by_create"}
+    values = (
+        {name: value for name, value in row.body.items() if name not in hidden} if row else None
+    )
+    base = row.version if row else None
+    return Edited(values, base, tombstones.get(("cities", key)), fields.get(key, {}))
+
+
+def _archived(stack: FaultyStack, keys: set[str], old: set[str]) -> list[Command]:
+    """The commands of these keys in the archive's objects, each once, without the old objects."""
+    commands: dict[str, Command] = {}
+    for name in set(stack.keys()) - old:
+        answer = stack.s3.get_object(Bucket=stack.deployed.archive_bucket, Key=name)
+        for line in gzip.decompress(answer["Body"].read()).splitlines():
+            command = decode(line)
+            if command.resource == "cities" and str(command.key) in keys:
+                commands[command.id] = command
+    return list(commands.values())
 
 
 def _tombstones(stack: FaultyStack) -> dict[Place, str]:

@@ -286,6 +286,30 @@ def test_a_write_is_after_what_its_client_showed() -> None:
         assert broken(history, ending(put_id(10), "one")) == {"write not after what its client saw"}
 
 
+def test_of_the_writes_conditional_on_one_version_one_is_applied_at_most() -> None:
+    first, second, third = put_id(10), put_id(20), put_id(30)
+    history = [
+        write(10, "one"),
+        read(12, first, "one"),
+        write(20, "two", if_match=first),
+        write(30, "three", if_match=first),
+    ]
+    assert broken(history, ending(second, "two", rejected=(third,))) == set()
+    assert broken(history, ending(third, "three")) == {"two writes passed one condition"}
+    assert broken([*history, told(40, third, "applied")], ending(second, "two", rejected=(third,)))
+
+
+def test_a_condition_that_held_is_no_reason_for_a_rejection() -> None:
+    first, second = put_id(10), put_id(20)
+    history = [write(10, "one"), read(12, first, "one"), write(20, "two", if_match=first)]
+    final = ending(first, "one", rejected=(second,))
+    assert broken(history, final) == {"rejected without a fault"}
+    unread = [history[0], history[2]]
+    assert broken(unread, final) == set(), "the first write may have arrived later"
+    unheard = write(15, "unheard", status=503, code="unavailable")
+    assert broken([*history, unheard], ending(put_id(16), "unheard", rejected=(second,))) == set()
+
+
 def test_ids_are_given_once() -> None:
     history = [write(10, "one"), write(20, "two", command_id=put_id(10))]
     assert "id given twice" in broken(history, ending(put_id(10), "one"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.apply import Habits
+from forebay.apply import Counts, Habits
 from forebay.apply.decided import is_decided
 from forebay.codec import decode
 from forebay.command import Command, Op
@@ -286,8 +286,11 @@ def test_a_waiting_patch_that_postgres_refuses_does_not_keep_its_item_out(
 ) -> None:
     database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
     database.apply([city(1, key=1, name="taken"), patch(5, 2, name="taken")], source="a")
-    database.apply([city(3, key=2, name="free")], source="b")
-    assert database.rows("SELECT name FROM cities ORDER BY 1") == [("free",), ("taken",)]
+    database.apply([patch(6, 2, population=6), patch(7, 2, timezone="UTC")], source="b")
+    outcome = database.apply([city(3, key=2, name="free")], source="c")
+    assert outcome.counts == Counts(applied=1)
+    rows = database.rows("SELECT name, population, timezone FROM cities ORDER BY 1")
+    assert rows[0] == ("free", 6, "UTC")
     assert database.rejections() == {command_id(5): "unique_violation"}
 
 
@@ -421,13 +424,13 @@ def test_a_put_takes_the_value_that_an_older_patch_of_its_chunk_gives_up(
     assert dict(database.rows("SELECT geonameid, name FROM cities")) == {1: "n2", 2: "n1"}
 
 
-def test_a_waiting_patch_that_takes_effect_beside_a_refused_one_is_not_counted_again(
+def test_a_waiting_patch_that_is_tried_again_after_another_key_is_not_counted(
     database: Database,
 ) -> None:
     database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
-    waiting = [patch(5, 2, name="taken"), patch(6, 2, population=9)]
-    database.apply([city(1, key=1, name="taken"), *waiting], source="a")
-    database.apply([city(3, key=2, name="free")], source="b")
-    rows = database.rows("SELECT name, population FROM cities WHERE geonameid = 2")
-    assert rows == [("free", 9)]
-    assert database.ledger()["b"]["applied"] == database.ledger()["b"]["lines"] == 1
+    database.apply([city(1, key=1, name="taken"), patch(5, 2, name="taken")], source="a")
+    chunk = [city(3, key=2, name="free"), patch(11, name="x"), patch(12, population=None)]
+    outcome = database.apply(chunk, source="b")
+    assert dict(database.rows("SELECT geonameid, name FROM cities")) == {1: "x", 2: "taken"}
+    assert database.rejections() == {command_id(12): "not_null_violation"}
+    assert outcome.counts[:4] == (2, 0, 0, 1)

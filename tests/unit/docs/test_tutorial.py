@@ -1,4 +1,4 @@
-"""The tutorial has commands and their output only, and a mistake in it fails its test."""
+"""The pages of `PAGES` have commands and outputs only, and a mistake in them fails their test."""
 
 import re
 from pathlib import Path
@@ -6,27 +6,29 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.pages import text_of
-from tests.fixtures.tutorial import Terminals, missing_text
-
-PAGE = text_of("docs/tutorial.md")
+from tests.fixtures.tutorial import PAGES, Terminals, missing_text
 
 
 def follow(page: str, folder: Path) -> None:
     Terminals(checkout=folder, folder=folder, port=9000).follow(page)
 
 
-def test_every_block_is_run_or_compared_with_an_output() -> None:
-    languages = re.findall(r"^```(\w+)$", PAGE, re.MULTILINE)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_block_is_run_or_compared_with_an_output(name: str) -> None:
+    page = text_of(name)
+    languages = re.findall(r"^```(\w+)$", page, re.MULTILINE)
     assert set(languages) == {"sh", "text"}
-    compared = re.findall(r"^```\n\n```text$", PAGE, re.MULTILINE)
+    compared = re.findall(r"^```\n\n```text$", page, re.MULTILINE)
     assert len(compared) == languages.count("text")
 
 
-def test_commands_see_the_variables_of_earlier_blocks_and_the_port_of_the_stack(
+def test_commands_see_the_variables_and_functions_of_earlier_blocks_and_the_port_of_the_stack(
     tmp_path: Path,
 ) -> None:
     follow(
-        "```sh\nat=8080\n```\n\n```sh\necho $at $PORT\n```\n\n```text\n9000 9000\n```\n", tmp_path
+        "```sh\nat=8080\nshow() { echo $at $PORT; }\n```\n\n"
+        "```sh\nshow\n```\n\n```text\n9000 9000\n```\n",
+        tmp_path,
     )
 
 
