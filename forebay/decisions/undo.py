@@ -164,12 +164,13 @@ _OUTDATE_PATCHED = """
       AND t._version < 'e0000000-0000-0000-0000-000000000000'::uuid
 """
 # Also if the base of the patches is rejected: a replay brings them back.
+# A kept line begins with `{"v":1,"id":"`. As JSON, a line with an escaped NUL could not be read.
 _UNDO_EDITS = """
     DELETE FROM forebay.edits AS e
     USING unnest(%(keys)s::text[], %(ids)s::uuid[], %(outdated)s::uuid[]) AS r (key, id, outdated)
     WHERE e.resource = %(resource)s AND e.key = r.key
       AND (r.id::text IN (SELECT value FROM jsonb_each_text(e.fields))
-           OR EXISTS (SELECT FROM unnest(e.kept) AS line WHERE line::json ->> 'id' = r.id::text)
+           OR EXISTS (SELECT FROM unnest(e.kept) AS line WHERE substr(line, 14, 36) = r.id::text)
            OR EXISTS (
              SELECT FROM {table} AS t
              WHERE t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END

@@ -76,12 +76,16 @@ class Parameters:
     def of(self, route: Route) -> list[Schema]:
         """Describe all parameters of a route.
 
-        Accept is omitted: OpenAPI describes the media types of answers instead (§4.8.12.1).
+        Accept is omitted: OpenAPI describes the media types of answers instead (§4.8.12.1). So is
+        the condition on a field named `body` of a PATCH, because generators of Python clients have
+        an argument of that name for the request's body.
         """
+        omitted = {("header", "Accept")}
+        omitted |= {("query", "body")} if route.action == "patch_many" else set()
         return [
             self._describe(route, parameter)
             for parameter in route.parameters
-            if (parameter.location, parameter.name) != ("header", "Accept")
+            if (parameter.location, parameter.name) not in omitted
         ]
 
     def _describe(self, route: Route, parameter: Parameter) -> Schema:

@@ -132,7 +132,7 @@ _PERIOD = sql.SQL(
     patches AS (
       SELECT f.value AS id FROM edits, jsonb_each_text(
         CASE WHEN jsonb_typeof(fields) = 'object' THEN fields ELSE '{{}}' END) AS f
-      UNION ALL SELECT CASE WHEN pg_input_is_valid(line, 'json') THEN line::json ->> 'id' END
+      UNION ALL SELECT substr(line, 14, 36)
       FROM edits, unnest(kept) AS line),
     ids AS (
       SELECT version AS id FROM rows
