@@ -126,7 +126,12 @@ class Parameters:
         column = self._spec.column(name)
         if column is None or column is self._spec.key:
             return self._describe_key_filter()
-        return {"schema": reference(_build_condition_name(column.kind))}
+        value = value_of(column, self._taken[column.name])
+        if isinstance(value, bool):
+            value = str(value).lower()
+        is_null = value is None or column.kind is Kind.JSON
+        example = "is.null" if is_null else f"eq.{value}"
+        return {"schema": {**reference(_build_condition_name(column.kind)), "examples": [example]}}
 
     def _describe_key_filter(self) -> Schema:
         """Describe the parameter that names the items of a write."""
