@@ -418,14 +418,29 @@ def _try_singly(
         refusal = _try_one(table, done, command)
         if refusal is None:
             continue
-        kept = dict(done.state.kept)
-        done.state.kept = {}
-        if kept and command.op != "patch" and _try_one(table, done, command) is None:
-            queue = sorted([*queue, *kept.values()], key=_by_id)
-            continue
-        done.state.kept = kept
-        done.refusals.append(refusal)
+        left_out = _try_without_waiting(table, done, command) if command.op != "patch" else None
+        if left_out is None:
+            done.refusals.append(refusal)
+        else:
+            queue = sorted([*queue, *left_out], key=_by_id)
     return _Try(done, waiting)
+
+
+def _try_without_waiting(table: Table, done: _Walk, command: Command) -> list[Command] | None:
+    """Apply a put, create or delete without one of the waiting patches, or without all of them.
+
+    Returns:
+        The patches that were left out, to be tried by themselves; None if the command is refused
+        without them too, or if no patch waits.
+    """
+    kept = done.state.kept
+    choices = [frozenset([id_]) for id_ in sorted(kept)]
+    for left_out in dict.fromkeys([*choices, frozenset(kept)] if kept else []):
+        done.state.kept = {id_: patch for id_, patch in kept.items() if id_ not in left_out}
+        if _try_one(table, done, command) is None:
+            return [kept[id_] for id_ in left_out]
+    done.state.kept = kept
+    return None
 
 
 def _try_one(table: Table, done: _Walk, command: Command) -> Refusal | None:

@@ -434,3 +434,16 @@ def test_a_waiting_patch_that_is_tried_again_after_another_key_is_not_counted(
     assert dict(database.rows("SELECT geonameid, name FROM cities")) == {1: "x", 2: "taken"}
     assert database.rejections() == {command_id(12): "not_null_violation"}
     assert outcome.counts[:4] == (2, 0, 0, 1)
+
+
+def test_a_waiting_patch_that_is_refused_takes_no_other_waiting_patch_with_it(
+    database: Database,
+) -> None:
+    """The item applies only with one of the patches, and not with the other."""
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(1, key=1, name="taken")], source="a")
+    database.apply([patch(5, 2, timezone="x" * 100), patch(6, 2, name="free")], source="b")
+    outcome = database.apply([city(3, key=2, name="taken")], source="c")
+    assert outcome.counts == Counts(applied=1)
+    assert dict(database.rows("SELECT geonameid, name FROM cities")) == {1: "taken", 2: "free"}
+    assert database.rejections() == {command_id(5): "string_data_right_truncation"}
