@@ -418,29 +418,32 @@ def _try_singly(
         refusal = _try_one(table, done, command)
         if refusal is None:
             continue
-        left_out = _try_without_waiting(table, done, command) if command.op != "patch" else None
-        if left_out is None:
-            done.refusals.append(refusal)
-        else:
+        if command.op != "patch" and done.state.kept:
+            refusal, left_out = _try_without_waiting(table, done, command)
             queue = sorted([*queue, *left_out], key=_by_id)
+        if refusal is not None:
+            done.refusals.append(refusal)
     return _Try(done, waiting)
 
 
-def _try_without_waiting(table: Table, done: _Walk, command: Command) -> list[Command] | None:
+def _try_without_waiting(
+    table: Table, done: _Walk, command: Command
+) -> tuple[Refusal | None, Sequence[Command]]:
     """Apply a put, create or delete without one of the waiting patches, or without all of them.
 
     Returns:
-        The patches that were left out, to be tried by themselves; None if the command is refused
-        without them too, or if no patch waits.
+        The patches that were left out, to be tried by themselves; or why the command is refused
+        without any.
     """
-    kept = done.state.kept
+    kept, refusal = done.state.kept, None
     choices = [frozenset([id_]) for id_ in sorted(kept)]
-    for left_out in dict.fromkeys([*choices, frozenset(kept)] if kept else []):
+    for left_out in dict.fromkeys([*choices, frozenset(kept)]):
         done.state.kept = {id_: patch for id_, patch in kept.items() if id_ not in left_out}
-        if _try_one(table, done, command) is None:
-            return [kept[id_] for id_ in left_out]
+        refusal = _try_one(table, done, command)
+        if refusal is None:
+            return None, [kept[id_] for id_ in left_out]
     done.state.kept = kept
-    return None
+    return refusal, ()
 
 
 def _try_one(table: Table, done: _Walk, command: Command) -> Refusal | None:
