@@ -94,6 +94,8 @@ class ChunkApplier:
         chunk = self._drop_rejected(chunk, chunk.ids if any_rejected else ())
         chunk = self._follow_effects(chunk)
         result = self._apply_tables(chunk, decides=False).result
+        if any(refusal.depends_on_other_rows for refusal in result.refusals):
+            result = self._merge_conflicts(chunk, result)
         unfit = self._examine_unfit(chunk.unfit) if chunk.unfit else Result()
         total = result + unfit
         if not total.refusals and not chunk.invalid_lines:
@@ -240,6 +242,28 @@ class ChunkApplier:
             edits = chunk.folded.edits.get(path)
             merged += merge(table, edits, decides=decides) if edits else Merged()
         return merged
+
+    def _merge_conflicts(self, chunk: Chunk, result: Result) -> Result:
+        """Try refused commands of resources with edited keys again, all of them by a merge.
+
+        A folded command and one of an edited key may block each other, such as in a swap of unique
+        values.
+        """
+        paths = chunk.folded.edits.keys() & chunk.folded.winners.keys()
+        refusals = [r for r in result.refusals if r.command.resource in paths]
+        if not refusals:
+            return result
+        selected = chunk.select(refusals, ())
+        targets = {(command.resource, command.key) for command in selected.commands}
+        again = self._apply_tables(selected.edit(targets), decides=False).result
+        still_refused = {(r.command.resource, r.command.key) for r in again.refusals}
+        resolved = chunk.select(
+            [r for r in refusals if (r.command.resource, r.command.key) not in still_refused], ()
+        )
+        # The losers among the commands of these keys were counted by the fold.
+        counts = result.counts - resolved.folded.counts + again.counts
+        others = [r for r in result.refusals if r.command.resource not in paths]
+        return Result(counts, (*others, *again.refusals), held=result.held)
 
     def _apply_winners(self, chunk: Chunk, table: Table, *, decides: bool) -> Result:
         """Apply the winners of a table.

@@ -447,3 +447,19 @@ def test_a_waiting_patch_that_is_refused_takes_no_other_waiting_patch_with_it(
     assert outcome.counts == Counts(applied=1)
     assert dict(database.rows("SELECT geonameid, name FROM cities")) == {1: "taken", 2: "free"}
     assert database.rejections() == {command_id(5): "string_data_right_truncation"}
+
+
+@pytest.mark.parametrize("decides", [True, False])
+@pytest.mark.parametrize("edited", [1, 2])
+def test_a_put_and_a_put_of_a_patched_key_can_swap_a_unique_value(
+    database: Database, edited: int, *, decides: bool
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    database.apply([city(1, key=1, name="one"), city(2, key=2, name="two")], source="a")
+    database.apply([patch(9, edited, population=9)], source="b")
+    swap = [city(3, key=1, name="two"), city(4, key=2, name="one"), city(5, key=3, name="three")]
+    outcome = database.apply([*swap, city(0, key=2)], source="c", decides=decides)
+    assert outcome.counts == Counts(applied=3, superseded=1)
+    rows = dict(database.rows("SELECT geonameid, name FROM cities"))
+    assert rows == {1: "two", 2: "one", 3: "three"}
+    assert not outcome.undecided
