@@ -369,7 +369,10 @@ class History:
     def _verify(self) -> None:
         code = self.call("verify", "--at", _now())
         # Release 2 legitimately can't read everything that release 1 has applied.
-        if code == 1 and not self.is_outdated and self.release != 2:
+        # A consumer may be between an object's two transactions for as long as the history likes.
+        named = self._last_facts.get("named", [])
+        is_between = all(found["archive"] == "its commands are in the tables" for found in named)
+        if code == 1 and not self.is_outdated and self.release != 2 and not is_between:
             raise ViolationError(f"verify saw drift under traffic: {self._last_facts.get('named')}")
 
     def _rebuild(self) -> None:
