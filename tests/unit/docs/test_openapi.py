@@ -89,6 +89,8 @@ def test_every_declared_parameter_is_described_once(route: Route) -> None:
     declared = {(parameter.location, parameter.name) for parameter in route.parameters} - {
         ("header", "Accept")
     }
+    if route.action == "patch_many":  # generators have an argument of that name for the body
+        declared -= {("query", "body")}
     if route.function == "write":  # write routes declare no headers, as nothing of theirs is cached
         names = [pair for pair in names if pair[0] != "header"]
     assert set(names) == declared
