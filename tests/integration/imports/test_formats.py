@@ -271,7 +271,7 @@ REFUSED = {
     "notes/put/a.csv.bz2": "files with '.csv.bz2' are not read",
     "notes/put/a": "files with no ending are not read",
     "notes/put/.csv": "are not read",
-    "notes/patch/a.csv": "'patch' is no operation",
+    "notes/merge/a.csv": "'merge' is no operation",
     "note/put/a.csv": "there is no resource 'note', only memos, notes",
     "a.csv": "it lacks a part",
     "notes/a.csv": "it lacks a part",
