@@ -187,6 +187,8 @@ class _Run:
             candidates = applied.candidates
             if candidates is None:
                 outcome, is_complete = self._advance(chunk, applied.result, start, is_last)
+            elif self.decides:
+                self.ledger.begin()
         if candidates is not None and self.decides:
             outcome, is_complete = self._decide(chunk, applied.result, candidates, start, is_last)
         elif candidates is not None:

@@ -141,6 +141,14 @@ class Ledger:
         lines, is_complete = row or (0, False)
         return None if is_complete else int(lines)
 
+    def begin(self) -> None:
+        """Record a live object in the first transaction of a chunk that waits for decisions.
+
+        So `forebay verify` can distinguish such a chunk from a lost row of the ledger.
+        """
+        if not self.source.replay:
+            self.connection.execute(_BEGIN, [self.source.object])
+
     def advance(
         self,
         *,
@@ -183,6 +191,11 @@ class Ledger:
             raise OvertakenError
 
 
+_BEGIN = """
+    INSERT INTO forebay.ledger (object, lines, applied, superseded, duplicates, rejected)
+    VALUES (%s, 0, 0, 0, 0, 0)
+    ON CONFLICT (object) DO NOTHING
+"""
 _ADVANCE = """
     INSERT INTO forebay.ledger AS l (
       object, lines, applied, superseded, duplicates, rejected, skipped, first_id, last_id, lags,

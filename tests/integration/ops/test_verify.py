@@ -203,6 +203,17 @@ def test_an_object_that_an_earlier_release_has_held_is_not_applied_yet(applied: 
     assert (result["not_applied"], result["differences"]) == ([key], 0)
 
 
+def test_an_object_that_waits_for_its_decisions_is_not_applied_yet(applied: Operator) -> None:
+    """The first of its transactions has changed the tables, and the second completes its row."""
+    ((key,),) = applied.rows(
+        "UPDATE forebay.ledger SET lines = 0, applied = 0, superseded = 0, duplicates = 0,"
+        " rejected = 0, skipped = 0, completed_at = NULL, first_id = NULL, last_id = NULL"
+        " WHERE object = (SELECT min(object) FROM forebay.ledger) RETURNING object"
+    )
+    result = applied.done("verify", code=5)
+    assert (result["not_applied"], result["differences"]) == ([key], 0)
+
+
 def test_a_ledger_row_that_says_something_else_is_found(applied: Operator) -> None:
     ((key,),) = applied.rows(
         "UPDATE forebay.ledger SET lines = lines - 1"
