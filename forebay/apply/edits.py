@@ -108,7 +108,7 @@ class KeyState:
 
     @property
     def is_plain(self) -> bool:
-        """True if nothing beside the row or the tombstone is to be remembered."""
+        """True if the row or the tombstone describes the key completely."""
         return not self.fields and not self.kept
 
     def list_waiting(self) -> list[str]:

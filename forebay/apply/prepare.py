@@ -250,7 +250,8 @@ def fold(commands: Sequence[Command], edited: Collection[Target] = ()) -> Folded
 
     Args:
         commands: the commands.
-        edited: keys whose commands are not folded, beside those with patches or conditions.
+        edited: further keys whose commands are not folded, because the database has patches of
+            them.
     """
     edits: dict[str, dict[KeyValue, list[Command]]] = {}
     targets = {(c.resource, c.key) for c in commands if c.op == "patch" or c.condition is not None}
