@@ -138,7 +138,7 @@ def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str,
     assert outcome.counts.applied == 1, database.archived
     row = database.connection.execute(*item_query(Sample.spec_, line.command.key)).fetchone()
     assert row is not None
-    document: dict[str, Any] = json.loads(row[1], parse_float=Decimal)
+    document: dict[str, Any] = json.loads(row[2], parse_float=Decimal)
     assert document.pop("id") == line.command.key
     return document
 

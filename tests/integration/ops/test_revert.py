@@ -198,7 +198,7 @@ def items(site: Site) -> list[tuple[Any, ...]]:
 
 
 def test_a_state_with_patches_is_restored_by_one_put(site: Site, operator: Operator) -> None:
-    site.put_and_apply(city(1, population=10), patch(2, 1, name="two"), city(1, key=6))
+    site.put_and_apply(city(1, population=10), patch(2, 1, name="two"), city(4, key=6))
     site.put_and_apply(patch(3, 1, population={"$increment": 5}))
     before = items(site)
     site.put_and_apply(
