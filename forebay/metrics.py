@@ -73,7 +73,14 @@ COMMANDS_DUPLICATE: Final = Metric(
     "CommandsDuplicate", "consumer", "lines whose command was applied or decided before"
 )
 COMMANDS_REJECTED: Final = Metric(
-    "CommandsRejected", "consumer", "commands, and invalid lines, that can never apply"
+    "CommandsRejected",
+    "consumer",
+    "commands, and invalid lines, that can never apply; not unmet ones",
+)
+COMMANDS_UNMET: Final = Metric(
+    "CommandsUnmet",
+    "consumer",
+    "commands rejected because their condition or increment did not fit the item",
 )
 COMMANDS_REPLAYED: Final = Metric(
     "CommandsReplayed", "consumer", "lines of objects that a replay applied through the queue"

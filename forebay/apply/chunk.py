@@ -29,6 +29,7 @@ from forebay.decisions.refusals import Refusal
 from forebay.decisions.rejections import Rejection, find_rejected, line_id
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
+from forebay.unmet import UNMET_CODES
 
 # A deferred constraint would fail at the commit, where the guilty row is unknown. Apply needs only
 # the rows of a chunk's keys, so a sequential scan of a large table is never right; the planner
@@ -66,6 +67,12 @@ class Decided:
     #: All with the same time.
     rejections: Sequence[Rejection]
     effects: Sequence[Effect]
+
+    @property
+    def result(self) -> Result:
+        """Of the candidates' lines."""
+        unmet = sum(rejection.code in UNMET_CODES for rejection in self.rejections)
+        return Result(self.counts, unmet=unmet)
 
 
 @dataclass(frozen=True, slots=True)

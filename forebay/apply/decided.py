@@ -16,6 +16,7 @@ from forebay.errors import BodyError
 from forebay.ids import make_id_above
 from forebay.resource.partial import INCREMENT, is_increment
 from forebay.resource.spec import NUMBERS, FieldSpec, Kind, ResourceSpec
+from forebay.unmet import INCREMENT_FAILED, PRECONDITION_FAILED
 
 #: Adds numbers with all digits that a `numeric` column can have.
 _DIGITS: Final = 2_100
@@ -49,11 +50,11 @@ def decide(command: Command, state: KeyState, spec: ResourceSpec) -> Command:
         raise BodyError("condition_invalid", fault)
     state_tag = state.state_tag
     if state_tag is None:
-        raise BodyError("precondition_failed", "there is no item with this key")
+        raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
     if condition is not None:
         failure = condition.find_failure(spec, state_tag, state.values)
         if failure is not None:
-            raise BodyError("precondition_failed", failure)
+            raise BodyError(PRECONDITION_FAILED, failure)
     body = _add_increments(command, state, spec)
     command_id, greatest_id = command.id, state.greatest_id
     if command_id <= greatest_id:
@@ -73,7 +74,7 @@ def _add_increments(command: Command, state: KeyState, spec: ResourceSpec) -> Bo
     if not sums:
         return body
     for fault in spec.body.check_fields(sums):
-        raise BodyError("increment_failed", f"{fault.pointer}: {fault.detail}")
+        raise BodyError(INCREMENT_FAILED, f"{fault.pointer}: {fault.detail}")
     return {**body, **sums}
 
 
@@ -92,18 +93,18 @@ def _add(field: FieldSpec, value: Any, increment: Any) -> int | str:  # noqa: AN
         BodyError: a summand is no number.
     """
     if value is None:
-        raise BodyError("increment_failed", f"{field.name} is null, so it can't be incremented")
+        raise BodyError(INCREMENT_FAILED, f"{field.name} is null, so it can't be incremented")
     try:
         total = _EXACT.add(Decimal(str(value)), Decimal(str(increment)))
     except ArithmeticError:
         raise BodyError(
-            "increment_failed", f"{field.name}: {increment!r} can't be added to {value!r}"
+            INCREMENT_FAILED, f"{field.name}: {increment!r} can't be added to {value!r}"
         ) from None
     # An exponent in an archived line is unbounded: Python would write all digits.
     if not total.is_finite() or total.adjusted() >= _DIGITS:
-        raise BodyError("increment_failed", f"{field.name}: the sum is {total}")
+        raise BodyError(INCREMENT_FAILED, f"{field.name}: the sum is {total}")
     if field.kind is Kind.DECIMAL:
         return f"{total:f}"
     if total != total.to_integral_value():
-        raise BodyError("increment_failed", f"{field.name}: {total} is not an integer")
+        raise BodyError(INCREMENT_FAILED, f"{field.name}: {total} is not an integer")
     return int(total)

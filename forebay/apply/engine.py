@@ -124,7 +124,7 @@ def _rehearse_chunk(applier: ChunkApplier, chunk: Chunk) -> Result:
                 if applied.candidates is None:
                     return applied.result
                 decided = applier.decide(applied.candidates, is_alone=False)
-                return applied.result + Result(decided.counts)
+                return applied.result + decided.result
         except PatchedError:
             continue
 
@@ -213,7 +213,7 @@ class _Run:
                 with self.applier.log.next_slot() as slot, self.applier.connection.transaction():
                     slot.begin()
                     decided = self.applier.decide(candidates)
-                    result = applied + Result(decided.counts)
+                    result = applied + decided.result
                     advanced = self._advance(chunk, result, start, is_last)
                     slot.record(decided.rejections, decided.effects)
             except LogMovedError:

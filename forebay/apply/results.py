@@ -74,6 +74,8 @@ class Result:
     deferred: Sequence[Command] = ()
     #: Why commands are held for another release, if any are.
     held: str | None = None
+    #: How many of the rejected commands are unmet; see `forebay.unmet`.
+    unmet: int = 0
 
     def __add__(self, other: Result) -> Result:
         """The result for the commands of both."""
@@ -82,6 +84,7 @@ class Result:
             (*self.refusals, *other.refusals),
             (*self.deferred, *other.deferred),
             self.held or other.held,
+            self.unmet + other.unmet,
         )
 
 
@@ -100,6 +103,8 @@ class Outcome:
     #: Commands that a run without decisions could not apply, with all other commands of their keys
     #: in the object; no count includes them.
     undecided: tuple[Refusal, ...] = ()
+    #: How many of the rejected commands are unmet; see `forebay.unmet`.
+    unmet: int = 0
     #: True if the object was complete before, and the run made no change.
     already_applied: bool = False
 
@@ -120,6 +125,7 @@ class Outcome:
             last_id=bounds[-1] if bounds else None,
             held=self.held or result.held,
             undecided=(*self.undecided, *result.refusals),
+            unmet=self.unmet + result.unmet,
         )
 
 

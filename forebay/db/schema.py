@@ -176,6 +176,12 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         ),
         sa.Index(None, "resource", "key"),
         sa.Index(None, "rejected_at"),
+        # Unmet rejections are as many as an application likes; the status counts the others.
+        sa.Index(
+            "rejections_not_unmet_idx",
+            "id",
+            postgresql_where=sa.text("code NOT IN ('precondition_failed', 'increment_failed')"),
+        ),
         schema=PIPELINE_SCHEMA,
         comment="Commands that can never apply, and lines that are no commands",
     )

@@ -85,6 +85,7 @@ class Dashboard(Construct):
                 own(metrics.COMMANDS_APPLIED, "Sum"),
                 own(metrics.COMMANDS_SUPERSEDED, "Sum"),
                 own(metrics.COMMANDS_REJECTED, "Sum"),
+                own(metrics.COMMANDS_UNMET, "Sum"),
             ),
             _graph(
                 "Lag from acceptance to applied, ms",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, LiteralString
 
+from forebay.unmet import NOT_UNMET_SQL
+
 #: Columns: is this a replica, is it streaming, its lag in seconds, and the last position of the log
 #: that it has received. A streaming replica that has replayed all it received
 #: is not behind, however old the last change is. A replica that is not streaming can't detect
@@ -47,14 +49,15 @@ ROWS: Final[LiteralString] = """
     LEFT JOIN pg_class AS c ON c.oid = to_regclass('public.' || quote_ident(name))
 """
 
-#: Rejections that no operator has resolved, counted up to a limit to avoid a long scan.
-OPEN_REJECTIONS: Final[LiteralString] = """
+#: Rejections that wait for an operator, counted up to a limit to avoid a long scan.
+OPEN_REJECTIONS: Final[LiteralString] = f"""
     SELECT count(*)
     FROM (
       SELECT FROM forebay.rejections AS r
-      WHERE NOT EXISTS (SELECT FROM forebay.decisions AS d WHERE d.rejection = r.id)
+      WHERE r.{NOT_UNMET_SQL}
+        AND NOT EXISTS (SELECT FROM forebay.decisions AS d WHERE d.rejection = r.id)
       LIMIT 100000) AS undecided
-"""
+"""  # noqa: S608 - a constant
 
 #: The objects that are not completely applied.
 UNAPPLIED: Final[LiteralString] = """

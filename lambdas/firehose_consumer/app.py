@@ -292,7 +292,8 @@ def _measure(key: str, outcome: Outcome) -> dict[metrics.Metric, float]:
         metrics.COMMANDS_APPLIED: counts.applied,
         metrics.COMMANDS_SUPERSEDED: counts.superseded,
         metrics.COMMANDS_DUPLICATE: counts.duplicates,
-        metrics.COMMANDS_REJECTED: counts.rejected,
+        metrics.COMMANDS_REJECTED: max(0, counts.rejected - outcome.unmet),
+        metrics.COMMANDS_UNMET: outcome.unmet,
     }
     if outcome.first_id and outcome.last_id and not holds_amendments(key):
         now = time.time() * 1000

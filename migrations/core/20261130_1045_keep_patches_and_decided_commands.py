@@ -89,8 +89,16 @@ def upgrade() -> None:
         comment="Decided commands that passed: what they came to",
     )
     op.create_index(op.f("effects_effective_id_idx"), "effects", ["effective_id"], schema="forebay")
+    op.create_index(
+        "rejections_not_unmet_idx",
+        "rejections",
+        ["id"],
+        schema="forebay",
+        postgresql_where=sa.text("code NOT IN ('precondition_failed', 'increment_failed')"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("rejections_not_unmet_idx", "rejections", schema="forebay")
     op.drop_table("effects", schema="forebay")
     op.drop_table("edits", schema="forebay")

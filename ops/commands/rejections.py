@@ -55,7 +55,9 @@ _Fix = Annotated[
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show the commands that would be sent.")
 ]
-_RetriedState = Annotated[str, typer.Option(help="State of the rejections: open or discarded.")]
+_RetriedState = Annotated[
+    str, typer.Option(help="State of the rejections: open, unmet or discarded.")
+]
 _EvenOvertaken = Annotated[
     bool,
     typer.Option(
@@ -165,8 +167,10 @@ def retry(
     yes: options.Yes = False,
 ) -> None:
     """Send amendments for rejected commands, changed by rules or unchanged."""
-    if state not in {"open", "discarded"}:
-        raise UsageError(f"rejections of --state {state} can't be retried; use open or discarded")
+    if state not in {"open", "unmet", "discarded"}:
+        raise UsageError(
+            f"rejections of --state {state} can't be retried; use open, unmet or discarded"
+        )
     selection = _build_selection(
         state, ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )

@@ -22,6 +22,7 @@ from forebay.errors import BodyError, InvalidLineError
 from forebay.ids import IdSource, is_orphaned, is_outdated, original_version
 from forebay.resource.body import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
+from forebay.unmet import PRECONDITION_FAILED
 from ops.rejections.placing import Placer, is_overtaken
 from ops.rejections.pointer import PatchError
 from ops.rejections.rules import Rule, find_rule
@@ -40,7 +41,7 @@ VERDICTS: tuple[Verdict, ...] = (
     "ready", "unreadable", "no rule", "misfit", "invalid", "conditional", "overtaken",
 )  # fmt: skip
 #: The codes of rejections whose reason is the condition itself.
-_OF_CONDITIONS = frozenset({"precondition_failed", "condition_invalid"})
+_OF_CONDITIONS = frozenset({PRECONDITION_FAILED, "condition_invalid"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from typing import Any, Literal, LiteralString
 
 from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.unmet import NOT_UNMET_SQL
 
-State = Literal["open", "sending", "retried", "discarded", "all"]
+State = Literal["open", "unmet", "sending", "retried", "discarded", "all"]
 Kind = Literal["retried", "discarded"]
-STATES: tuple[State, ...] = ("open", "sending", "retried", "discarded", "all")
+STATES: tuple[State, ...] = ("open", "unmet", "sending", "retried", "discarded", "all")
 PAGE = 500  # rejections
 
 
@@ -206,8 +207,9 @@ def _build_stored(row: Sequence[Any]) -> Stored:
 _FROM: LiteralString = """
     FROM forebay.rejections AS r LEFT JOIN forebay.decisions AS d ON d.rejection = r.id
 """
-_STATE: LiteralString = """
-    CASE WHEN d.decision IS NULL THEN 'open' WHEN d.recorded_at IS NULL THEN 'sending'
+_STATE: LiteralString = f"""
+    CASE WHEN d.decision IS NULL AND r.{NOT_UNMET_SQL} THEN 'open'
+         WHEN d.decision IS NULL THEN 'unmet' WHEN d.recorded_at IS NULL THEN 'sending'
          ELSE d.decision END
 """
 _SELECT: LiteralString = (

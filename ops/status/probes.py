@@ -22,6 +22,7 @@ from forebay.errors import TransientError
 from forebay.ids import accepted_ms
 from forebay.resource.spec import ResourceSpec
 from forebay.sweep import Stored
+from forebay.unmet import NOT_UNMET_SQL
 from forebay.waiting import Waiting
 from ops.status.limits import LONGEST_INTERVAL_SECONDS
 
@@ -111,7 +112,7 @@ def measure_delivery(connection: Connection, listed: Iterable[Stored]) -> Delive
 
 
 def count_rejections(connection: Connection) -> dict[str, int]:
-    """Count the rejections: those that are `open`, and all of the `last_hour`."""
+    """Count the rejections that are not unmet: the `open` ones, and all of the `last_hour`."""
     row = connection.execute(_REJECTIONS).fetchone()
     assert row is not None  # noqa: S101 - an aggregate returns one row
     return {"open": int(row[0]), "last_hour": int(row[1])}
@@ -287,11 +288,12 @@ _RECENT = """
       AND object !~ '/amend-[^/]*$'  -- their ids are of the time that they amend
     ORDER BY completed_at DESC LIMIT %s
 """
-_REJECTIONS = """
+_REJECTIONS = f"""
     SELECT count(*) FILTER (WHERE d.rejection IS NULL),
            count(*) FILTER (WHERE r.rejected_at > now() - interval '1 hour')
     FROM forebay.rejections AS r LEFT JOIN forebay.decisions AS d ON d.rejection = r.id
-"""
+    WHERE r.{NOT_UNMET_SQL}
+"""  # noqa: S608 - a constant
 _POSITION = "SELECT pg_current_wal_lsn()::text"
 _REPLICATION = """
     SELECT pg_is_in_recovery(), EXISTS (SELECT FROM pg_stat_wal_receiver),

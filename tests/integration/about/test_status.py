@@ -19,6 +19,7 @@ from forebay.ids import IdSource
 from forebay.openapi import describe
 from forebay.openapi.schemas import STATUS_REASONS
 from lambdas.about.progress import ArchiveProgress
+from lambdas.about.sql import OPEN_REJECTIONS
 from lambdas.about.verdict import Thresholds, judge
 from local.postgres.config import READER, SUPERUSER
 from tests.fixtures.about import AboutBench
@@ -302,6 +303,29 @@ def test_open_rejections_and_dead_letters_are_a_matter_of_an_operator_s(
         " SELECT id, 'discarded', 'anna', gen_random_uuid(), now(), now() FROM forebay.rejections"
     )
     assert about.reasons() == {"dead_letters": "attention"}
+
+
+def test_a_failed_condition_or_increment_needs_no_operator(
+    about: AboutBench, database: Database
+) -> None:
+    low = {"where": [["population", "lt", 0]]}
+    conditional = city(2)._replace(condition=low)
+    decrement = city(3)._replace(op="patch", body={"population": {"$increment": -9_000_000}})
+    database.apply([city(1), conditional, decrement], source=about.put(hours_ago(0)))
+
+    report = about.status()
+
+    assert (report["status"], report["rejections"]) == ("ok", {"open": 0})
+    assert database.rows("SELECT DISTINCT code FROM forebay.rejections ORDER BY 1") == [
+        ("increment_failed",),
+        ("precondition_failed",),
+    ]
+
+
+def test_failed_conditions_do_not_slow_the_count_of_open_rejections(database: Database) -> None:
+    database.connection.execute("SET enable_seqscan = off")
+    plan = database.rows("EXPLAIN " + OPEN_REJECTIONS)
+    assert any("rejections_not_unmet_idx" in line for (line,) in plan), plan
 
 
 def test_a_patch_that_waits_too_long_is_a_matter_of_an_operator_s(

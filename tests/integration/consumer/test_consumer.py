@@ -37,6 +37,16 @@ def test_objects_are_applied_and_counted(bench: Bench) -> None:
     assert counted["ApplyLagOldest"] >= counted["ApplyLagNewest"] > 0
 
 
+def test_a_failed_condition_is_not_counted_with_the_rejections_that_raise_an_alarm(
+    bench: Bench,
+) -> None:
+    conditional = city(2)._replace(condition={"where": [["population", "lt", 0]]})
+    bench.put("commands/2026/01/01/00/a.gz", city(1), conditional, city(4, name="x" * 300))
+    assert bench.handle(bench.message("commands/2026/01/01/00/a.gz")) == set()
+    counted = bench.counted()
+    assert (counted["CommandsUnmet"], counted["CommandsRejected"]) == (1, 1)
+
+
 def test_objects_that_fail_leave_no_commands_in_memory(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from forebay.command import Command
 from local.settings import ROOT
 from ops.console import Console
 from ops.exit_codes import ExitCode
+from ops.rejections.planning import VERDICTS
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.emulator import REGION, Emulator
 from tests.fixtures.operating import Operator
@@ -190,10 +191,11 @@ def test_a_command_whose_condition_failed_is_sent_again_only_without_it(
     conditional = patch(2, name="two")._replace(condition={"where": [["population", "lt", 0]]})
     site.put_and_apply(city(1))
     site.put_and_apply(conditional)
-    told = retried(operator)
+    assert retried(operator)["verdicts"] == dict.fromkeys(VERDICTS, 0)
+    told = retried(operator, "--state", "unmet")
     assert (told["sent"], told["verdicts"]["conditional"]) == (0, 1)
     assert "--drop-condition" in told["commands"][0]["reason"]
-    told = retried(operator, "--drop-condition")
+    told = retried(operator, "--state", "unmet", "--drop-condition")
     assert (told["sent"], told["commands"][0]["before"]["if"]) == (1, conditional.condition)
     assert "if" not in told["commands"][0]["after"]
     apply_amendments(site)
@@ -227,6 +229,6 @@ def test_an_increment_that_failed_is_added_when_it_can_be(site: Site, operator: 
     site.put_and_apply(patch(2, population={"$increment": -5}))
     assert site.database.rows("SELECT code FROM forebay.rejections") == [("increment_failed",)]
     site.put_and_apply(patch(3, population=9))
-    assert retried(operator)["sent"] == 1
+    assert retried(operator, "--state", "unmet")["sent"] == 1
     apply_amendments(site)
     assert site.database.rows("SELECT population FROM cities") == [(4,)]

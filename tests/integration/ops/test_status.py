@@ -179,6 +179,16 @@ def test_open_rejections_need_attention_above_their_limit(
     operator.done("status", "--check", "--max-rejections", "1")
 
 
+def test_a_failed_condition_needs_no_attention(site: Site, settings: dict[str, str]) -> None:
+    site.put_and_apply(city(1), city(2)._replace(condition={"where": [["population", "lt", 0]]}))
+    operator = Operator(ROOT, site.database.url, settings)
+
+    assert operator.done("status")["rejections"] == {"open": 0, "last_hour": 0}
+    told = operator.done("rejections", "list", "--state", "unmet")
+    assert [row["code"] for row in told["rejections"]] == ["precondition_failed"]
+    assert operator.done("rejections", "list")["total"] == 0
+
+
 def test_a_patch_that_waits_for_long_needs_attention(site: Site, settings: dict[str, str]) -> None:
     put_now(site, apply=True)
     operator = Operator(ROOT, site.database.url, settings)
