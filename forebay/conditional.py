@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import unquote
 
 from forebay.ids import COMMAND_ID
 
@@ -24,6 +25,8 @@ _STATE_TAG = re.compile(rf"(?:W/)?\"({COMMAND_ID.pattern}(?:\.{_DIGEST})?)(?:-{_
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _VERSION = rf"({COMMAND_ID.pattern})(?:\.{_DIGEST})?(?:-{_DIGEST})?"
 # Weak tags too: a CDN that compresses an answer makes its tag weak.
+#: The path of a command's status, with its resource, key and id.
+_ADDRESS = re.compile(rf"(?:[^\s?#]*/)?([^/\s?#]+)/([^/\s?#]+)/commands/({COMMAND_ID.pattern})")
 _SHOWN_VERSION = re.compile(
     rf'(?:W/)?"{_VERSION}"|{_VERSION}|[^\s,?#]*/commands/({COMMAND_ID.pattern})'
 )
@@ -86,6 +89,12 @@ def version_of(shown: str) -> str | None:
     """
     match = _SHOWN_VERSION.fullmatch(shown.strip())
     return (match[1] or match[2] or match[3]) if match else None
+
+
+def read_address(shown: str) -> tuple[str, str, str] | None:
+    """The resource, the key as text, and the id in the path of a command's status."""
+    match = _ADDRESS.fullmatch(shown.strip())
+    return (match[1], unquote(match[2]), match[3]) if match else None
 
 
 def is_known(entity_tag: str, if_none_match: str | None) -> bool:

@@ -4,9 +4,10 @@ A command with a condition is decided: it applies only if the condition holds fo
 moment, and the decision is recorded (law 7). In the archive a condition is the envelope's member
 `if`:
 
-    {"match": ["*" or entity tags], "where": [[field, operator, value], ...]}
+    {"match": ["*" or entity tags], "where": [[field, operator, value], ...], "after": [ids]}
 
-All comparisons must hold, and one of the tags must match. Both members may be left out.
+All comparisons must hold, one of the tags must match, and the commands in `after`, which are of the
+same key, must be settled first. Members may be left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, Self
 
 from forebay.conditional import EXISTS, does_tag_match
+from forebay.ids import COMMAND_ID
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 #: The operators that order values; the other operators are `eq`, `neq`, `is` and `in`.
@@ -32,8 +34,11 @@ OPERATORS: Final = frozenset({"eq", "neq", "is", "in", *_ORDERS})
 #: Comparisons and tags in a condition, and values of `in`.
 MAX_COMPARISONS: Final = 50
 MAX_VALUES: Final = 500
+#: How long after its acceptance a command waits for the commands that it depends on. Objects that
+#: Firehose delivers are this late only if the pipeline does not keep up.
+SETTLING_SECONDS: Final = 300
 
-_MEMBERS: Final = frozenset({"match", "where"})
+_MEMBERS: Final = frozenset({"match", "where", "after"})
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _COMPARISON_SIZE: Final = 3
 
@@ -54,12 +59,14 @@ class Condition:
     #: `*`, or entity tags; one of them must match. Empty: the item need only exist.
     match: Sequence[str] = ()
     where: Sequence[Comparison] = ()
+    #: Ids of commands of the key that must be settled before the condition is decided.
+    after: Sequence[str] = ()
 
     @classmethod
     def of_json(cls, members: Mapping[str, Any]) -> Self:
         """The condition of an envelope's member `if`, for which `is_condition` holds."""
         where = [Comparison(*comparison) for comparison in members.get("where", ())]
-        return cls(tuple(members.get("match", ())), tuple(where))
+        return cls(tuple(members.get("match", ())), tuple(where), tuple(members.get("after", ())))
 
     def to_json(self) -> dict[str, Any]:
         """The envelope's member `if`."""
@@ -68,14 +75,38 @@ class Condition:
             members["match"] = list(self.match)
         if self.where:
             members["where"] = [list(comparison) for comparison in self.where]
+        if self.after:
+            members["after"] = list(self.after)
         return members
+
+    def list_command_tags(self) -> list[str]:
+        """The tags that are ids of commands, and not tags of patched items."""
+        return [tag for tag in self.match if COMMAND_ID.fullmatch(tag)]
+
+    def has_match(self, state_tag: str | None, place: Callable[[str], str]) -> bool:
+        """Return whether an item is as one of the tags says; True without tags.
+
+        Args:
+            state_tag: the item's state tag; None without an item.
+            place: returns the id under which a command has taken its place.
+        """
+        if not self.match:
+            return True
+        return state_tag is not None and any(
+            does_tag_match(tag, state_tag) or does_tag_match(place(tag), state_tag)
+            for tag in self.match
+        )
 
     def find_fault(self, spec: ResourceSpec) -> str | None:
         """Return why the resource can't have this condition; None if it can."""
         return next(self._list_faults(spec), None)
 
     def find_failure(
-        self, spec: ResourceSpec, state_tag: str, values: Mapping[str, Any]
+        self,
+        spec: ResourceSpec,
+        state_tag: str,
+        values: Mapping[str, Any],
+        place: Callable[[str], str] = str,
     ) -> str | None:
         """Return why the condition does not hold for an item; None if it holds.
 
@@ -83,8 +114,9 @@ class Condition:
             spec: the resource; `find_fault` finds no fault.
             state_tag: the item's state tag; see `forebay.conditional`.
             values: the item's fields as JSON values.
+            place: as in `has_match`.
         """
-        if self.match and not any(does_tag_match(tag, state_tag) for tag in self.match):
+        if not self.has_match(state_tag, place):
             return f"the item is not as expected: its entity tag was {state_tag}"
         for comparison in self.where:
             field = spec.column(comparison.field)
@@ -121,13 +153,17 @@ def is_condition(value: object) -> bool:
     """Return whether a JSON value has the form of an envelope's member `if`."""
     if not isinstance(value, dict) or not value or not value.keys() <= _MEMBERS:
         return False
-    match, where = value.get("match", []), value.get("where", [])
+    match, where, after = (value.get(name, []) for name in ("match", "where", "after"))
     return (
         isinstance(match, list)
         and isinstance(where, list)
-        and 0 < len(match) + len(where) <= MAX_COMPARISONS
+        and isinstance(after, list)
+        and len(match) + len(where) + len(after) > 0
+        and len(match) + len(where) <= MAX_COMPARISONS
+        and len(after) <= MAX_COMPARISONS
         and all(isinstance(tag, str) for tag in match)
         and all(map(_is_comparison, where))
+        and all(isinstance(id_, str) and COMMAND_ID.fullmatch(id_) for id_ in after)
     )
 
 

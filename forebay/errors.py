@@ -8,6 +8,7 @@ ForebayError
 │   └── BodyError           a command's body does not fit the resource's table
 └── TransientError          retry later: no data was changed or lost
     ├── NotYetVisibleError  a version that the client has seen has not arrived here yet
+    ├── UnsettledError      a command depends on another one, which has not been applied yet
     └── HeldError           needs a newer release of this code (a newer schema version)
 """
 
@@ -52,6 +53,10 @@ class TransientError(ForebayError):
 
 class NotYetVisibleError(TransientError):
     """A version that the client has seen is visible neither here nor on the primary."""
+
+
+class UnsettledError(TransientError):
+    """A command waits for another one, which it depends on."""
 
 
 class HeldError(TransientError):

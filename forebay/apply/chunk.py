@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forebay.apply.decided import is_decided
-from forebay.apply.merging import Merged, drop_known, merge
+from forebay.apply.merging import drop_known, merge
 from forebay.apply.prepare import Chunk, Target, upcast
-from forebay.apply.results import Counts, OvertakenError, PatchedError, Result, Source
+from forebay.apply.results import Counts, Merged, OvertakenError, PatchedError, Result, Source
 from forebay.apply.statements import Table
 from forebay.apply.table import Habits, apply_winners
 from forebay.command import Command
@@ -67,12 +67,14 @@ class Decided:
     #: All with the same time.
     rejections: Sequence[Rejection]
     effects: Sequence[Effect]
+    #: Why a command waits for another one, if any does.
+    unsettled: str | None = None
 
     @property
     def result(self) -> Result:
         """Of the candidates' lines."""
         unmet = sum(rejection.code in UNMET_CODES for rejection in self.rejections)
-        return Result(self.counts, unmet=unmet)
+        return Result(self.counts, unsettled=self.unsettled, unmet=unmet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class ChunkApplier:
         places = [command.id for command in candidates.commands]
         chunk = self._drop_rejected(candidates, [*candidates.ids, *places])
         chunk = self._follow_effects(chunk)
-        merged = self._apply_tables(chunk, decides=True)
+        merged = self._apply_tables(chunk, decides=True, may_wait=is_alone)
         result = merged.result
         unfit = self._examine_unfit(chunk.unfit)
         if unfit.held is not None and is_alone:  # a migration has created the table since
@@ -155,7 +157,7 @@ class ChunkApplier:
             for refusal in (*result.refusals, *merged.refused_waiting)
         ]
         counts = result.counts + Counts(rejected=len(result.refusals))
-        return Decided(counts, rejections, merged.effects)
+        return Decided(counts, rejections, merged.effects, result.unsettled)
 
     def _lock_alone(self, candidates: Chunk) -> None:
         """Lock the candidates' resources exclusively, undeclared resources too.
@@ -233,13 +235,15 @@ class ChunkApplier:
         chunk = chunk.replace_commands(plain, unfit)
         return chunk.without(rejected_places, chunk.invalid_lines) if rejected_places else chunk
 
-    def _apply_tables(self, chunk: Chunk, *, decides: bool) -> Merged:
+    def _apply_tables(self, chunk: Chunk, *, decides: bool, may_wait: bool = False) -> Merged:
         """Apply commands by table, each after the tables that it refers to by enforced references.
 
         Args:
             chunk: a chunk, or its candidates.
             decides: whether decisions are made.
+            may_wait: whether decided commands may wait for commands that they depend on.
         """
+        may_wait = may_wait and not self.source.replay
         merged = Merged(Result(chunk.folded.counts + chunk.dropped, held=chunk.held))
         for path in sorted(chunk.folded.paths, key=self._measure_depth):
             table = Table(self.connection, self.resources[path])
@@ -247,7 +251,8 @@ class ChunkApplier:
                 table.drop_stage()
             merged += Merged(self._apply_winners(chunk, table, decides=decides))
             edits = chunk.folded.edits.get(path)
-            merged += merge(table, edits, decides=decides) if edits else Merged()
+            if edits:
+                merged += merge(table, edits, decides=decides, may_wait=may_wait)
         return merged
 
     def _merge_conflicts(self, chunk: Chunk, result: Result) -> Result:

@@ -5,7 +5,7 @@ These are commands with a condition, and patches with an increment. Needs no dat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any, Final
 
@@ -34,13 +34,19 @@ def is_decided(command: Command, spec: ResourceSpec) -> bool:
     return False
 
 
-def decide(command: Command, state: KeyState, spec: ResourceSpec) -> Command:
+def decide(
+    command: Command,
+    state: KeyState,
+    spec: ResourceSpec,
+    place: Callable[[str], str] = str,
+) -> Command:
     """The plain command that a decided command becomes.
 
     Args:
         command: of the current schema version.
         state: of its key, with all values of the item.
         spec: its resource.
+        place: returns the id under which a command has taken its place.
 
     Raises:
         BodyError: its condition does not hold, or an increment has no valid result.
@@ -52,7 +58,7 @@ def decide(command: Command, state: KeyState, spec: ResourceSpec) -> Command:
     if state_tag is None:
         raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
     if condition is not None:
-        failure = condition.find_failure(spec, state_tag, state.values)
+        failure = condition.find_failure(spec, state_tag, state.values, place)
         if failure is not None:
             raise BodyError(PRECONDITION_FAILED, failure)
     body = _add_increments(command, state, spec)

@@ -18,7 +18,7 @@ from forebay.archive.lines import Entry
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
 from forebay.decisions.log import DecisionLog, LogMovedError, PendingEntryError
-from forebay.errors import HeldError
+from forebay.errors import HeldError, UnsettledError
 from forebay.resource.spec import ResourceSpec
 from forebay.retry import backoff_seconds
 
@@ -69,6 +69,7 @@ def apply(
 
     Raises:
         HeldError: commands need newer code, all others are applied; the object stays incomplete.
+        UnsettledError: commands wait for others that they depend on; otherwise as `HeldError`.
         psycopg.Error: transient, or a schema that does not fit; the chunk was rolled back, and
             applying the object again is safe.
         ValueError: the connection is not autocommit.
@@ -86,6 +87,8 @@ def apply(
         run.finish()
     if run.outcome.held is not None:
         raise HeldError(f"{source.object}: {run.outcome.held}")
+    if run.outcome.unsettled is not None:
+        raise UnsettledError(f"{source.object}: {run.outcome.unsettled}")
     return run.outcome
 
 
@@ -228,8 +231,8 @@ class _Run:
     ) -> tuple[Outcome, bool]:
         """Advance the ledger; return the outcome so far, and whether the object is complete.
 
-        Held or undecided commands keep the ledger at its position, so that the next run tries them
-        again.
+        Held, unsettled or undecided commands keep the ledger at its position, so that the next run
+        tries them again.
         """
         outcome = self.outcome.plus(len(chunk.entries), chunk.ids, result)
         if not _may_complete(outcome):
@@ -247,7 +250,7 @@ class _Run:
 
 
 def _may_complete(outcome: Outcome) -> bool:
-    return outcome.held is None and not outcome.undecided
+    return outcome.held is None and outcome.unsettled is None and not outcome.undecided
 
 
 def _pause(attempt: int, error: psycopg.Error) -> int:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.decisions.effects import Effect
 from forebay.decisions.refusals import Refusal
 from forebay.lag import histogram
 
@@ -74,6 +75,8 @@ class Result:
     deferred: Sequence[Command] = ()
     #: Why commands are held for another release, if any are.
     held: str | None = None
+    #: Why a command waits for another one, if any does.
+    unsettled: str | None = None
     #: How many of the rejected commands are unmet; see `forebay.unmet`.
     unmet: int = 0
 
@@ -84,7 +87,27 @@ class Result:
             (*self.refusals, *other.refusals),
             (*self.deferred, *other.deferred),
             self.held or other.held,
+            self.unsettled or other.unsettled,
             self.unmet + other.unmet,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The result of merging the commands of some keys."""
+
+    result: Result = Result()
+    #: Of the decided commands that passed.
+    effects: Sequence[Effect] = ()
+    #: Patches of earlier chunks that waited, and that Postgres refuses now.
+    refused_waiting: Sequence[Refusal] = ()
+
+    def __add__(self, other: Merged) -> Merged:
+        """The result for the keys of both."""
+        return Merged(
+            self.result + other.result,
+            (*self.effects, *other.effects),
+            (*self.refused_waiting, *other.refused_waiting),
         )
 
 
@@ -100,6 +123,8 @@ class Outcome:
     last_id: str | None = None
     #: Why commands are held for newer code, if any are.
     held: str | None = None
+    #: Why a command waits for another one, if any does.
+    unsettled: str | None = None
     #: Commands that a run without decisions could not apply, with all other commands of their keys
     #: in the object; no count includes them.
     undecided: tuple[Refusal, ...] = ()
@@ -124,6 +149,7 @@ class Outcome:
             first_id=bounds[0] if bounds else None,
             last_id=bounds[-1] if bounds else None,
             held=self.held or result.held,
+            unsettled=self.unsettled or result.unsettled,
             undecided=(*self.undecided, *result.refusals),
             unmet=self.unmet + result.unmet,
         )

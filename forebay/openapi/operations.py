@@ -48,8 +48,9 @@ _IF_MATCH: Final = {
 _READ_AFTER: Final = {
     "name": "Read-After",
     "in": "header",
-    "description": "A command's id or an item's entity tag: the command gets an id that is newer "
-    "than this version.",
+    "description": "A command's id or the path of its status, or an item's entity tag: the command "
+    "gets an id that is newer than this version. A command with a condition or an increment waits "
+    "for the command of its item that this header names.",
     "schema": reference("CommandId"),
 }
 _PREFER: Final = {

@@ -22,7 +22,7 @@ from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
 from forebay.decisions.log import DecisionLog
-from forebay.errors import ForebayError, TransientError
+from forebay.errors import ForebayError, TransientError, UnsettledError
 from forebay.failures import record_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.log import Log
@@ -108,12 +108,16 @@ class Consumer:
         errors: dict[str, Exception] = {}
         objects = list(self._read_objects(event["Records"], errors))
         failed_ids: set[str] = set()
+        unsettled: list[_Object] = []
         with closing(one_ahead(objects, self._begin)) as reading:
             for place, (archive_object, ahead) in enumerate(reading):
                 if archive_object.message_id in failed_ids:
                     continue
                 error = self._try(archive_object, ahead)
                 if error is None:
+                    continue
+                if isinstance(error, UnsettledError):
+                    unsettled.append(archive_object)
                     continue
                 errors[archive_object.message_id] = error
                 failed_ids.add(archive_object.message_id)
@@ -123,6 +127,12 @@ class Consumer:
                     # object.
                     errors |= {other.message_id: error for other in objects[place + 1 :]}
                     break
+        # Another object of the batch may have had what their commands wait for.
+        for archive_object in unsettled:
+            error = self._try(archive_object, self._begin(archive_object))
+            if error is not None:
+                errors.setdefault(archive_object.message_id, error)
+                self._record_failure(archive_object, error)
         for message_id, error in errors.items():
             self._report_failure(message_id, error)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in errors]}
@@ -274,6 +284,9 @@ class Consumer:
             self._log.event("failure_not_noted", level="WARNING", reason=str(exc))
 
     def _report_failure(self, message_id: str, error: Exception) -> None:
+        if isinstance(error, UnsettledError):  # waits as the client asked for
+            self._log.event("message_waits", message_id=message_id, reason=str(error))
+            return
         self._log.event(
             "message_failed",
             level="WARNING",

@@ -245,6 +245,7 @@ class WriteApp:
         targets = read_targets(write.spec, write.request.query)
         if not targets.is_list:
             return self._accept_one(write, make(write, targets.keys[0]))
+        write = replace(write, origin=_keep_dependencies(write.origin))
         results: list[_Result] = []
         for key in targets.keys:
             try:
@@ -285,6 +286,10 @@ class WriteApp:
             detail = "send an array of operations, or lines with an operation each"
             raise ProblemError(Problem("validation_failed", detail))
         names, context = ItemNames(), request.event.get("requestContext") or {}
+        # An operation depends on the one before it of the same key.
+        origin = _keep_dependencies(origin)
+        dependencies = dict(origin.dependencies)
+        origin = replace(origin, dependencies=dependencies)
         results: list[_Result] = []
         for operation in operations:
             if isinstance(operation, Problem):
@@ -296,6 +301,7 @@ class WriteApp:
                     operation, origin, context, name=name, now_ms=self._ids.now_ms()
                 )
                 results.append(line)
+                dependencies[line.command.resource, str(line.command.key)] = line.command.id
             except ProblemError as exc:
                 results.append(exc.problem)
             origin = _advance_origin(origin, results[-1])
@@ -401,6 +407,14 @@ def _advance_origin(origin: Origin, result: _Result) -> Origin:
     if origin.after is None and result.command.condition is None:
         return origin
     return replace(origin, after=max(origin.after or "", result.command.id))
+
+
+def _keep_dependencies(origin: Origin) -> Origin:
+    """The origin without a dependency whose key is unknown, for a request that names many keys."""
+    named: dict[tuple[str, str] | None, str] = {
+        target: id_ for target, id_ in origin.dependencies.items() if target is not None
+    }
+    return replace(origin, dependencies=named)
 
 
 def _keep_unchanged(item: JsonText) -> JsonText:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from forebay.conditional import EXISTS, state_tag_of, version_of
+from forebay.conditional import EXISTS, read_address, state_tag_of, version_of
 from forebay.http import MERGE_TYPE
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.intake.commands import Origin
@@ -188,6 +188,7 @@ class WriteRequest:
             trace=trace if _TRACEPARENT.fullmatch(trace) else None,
             idempotency_key=self._read_idempotency_key(),
             after=self._read_seen_version(now_ms),
+            dependencies=self._read_dependencies(),
             # Older releases named programs `user:`, and derived keys must not depend on the
             # release.
             key_owner=re.sub(r"^client:", "user:", by),
@@ -248,6 +249,16 @@ class WriteRequest:
                 )
             )
         return key
+
+    def _read_dependencies(self) -> dict[tuple[str, str] | None, str]:
+        """The command in `Read-After`, by its key if the header names one."""
+        after = self.headers.get("read-after", "")
+        address = read_address(after)
+        if address is not None:
+            resource, key, command_id = address
+            return {(resource, key): command_id}
+        version = version_of(after)
+        return {} if version is None else {None: version}
 
     def _read_seen_version(self, now_ms: int) -> str | None:
         """The greatest version that `If-Match` and `Read-After` name."""

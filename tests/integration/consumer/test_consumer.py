@@ -16,7 +16,8 @@ import pytest
 from forebay.apply.prepare import Chunk
 from forebay.archive.decisions import key_of
 from forebay.codec import encode
-from tests.fixtures.commands import city, command_id
+from forebay.ids import IdSource
+from tests.fixtures.commands import city, command_id, patch
 from tests.fixtures.consumer import Bench, bench_of, text_message
 from tests.fixtures.emulator import Emulator, wait_until
 from tests.fixtures.proxies import postgres_proxy
@@ -45,6 +46,20 @@ def test_a_failed_condition_is_not_counted_with_the_rejections_that_raise_an_ala
     assert bench.handle(bench.message("commands/2026/01/01/00/a.gz")) == set()
     counted = bench.counted()
     assert (counted["CommandsUnmet"], counted["CommandsRejected"]) == (1, 1)
+
+
+def test_a_command_waits_for_the_one_that_it_depends_on(bench: Bench) -> None:
+    ids = IdSource()
+    item = city(1)._replace(id=ids.make(create=False))
+    later = patch(2, population={"$increment": 1})._replace(
+        id=ids.make(create=False, decided=True), condition={"after": [item.id]}
+    )
+    late = bench.message(bench.put("commands/2026/01/01/00/a.gz", later))
+    first = bench.message(bench.put("commands/2026/01/01/00/b.gz", item))
+    assert bench.handle(late) == {late["messageId"]}
+    assert bench.counted().get("MessagesFailed", 0) == 0
+    assert bench.handle(late, first) == set()
+    assert bench.database.rows("SELECT population FROM cities") == [(265209,)]
 
 
 def test_objects_that_fail_leave_no_commands_in_memory(

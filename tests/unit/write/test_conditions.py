@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 from forebay.conditional import item_tag, make_state_tag
-from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition
+from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition, is_condition
 from forebay.ids import IdSource, accepted_ms
 from forebay.resource import Key, Resource
 from tests.fixtures.api import NOW_MS, WriteBench, document
@@ -278,7 +278,10 @@ def test_operations_have_conditions() -> None:
         {"op": "patch", "body": {"price": 0.1}, "if": [["price", "in", [12345678901234567.25, 1]]]},
     )
     assert [result["outcome"] for result in results] == ["accepted"] * 5, results
-    assert [(c.op, c.condition) for c in bench.sink.commands] == [
+    made = [(c.op, {**(c.condition or {})}) for c in bench.sink.commands]
+    for (_, condition), previous in zip(made[1:], bench.sink.commands, strict=False):
+        assert condition.pop("after") == [previous.id]
+    assert made == [
         ("patch", {"where": where}),
         ("put", {"match": [ID]}),
         ("delete", {"match": [PATCHED, ID], "where": [["sold", "eq", True]]}),
@@ -365,3 +368,89 @@ def test_an_invalid_condition_refuses_its_operation_only(
     assert [error["pointer"] for error in refused["problem"]["errors"]] == pointers
     assert accepted["status"] == 202
     assert len(bench.sink.taken) == 1
+
+
+def conditions(bench: WriteBench) -> list[Any]:
+    return [command.condition for command in bench.sink.commands]
+
+
+@pytest.mark.parametrize(
+    ("header", "after"),
+    [
+        (ID, [ID]),
+        (TAG, [ID]),
+        (f"/v1/cities/5/commands/{ID}", [ID]),
+        (f"https://api.example/v1/cities/5/commands/{ID}", [ID]),
+        (f"/v1/cities/%35/commands/{ID}", [ID]),
+        (f"/v1/cities/6/commands/{ID}", None),
+        (f"/v1/countries/5/commands/{ID}", None),
+    ],
+)
+def test_a_decided_command_depends_on_the_command_of_its_item_in_read_after(
+    header: str, after: list[str] | None
+) -> None:
+    bench = WriteBench()
+    change = {"population": {"$increment": 1}}
+    bench.send("PATCH", "/cities/{key}", change, key="5", Read_After=header)
+    bench.send("DELETE", "/cities/{key}", key="5", Read_After=header, If_Match=OTHER_ID)
+    expected = {"match": [OTHER_ID]}
+    assert conditions(bench) == (
+        [{"after": after}, {**expected, "after": after}] if after else [None, expected]
+    )
+
+
+def test_a_plain_command_depends_on_nothing() -> None:
+    bench = WriteBench()
+    bench.send("PUT", "/cities/{key}", CITY, key="5", Read_After=ID)
+    bench.send("PATCH", "/cities/{key}", {"population": 1}, key="5", Read_After=ID)
+    assert conditions(bench) == [None, None]
+
+
+def test_an_id_without_its_item_is_no_dependency_of_a_request_for_several_items() -> None:
+    bench = bench_of(Thing.spec_)
+    for header, expected in ((ID, [None, None]), (f"/v1/things/2/commands/{ID}", [None, [ID]])):
+        bench.app.handle({
+            "resource": "/things",
+            "path": "/things",
+            "httpMethod": "PATCH",
+            "headers": {"Content-Type": "application/json", "Read-After": header},
+            "multiValueQueryStringParameters": {"number": ["in.(1,2)"]},
+            "body": json.dumps({"stock": {"$increment": -1}}),
+        })  # fmt: skip
+        after = [condition and condition["after"] for condition in conditions(bench)[-2:]]
+        assert after == expected
+
+
+def test_an_operation_depends_on_the_one_before_it_of_the_same_item() -> None:
+    bench = WriteBench()
+    stock = {"population": {"$increment": 1}}
+    operations = [
+        {"op": "put", "resource": "cities", "key": 5, "body": CITY},
+        {"op": "patch", "resource": "cities", "key": 5, "body": stock},
+        {"op": "patch", "resource": "cities", "key": 6, "body": stock},
+        {"op": "patch", "resource": "cities", "key": 5, "body": {"population": 1}},
+        {"op": "delete", "resource": "cities", "key": 5, "if_match": "*"},
+    ]
+    assert bench.send("POST", "/commands", operations).status == 207
+    ids = [command.id for command in bench.sink.commands]
+    assert conditions(bench) == [
+        None,
+        {"after": [ids[0]]},
+        None,
+        None,
+        {"match": ["*"], "after": [ids[3]]},
+    ]
+
+
+def test_a_full_condition_has_room_for_a_dependency() -> None:
+    bench = WriteBench()
+    tags = ", ".join([TAG] * MAX_COMPARISONS)
+    answer = bench.send("DELETE", "/cities/{key}", key="5", If_Match=tags, Read_After=ID)
+    assert answer.status == 202
+    (condition,) = conditions(bench)
+    assert is_condition(condition)
+
+
+@pytest.mark.parametrize("after", [[], ["x"], [5], ID, [ID] * 51])
+def test_a_dependency_in_a_line_is_a_list_of_ids(after: Any) -> None:
+    assert not is_condition({"after": after})

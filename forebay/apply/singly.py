@@ -1,0 +1,228 @@
+"""Applies the commands of refused keys one at a time, to find the commands that are refused."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from forebay.apply.conflicts import find_claimants, find_hopeless
+from forebay.apply.edits import KeyState
+from forebay.apply.results import Merged, Result
+from forebay.apply.statements import Table
+from forebay.apply.table import CONFLICT_TRIES, one_per_constraint
+from forebay.apply.walk import Keys, Walk, by_id
+from forebay.apply.writing import write_states
+from forebay.command import Command, KeyValue
+from forebay.decisions.refusals import Refusal
+
+
+def merge_singly(
+    keys: Keys,
+    refused: Mapping[KeyValue, Refusal],
+    written: Mapping[KeyValue, KeyState],
+) -> Merged:
+    """Apply the commands of keys one at a time, and refuse those that fail.
+
+    The keys come in the order of their first commands, so that a unique value is claimed by the
+    oldest command. Conflicts with other keys may be resolved by them: a key is tried again after
+    the key in its way, and all are tried again as long as one of them succeeds.
+
+    Args:
+        keys: the refused keys.
+        refused: why the keys were refused when they were written together.
+        written: the states that were refused.
+    """
+    states, commands = keys.read_states(), keys.commands  # as they are, without the failed commands
+    simple = {key for key, of_key in commands.items() if len(of_key) == 1 and not states[key].kept}
+    obstacles = _find_obstacles(keys.table, states, refused, written, simple)
+    merged, pending = Merged(), dict[KeyValue, Sequence[Command]]()
+    for key, of_key in sorted(commands.items(), key=lambda item: min(map(by_id, item[1]))):
+        if key in simple and (key in obstacles.hopeless or not refused[key].conflict):
+            merged += Merged(Result(refusals=[_refuse_as(of_key[0], refused[key])]))
+        else:
+            pending[key] = of_key
+    refusals: dict[KeyValue, _Try] = {}
+    tries, is_progress = 0, True
+    while pending and is_progress and tries < CONFLICT_TRIES:
+        is_progress, queue = False, list(reversed(pending))
+        while queue:
+            key = queue.pop()
+            if key not in pending:
+                continue
+            tries += len(pending[key])
+            waiting = refusals[key].waiting if key in refusals else frozenset[str]()
+            waiting |= states[key].kept.keys()
+            tried = _try_singly(Walk(keys, states[key]), pending[key], waiting)
+            merged += tried.finish()
+            # A key in conflict was written without the commands that failed.
+            states[key], pending[key] = tried.walk.state, tried.list_conflicting()
+            refusals[key] = tried
+            if not pending[key]:
+                is_progress = True
+                del pending[key]
+            if tried.walk.absorbed:
+                queue += reversed(obstacles.waiters.pop(key, ()))
+    for key in pending:
+        merged += refusals[key].give_up()
+    return merged
+
+
+@dataclass(frozen=True, slots=True)
+class _Obstacles:
+    """Keys that are refused because of the rows of other keys."""
+
+    #: Keys of single commands that stay refused in whatever order the refused keys are tried.
+    hopeless: Collection[KeyValue]
+    #: By key, the refused keys that its row is in the way of, in the order of their commands.
+    waiters: dict[KeyValue, Sequence[KeyValue]]
+
+
+def _find_obstacles(
+    table: Table,
+    states: Mapping[KeyValue, KeyState],
+    refused: Mapping[KeyValue, Refusal],
+    written: Mapping[KeyValue, KeyState],
+    simple: Collection[KeyValue],
+) -> _Obstacles:
+    """Find why keys are refused, by a few statements for each constraint."""
+    keys = [key for key, refusal in refused.items() if refusal.conflict and written[key].has_item]
+    hopeless, waiters = set[KeyValue](), defaultdict[KeyValue, list[Command]](list)
+    if not keys:
+        return _Obstacles(hopeless, {})
+    table.read_item_values(states, keys)
+    spec, by_text = table.spec, {str(key): key for key in refused}
+    puts = [
+        Command(
+            written[key].greatest_id,
+            "put",
+            spec.path,
+            key,
+            spec.schema_version,
+            "",
+            None,
+            {**states[key].values, **written[key].values},
+        )
+        for key in keys
+    ]
+    rows = table.encoder.encode(puts).rows
+    single_rows = rows.at(n for n, put in enumerate(rows.commands) if put.key in simple)
+    for error in one_per_constraint([refused[key] for key in keys]):
+        for place, text in find_claimants(table, rows, error, by_text.keys()):
+            waiters[by_text[text]].append(rows.commands[place])
+        # A key with several commands may give up its value by the first, whatever the last does.
+        ends = find_hopeless(table, single_rows, error, keys=by_text.keys())
+        hopeless.update(refusal.command.key for refusal in ends.values())
+    return _Obstacles(
+        hopeless,
+        {key: [put.key for put in sorted(of_key, key=by_id)] for key, of_key in waiters.items()},
+    )
+
+
+def _refuse_as(command: Command, refusal: Refusal) -> Refusal:
+    """The same refusal, of another command."""
+    return Refusal(
+        command, refusal.code, refusal.detail, refusal.sqlstate, conflict=refusal.conflict
+    )
+
+
+@dataclass(slots=True)
+class _Try:
+    """The commands of a key, each applied by itself."""
+
+    walk: Walk
+    #: Ids of patches that waited before.
+    waiting: frozenset[str]
+
+    @property
+    def has_conflict(self) -> bool:
+        """True if other keys' commands may resolve a refusal."""
+        return any(refusal.conflict for refusal in self.walk.refusals)
+
+    def list_conflicting(self) -> list[Command]:
+        """The commands that may apply after other keys' commands."""
+        return [refusal.command for refusal in self.walk.refusals if refusal.conflict]
+
+    def finish(self) -> Merged:
+        """The result without the refusals in conflict."""
+        final = [refusal for refusal in self.walk.refusals if not refusal.conflict]
+        counts = self.walk.count(without=self.waiting)
+        result = Result(counts, unsettled=self.walk.unsettled)
+        return Merged(result, self.walk.effects) + self._divide(final)
+
+    def give_up(self) -> Merged:
+        """The refusals in conflict, which no other key has resolved."""
+        return self._divide([refusal for refusal in self.walk.refusals if refusal.conflict])
+
+    def _divide(self, refusals: Sequence[Refusal]) -> Merged:
+        own = [refusal for refusal in refusals if refusal.command.id not in self.waiting]
+        waiting = [refusal for refusal in refusals if refusal.command.id in self.waiting]
+        return Merged(Result(refusals=own), refused_waiting=waiting)
+
+
+def _try_singly(done: Walk, commands: Sequence[Command], waiting: frozenset[str]) -> _Try:
+    """Apply commands of a key one at a time.
+
+    A waiting patch may be why the item that it waited for is refused, so it is tried by itself
+    after that item.
+    """
+    queue = sorted(commands, key=by_id)
+    seen: set[str] = set()
+    while queue:
+        command = queue.pop(0)
+        if command.id in seen:
+            done.duplicates += 1
+            continue
+        seen.add(command.id)
+        refusal = _try_one(done, command)
+        if refusal is None:
+            continue
+        if command.op != "patch" and done.state.kept:
+            refusal, left_out = _try_without_waiting(done, command)
+            queue = sorted([*queue, *left_out], key=by_id)
+        if refusal is not None:
+            done.refusals.append(refusal)
+    return _Try(done, waiting)
+
+
+def _try_without_waiting(done: Walk, command: Command) -> tuple[Refusal | None, Sequence[Command]]:
+    """Apply a put, create or delete without one of the waiting patches, or without all of them.
+
+    Returns:
+        The patches that were left out, to be tried by themselves; or why the command is refused
+        without any.
+    """
+    kept, refusal = done.state.kept, None
+    choices = [frozenset([id_]) for id_ in sorted(kept)]
+    for left_out in dict.fromkeys([*choices, frozenset(kept)]):
+        done.state.kept = {id_: patch for id_, patch in kept.items() if id_ not in left_out}
+        refusal = _try_one(done, command)
+        if refusal is None:
+            return None, [kept[id_] for id_ in left_out]
+    done.state.kept = kept
+    return refusal, ()
+
+
+def _try_one(done: Walk, command: Command) -> Refusal | None:
+    """Apply a command after others; return its refusal, which leaves everything unchanged."""
+    trial = replace(
+        done,
+        state=done.state.copied(),
+        duplicates=0,
+        absorbed=[],
+        effects=list(done.effects),
+        refusals=list(done.refusals),
+    )
+    trial.take(command)
+    if len(trial.refusals) > len(done.refusals):
+        return trial.refusals[-1]
+    done.unsettled = trial.unsettled
+    refused = write_states(done.keys.table, {command.key: trial.state})
+    if refused:
+        return _refuse_as(command, refused[command.key])
+    done.state = trial.state
+    done.state.new_base, done.state.changed = None, set()
+    done.duplicates += trial.duplicates
+    done.absorbed += trial.absorbed
+    done.effects = trial.effects
+    return None

@@ -1,0 +1,190 @@
+"""Absorbs the commands of a key into its state, one after the other in the order of their ids.
+
+Conditions and increments are decided on the way, each on the state that the commands before it
+have led to.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Self
+
+from forebay.apply.decided import decide, is_decided
+from forebay.apply.dependencies import Dependencies
+from forebay.apply.edits import KeyState
+from forebay.apply.prepare import upcast
+from forebay.apply.results import Counts
+from forebay.apply.statements import Table
+from forebay.command import Command, KeyValue
+from forebay.decisions.effects import Effect
+from forebay.decisions.refusals import Refusal
+from forebay.errors import BodyError
+
+KeyCommands = Mapping[KeyValue, Sequence[Command]]
+
+by_id = attrgetter("id")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of a table whose commands are to be merged."""
+
+    table: Table
+    commands: KeyCommands
+    #: The commands that need a decision, by id.
+    decided: Mapping[str, Command]
+    #: Of those; `read_dependencies` looks them up.
+    dependencies: Dependencies = Dependencies()  # noqa: RUF009 - immutable
+
+    @classmethod
+    def of_commands(cls, table: Table, commands: KeyCommands) -> Self:
+        """Find the commands that need a decision."""
+        decided = (c for of_key in commands.values() for c in of_key if is_decided(c, table.spec))
+        return cls(table, commands, {command.id: command for command in decided})
+
+    def select(self, keys: Iterable[KeyValue]) -> Self:
+        """Some of these keys."""
+        return replace(self, commands={key: self.commands[key] for key in keys})
+
+    def read_dependencies(self, *, may_wait: bool) -> Self:
+        """The same keys, with the decisions about the commands that conditions name."""
+        dependencies = Dependencies.read(
+            self.table.connection, self.decided.values(), may_wait=may_wait
+        )
+        return replace(self, dependencies=dependencies)
+
+    def walk(self, key: KeyValue, state: KeyState) -> Walk:
+        """Absorb the key's commands into its state, which changes."""
+        walk = Walk(self, state)
+        walk.take_all(self.commands[key])
+        return walk
+
+    def read_states(self) -> dict[KeyValue, KeyState]:
+        """The states of the keys, with the values of the items where the commands need them."""
+        states = self.table.read_states(list(self.commands))
+        for state in states.values():
+            if state.kept:
+                state.kept = {id_: _make_current(self.table, p) for id_, p in state.kept.items()}
+        needy = [
+            key
+            for key, of_key in self.commands.items()
+            if states[key].has_item
+            and (self.decided or states[key].fields)
+            and any(
+                command.id in self.decided or (states[key].fields and command.op != "patch")
+                for command in of_key
+            )
+        ]
+        if needy:
+            self.table.read_item_values(states, needy)
+        return states
+
+
+@dataclass(slots=True)
+class Walk:
+    """Commands of a key, absorbed into its state in the order of their ids."""
+
+    keys: Keys
+    state: KeyState
+    duplicates: int = 0
+    #: The ids under which the absorbed commands have taken their place.
+    absorbed: list[str] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    #: Why a command waits for another one, if any does.
+    unsettled: str | None = None
+
+    def take(self, command: Command) -> None:
+        """Absorb a command, refuse it, or leave it for later."""
+        try:
+            if command.condition is not None and self._must_wait(command):
+                return
+            plain = self._make_plain(command)
+            is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
+        except BodyError as exc:
+            self.refusals.append(Refusal.of_body(command, exc))
+            return
+        if is_duplicate:
+            self.duplicates += 1
+            return
+        self.absorbed.append(plain.id)
+        if plain is not command:
+            self.effects.append(_make_effect(command, plain))
+
+    def take_all(self, commands: Sequence[Command]) -> None:
+        """Absorb commands in the order of their ids, each id once."""
+        if len(commands) == 1:  # the common case
+            self.take(commands[0])
+            return
+        seen: set[str] = set()
+        for command in sorted(commands, key=by_id):
+            if command.id in seen:
+                self.duplicates += 1
+                continue
+            seen.add(command.id)
+            self.take(command)
+
+    def count(self, *, without: Collection[str] = ()) -> Counts:
+        """The counts of the commands that are not refused, without those of these ids."""
+        counted = [id_ for id_ in self.absorbed if id_ not in without]
+        applied = sum(map(self.state.has_taken, counted))
+        return Counts(applied, len(counted) - applied, self.duplicates)
+
+    def _must_wait(self, command: Command) -> bool:
+        settled = {refusal.command.id for refusal in self.refusals}
+        settled.update(effect.id for effect in self.effects)
+        needed = self.keys.dependencies.find_unsettled(command, self.state, settled)
+        if needed is not None:
+            self.unsettled = f"command {command.id} waits for {needed}, which is not applied yet"
+        return needed is not None
+
+    def _make_plain(self, command: Command) -> Command:
+        if command.id not in self.keys.decided:
+            return command
+        return decide(command, self.state, self.keys.table.spec, self._find_place)
+
+    def _find_place(self, command_id: str) -> str:
+        """The id under which a command has taken its place."""
+        for effect in self.effects:
+            if effect.id == command_id:
+                return effect.effective_id
+        return self.keys.dependencies.place(command_id)
+
+    def _complete(self, command: Command) -> Command:
+        """The command with all fields of its item.
+
+        A patch that may have to be kept is checked; others are checked when they are written.
+        """
+        body, encoder = command.body, self.keys.table.encoder
+        if body is None:
+            return command
+        if command.op != "patch":
+            return command._replace(body=encoder.complete_body(body))
+        base = self.state.base
+        if not self.state.has_item or (base is not None and command.id < base.id):
+            encoder.encode_fields(body)
+        return command
+
+
+def _make_current(table: Table, patch: Command) -> Command:
+    """A kept patch in the current schema version; if that fails, it is refused with its item."""
+    try:
+        return upcast(patch, table.spec)
+    except BodyError:
+        return patch
+
+
+def _make_effect(command: Command, plain: Command) -> Effect:
+    has_sums = plain.body is not command.body
+    return Effect(
+        command.id,
+        command.resource,
+        str(command.key),
+        plain.id,
+        plain.body if has_sums else None,
+        command.schema if has_sums else None,
+        dt.datetime.now(dt.UTC),
+    )
