@@ -34,8 +34,8 @@ OPERATORS: Final = frozenset({"eq", "neq", "is", "in", *_ORDERS})
 #: Comparisons and tags in a condition, and values of `in`.
 MAX_COMPARISONS: Final = 50
 MAX_VALUES: Final = 500
-#: How long after its acceptance a command waits for the commands that it depends on. Objects that
-#: Firehose delivers are this late only if the pipeline does not keep up.
+#: How long a command waits for the commands that it depends on, from the first delivery of its
+#: archive object.
 SETTLING_SECONDS: Final = 300
 
 _MEMBERS: Final = frozenset({"match", "where", "after"})
