@@ -104,7 +104,7 @@ class Condition:
     def find_failure(
         self,
         spec: ResourceSpec,
-        state_tag: str,
+        state_tag: str | None,
         values: Mapping[str, Any],
         place: Callable[[str], str] = str,
     ) -> str | None:
@@ -112,7 +112,8 @@ class Condition:
 
         Args:
             spec: the resource; `find_fault` finds no fault.
-            state_tag: the item's state tag; see `forebay.conditional`.
+            state_tag: the item's state tag (see `forebay.conditional`); None if the condition has
+                no tags.
             values: the item's fields as JSON values.
             place: as in `has_match`.
         """

@@ -22,7 +22,6 @@ from forebay.decisions.effects import find_effective_ids
 from forebay.decisions.rejections import find_rejected
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms, is_decided_id
-from forebay.resource.spec import ResourceSpec
 from forebay.status import Patches, Traces, find_status
 from forebay.unmet import PRECONDITION_FAILED
 
@@ -75,31 +74,28 @@ class Dependencies:
         )
 
     def find_unsettled(
-        self, command: Command, spec: ResourceSpec, state: KeyState, settled: Settled
+        self, command: Command, condition: Condition, state: KeyState, settled: Settled
     ) -> str | None:
         """The id of a command that has to be settled before this command can be decided.
 
         Args:
             command: a decided command.
-            spec: its resource.
+            condition: the command's.
             state: of its key.
             settled: the commands that the same transaction has settled.
 
         Raises:
             BodyError: the command depends on a command that was not settled in time.
         """
-        condition = Condition.of_json(command.condition or {})
-        if not (condition.after or condition.match) or condition.find_fault(spec) is not None:
-            return None
         needed = self._find_pending(condition.after, state, settled)
         if needed is not None and not self.patience.lasts(command):
             detail = f"command {needed}, which it depends on, has not been applied in time"
             raise BodyError(PRECONDITION_FAILED, detail)
-        if needed is not None or not self.patience.lasts(command):
+        tags = [tag for tag in condition.list_command_tags() if tag < command.id]
+        if needed is not None or not tags or not self.patience.lasts(command):
             return needed
         if condition.has_match(state.state_tag, partial(self.find_effective_id, settled)):
             return None
-        tags = [tag for tag in condition.list_command_tags() if tag < command.id]
         return self._find_pending(tags, state, settled)
 
     def find_effective_id(self, settled: Settled, command_id: str) -> str:
@@ -120,8 +116,9 @@ class Dependencies:
 
 
 def _list_named(command: Command) -> Iterator[str]:
-    if command.condition is not None:
-        condition = Condition.of_json(command.condition)
+    members = command.condition
+    if members is not None and ("after" in members or "match" in members):
+        condition = Condition.of_json(members)
         yield from condition.after
         yield from condition.list_command_tags()
 

@@ -46,17 +46,21 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
         merged = Merged(Result(refusals=list(undecided.values())))
     if not plan.commands:
         return merged
-    walks = {key: plan.walk(key, state) for key, state in plan.read_states().items()}
+    states = plan.read_states()
+    simple = plan.absorb_first_patches(states)
+    walks = {key: plan.walk(key, state) for key, state in states.items() if key not in simple}
     ready = {key: walk for key, walk in walks.items() if decides or not walk.refusals}
-    refused = write_states(table, {key: walk.state for key, walk in ready.items()})
+    unready = walks.keys() - ready.keys()
+    refused = write_states(table, {key: s for key, s in states.items() if key not in unready})
     if refused and decides:
-        written = {key: walks[key].state for key in refused}
+        written = {key: states[key] for key in refused}
         merged += merge_singly(plan.select(refused), refused, written)
     elif not decides:
         first = [walk.refusals[0] for walk in walks.values() if walk.refusals]
         merged += Merged(Result(refusals=[*first, *_blame(refused, commands)]))
     done = [walk for key, walk in ready.items() if key not in refused]
-    counts = Counts(*map(sum, zip(*[walk.count() for walk in done], strict=True)))
+    counts = Counts(applied=len(simple - refused.keys()))
+    counts += Counts(*map(sum, zip(*[walk.count() for walk in done], strict=True)))
     refusals = [refusal for walk in done for refusal in walk.refusals]
     effects = [effect for walk in done for effect in walk.effects]
     unsettled = next(filter(None, [walk.unsettled for walk in done]), None)

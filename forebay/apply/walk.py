@@ -20,6 +20,7 @@ from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts
 from forebay.apply.statements import Table
 from forebay.command import Command, KeyValue
+from forebay.conditions import Condition
 from forebay.decisions.effects import Effect
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
@@ -56,6 +57,17 @@ class MergePlan:
         return replace(
             self, dependencies=Dependencies.read(self.table.connection, decided, patience)
         )
+
+    def absorb_first_patches(self, states: Mapping[KeyValue, KeyState]) -> set[KeyValue]:
+        """Absorb single patches of items that have no other; return their keys."""
+        decided, commands = self.decided, self.commands
+        return {
+            key
+            for key, state in states.items()
+            if len(commands[key]) == 1
+            and commands[key][0].id not in decided
+            and state.absorb_first_patch(commands[key][0])
+        }
 
     def walk(self, key: KeyValue, state: KeyState) -> Walk:
         """Absorb the key's commands into its state, which changes."""
@@ -102,9 +114,12 @@ class Walk:
     def take(self, command: Command) -> None:
         """Absorb a command, refuse it, or leave it for later."""
         try:
-            if command.condition is not None and self._must_wait(command):
-                return
-            plain = self._make_plain(command)
+            plain = command
+            if command.id in self.plan.decided:
+                condition = command.condition and Condition.of_json(command.condition)
+                if condition and self._must_wait(command, condition):
+                    return
+                plain = self._decide(command, condition or Condition())
             is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
         except BodyError as exc:
             self.refusals.append(Refusal.of_body(command, exc))
@@ -137,19 +152,17 @@ class Walk:
         applied = sum(map(self.state.has_taken, counted))
         return Counts(applied, len(counted) - applied, self.duplicates)
 
-    def _must_wait(self, command: Command) -> bool:
-        needed = self.plan.dependencies.find_unsettled(
-            command, self.plan.table.spec, self.state, self.settled
-        )
+    def _must_wait(self, command: Command, condition: Condition) -> bool:
+        needed = self.plan.dependencies.find_unsettled(command, condition, self.state, self.settled)
+        if needed is not None and condition.find_fault(self.plan.table.spec) is not None:
+            return False  # it is refused for that
         if needed is not None:
             self.unsettled = f"command {command.id} waits for {needed}, which is not applied yet"
         return needed is not None
 
-    def _make_plain(self, command: Command) -> Command:
-        if command.id not in self.plan.decided:
-            return command
+    def _decide(self, command: Command, condition: Condition) -> Command:
         find_effective_id = partial(self.plan.dependencies.find_effective_id, self.settled)
-        return decide(command, self.state, self.plan.table.spec, find_effective_id)
+        return decide(command, condition, self.state, self.plan.table.spec, find_effective_id)
 
     def _complete(self, command: Command) -> Command:
         """The command with all fields of its item.
