@@ -83,17 +83,17 @@ class Condition:
         """The tags that are ids of commands, and not tags of patched items."""
         return [tag for tag in self.match if COMMAND_ID.fullmatch(tag)]
 
-    def has_match(self, state_tag: str | None, place: Callable[[str], str]) -> bool:
+    def has_match(self, state_tag: str | None, effective_id_of: Callable[[str], str]) -> bool:
         """Return whether an item is as one of the tags says; True without tags.
 
         Args:
             state_tag: the item's state tag; None without an item.
-            place: returns the id under which a command has taken its place.
+            effective_id_of: returns the id under which a command has taken its place.
         """
         if not self.match:
             return True
         return state_tag is not None and any(
-            does_tag_match(tag, state_tag) or does_tag_match(place(tag), state_tag)
+            does_tag_match(tag, state_tag) or does_tag_match(effective_id_of(tag), state_tag)
             for tag in self.match
         )
 
@@ -106,7 +106,7 @@ class Condition:
         spec: ResourceSpec,
         state_tag: str | None,
         values: Mapping[str, Any],
-        place: Callable[[str], str] = str,
+        effective_id_of: Callable[[str], str] = str,
     ) -> str | None:
         """Return why the condition does not hold for an item; None if it holds.
 
@@ -115,9 +115,9 @@ class Condition:
             state_tag: the item's state tag (see `forebay.conditional`); None if the condition has
                 no tags.
             values: the item's fields as JSON values.
-            place: as in `has_match`.
+            effective_id_of: as in `has_match`.
         """
-        if not self.has_match(state_tag, place):
+        if not self.has_match(state_tag, effective_id_of):
             return f"the item is not as expected: its entity tag was {state_tag}"
         for comparison in self.where:
             field = spec.column(comparison.field)

@@ -39,7 +39,7 @@ def decide(
     condition: Condition,
     state: KeyState,
     spec: ResourceSpec,
-    place: Callable[[str], str] = str,
+    effective_id_of: Callable[[str], str] = str,
 ) -> Command:
     """The plain command that a decided command becomes.
 
@@ -48,7 +48,7 @@ def decide(
         condition: the command's; an empty one always holds.
         state: of its key, with all values of the item.
         spec: its resource.
-        place: returns the id under which a command has taken its place.
+        effective_id_of: returns the id under which a command has taken its place.
 
     Raises:
         BodyError: its condition does not hold, or an increment has no valid result.
@@ -59,7 +59,7 @@ def decide(
         raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
     # A state tag takes as long as the rest of a decision.
     state_tag = state.state_tag if condition.match else None
-    failure = condition.find_failure(spec, state_tag, state.values, place)
+    failure = condition.find_failure(spec, state_tag, state.values, effective_id_of)
     if failure is not None:
         raise BodyError(PRECONDITION_FAILED, failure)
     body = _add_increments(command, state, spec)
