@@ -11,7 +11,13 @@ from constructs import Construct
 
 from infra.components.aurora_cluster import AuroraCluster
 from infra.components.database_proxy import Proxy
-from infra.components.database_servers import OWNER, READER, WRITER, build_login_arn
+from infra.components.database_servers import (
+    OWNER,
+    READER,
+    WRITER,
+    build_login_arn,
+    format_for_operators,
+)
 from infra.components.network import Network
 from infra.components.rds_instances import RdsInstances
 from infra.components.retention import log_retention
@@ -69,12 +75,14 @@ class DatabaseStack(EnvironmentStack):
             archive_arn=archive_arn,
             log_retention=retention,
         )
-        # The sweep is in the network to read the ledger, and needs access to the queues from there.
+        # The sweep is in the network to read the ledger, and needs access to the queues from there;
+        # so do operators, who redrive dead letters.
         self.network.add_interface(
             "Sqs",
             ec2.InterfaceVpcEndpointAwsService.SQS,
             actions=[
                 "sqs:ChangeMessageVisibility",
+                "sqs:DeleteMessage",
                 "sqs:GetQueueAttributes",
                 "sqs:ReceiveMessage",
                 "sqs:SendMessage",
@@ -99,8 +107,8 @@ class DatabaseStack(EnvironmentStack):
             self._direct, self.servers = self.servers, proxy.servers
         else:
             self._direct = self.servers
-        self.add_output("DatabaseUrl", self.reach.writer.url)
-        self.add_output("ReplicaUrl", self.reach.replicas.url)
+        self.add_output("DatabaseUrl", format_for_operators(self.reach.writer.url))
+        self.add_output("ReplicaUrl", format_for_operators(self.reach.replicas.url))
 
     @property
     def availability_zones(self) -> list[str]:

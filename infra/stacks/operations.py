@@ -13,6 +13,7 @@ from infra.components.alarms import Alarms
 from infra.components.dashboard import Dashboard
 from infra.components.findings import accept
 from infra.components.watched import Watched
+from infra.database import ExternalDatabase
 from infra.settings import Settings
 from infra.stacks.base import EnvironmentStack
 
@@ -51,9 +52,22 @@ class OperationsStack(EnvironmentStack):
                 "customer managed key, which costs more than all alarms."
             },
         )
+        if not self.settings.operations.emails and self._is_protected:
+            cdk.Annotations.of(self).add_warning_v2(
+                "forebay:noEmails",
+                f"The alarms of {self.settings.name} send no mail, because operations.emails is "
+                f"empty. Set it in infra/environments/{self.settings.name}.toml, or subscribe "
+                f"another receiver to the topic {self.settings.prefix}-alarms.",
+            )
         for address in self.settings.operations.emails:
             topic.add_subscription(subscriptions.EmailSubscription(address))
         return topic
+
+    @property
+    def _is_protected(self) -> bool:
+        """True if the environment's data is worth protecting, so that its alarms matter."""
+        database = self.settings.database
+        return isinstance(database, ExternalDatabase) or database.deletion_protection
 
     def _format_alarms_arn(self) -> str:
         return self.format_arn(
