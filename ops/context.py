@@ -78,7 +78,7 @@ IMPORT_DEAD_LETTERS: Final = Setting(
     "--import-dead-letter-queue-url",
     "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
 )
-STREAMS: Final = Setting("the delivery streams", "--streams", "FOREBAY_STREAMS")
+STREAMS: Final = Setting("the delivery streams", None, "FOREBAY_STREAMS")
 
 #: The output of an environment's stacks that contains each setting.
 _OUTPUTS: Final[Mapping[Setting, str]] = {

@@ -9,9 +9,12 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from infra.bundling import TOOL, Packages
 from infra.components.alarms import Alarms
 from infra.components.dashboard import Dashboard
 from infra.components.findings import accept
+from infra.components.retention import log_retention
+from infra.components.runner import Runner, RunnerPlace
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.settings import Settings
@@ -19,9 +22,17 @@ from infra.stacks.base import EnvironmentStack
 
 
 class OperationsStack(EnvironmentStack):
-    """Alarms, their topic, one dashboard, and optionally a budget."""
+    """Alarms, their topic, one dashboard, and optionally a budget and a runner."""
 
-    def __init__(self, scope: Construct, *, settings: Settings, watched: Watched) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        settings: Settings,
+        watched: Watched,
+        place: RunnerPlace | None = None,
+        packages: Packages | None = None,
+    ) -> None:
         super().__init__(scope, "operations", settings=settings)
         topic = self._add_topic()
         Alarms(self, "Alarms", watched=watched, settings=settings.operations, topic=topic)
@@ -29,6 +40,21 @@ class OperationsStack(EnvironmentStack):
         if settings.operations.monthly_budget_dollars is not None:
             self._add_budget(settings.operations.monthly_budget_dollars)
         self.add_output("AlarmTopicArn", topic.topic_arn)
+        if place is not None and packages is not None:
+            self._add_runner(place, packages)
+
+    def _add_runner(self, place: RunnerPlace, packages: Packages) -> None:
+        prefix = self.settings.prefix
+        runner = Runner(
+            self,
+            "Runner",
+            name_prefix=prefix,
+            package=packages(TOOL),
+            place=place,
+            policies=[f"{prefix}-operator", f"{prefix}-rebuild"],
+            log_retention=log_retention(self.settings.logs.retention_days),
+        )
+        self.add_output("RunnerName", runner.project.ref)
 
     def _add_topic(self) -> sns.Topic:
         topic = sns.Topic(

@@ -270,8 +270,10 @@ def _price_pipeline(settings: Settings, load: Load) -> Iterator[Item]:
     messages = objects * _SQS_PER_OBJECT + _POLLS_PER_MONTH
     yield Item("SQS", messages * prices.SQS.dollars, f"{messages / 1e6:,.1f} M")
     if not isinstance(settings.database, ExternalDatabase):
-        endpoint = HOURS_PER_MONTH * prices.ENDPOINT.dollars
-        yield Item("Endpoint to SQS", endpoint, "for the sweep, in one zone")
+        # SQS, and for the runner the logs, CloudWatch and Firehose.
+        endpoints = 4 if settings.operations.runner else 1
+        dollars = endpoints * HOURS_PER_MONTH * prices.ENDPOINT.dollars
+        yield Item("Interface endpoints", dollars, f"{endpoints} in one zone")
     # An object takes the time of its rows, and a tenth of a second in any case.
     seconds = load.commands / APPLIED_PER_PROCESSOR + objects * 0.1
     dollars = _price_calls(objects, seconds, settings.functions.firehose_consumer)
@@ -296,8 +298,9 @@ def count_alarm_metrics(settings: Settings) -> int:
     match settings.database:
         case RdsDatabase(replicas=replicas):
             return count + 3 + replicas
-        case AuroraDatabase(replicas=replicas):
-            return count + 2 + (1 if replicas else 0)
+        case AuroraDatabase(replicas=replicas, secondary=secondary):
+            # A standby applies nothing, so no alarm compares the age of its queue.
+            return count + 2 + (1 if replicas else 0) - (1 if secondary else 0)
     return count
 
 

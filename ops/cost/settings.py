@@ -106,11 +106,14 @@ class AuroraDatabase(Section):
     in_global: GlobalRole | None = None
 
     @property
+    def secondary(self) -> bool:
+        """True if this cluster follows a primary in another region, and accepts no writes."""
+        return self.in_global is not None and self.in_global.role == "secondary"
+
+    @property
     def instances(self) -> int:
         """The number of writers and readers; a secondary region has no writer."""
-        if self.in_global is not None and self.in_global.role == "secondary":
-            return max(1, self.replicas)
-        return 1 + self.replicas
+        return max(1, self.replicas) if self.secondary else 1 + self.replicas
 
 
 ManagedDatabase = RdsDatabase | AuroraDatabase
@@ -154,6 +157,12 @@ class Edge(Section):
     origin_secrets: Annotated[tuple[str, ...], Strict(strict=False)] = ("1",)
 
 
+class Operations(Section):
+    """The runner of operators' commands."""
+
+    runner: bool = False
+
+
 class Settings(Section):
     """The priced settings of one environment."""
 
@@ -169,6 +178,7 @@ class Settings(Section):
     sweep: Sweep
     api: Api
     edge: Edge | None = None
+    operations: Operations = Operations()
 
 
 def load(name: str, folder: Path = ENVIRONMENTS) -> Settings:

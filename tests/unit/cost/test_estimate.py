@@ -187,7 +187,7 @@ def test_an_environment_at_rest_pays_for_all_that_is_always_there() -> None:
         "Stage cache": 14.60,
         "Alarms and metrics": 0.90,
         "SQS": 0.79,
-        "Endpoint to SQS": 7.30,
+        "Interface endpoints": 7.30,
         "Database instances": 523.41,
         "Database storage": 34.50,
     }
@@ -209,6 +209,7 @@ def test_an_environment_at_rest_pays_for_all_that_is_always_there() -> None:
             201.48,
         ),
         ({"api": {"cache": {"size_gigabytes": "6.1"}}}, "Stage cache", 146.00),
+        ({"operations": {"runner": True}}, "Interface endpoints", 29.20),
         ({"edge": {}}, "WAF", 11.00),
         ({"edge": {"origin_secrets": ["1", "2"]}}, "Secrets of the edge", 0.80),
         ({"edge": {}, "region": "eu-west-1"}, "Secrets of the edge", 0.80),
@@ -292,7 +293,7 @@ def test_an_external_database_is_not_on_the_bill() -> None:
     bill = estimate_buffered(settings_with(database={"kind": "external"}), LOAD)
 
     names = {item.name for item in bill.items}
-    assert names.isdisjoint({"Database instances", "Database storage", "Endpoint to SQS"})
+    assert names.isdisjoint({"Database instances", "Database storage", "Interface endpoints"})
 
 
 @pytest.mark.parametrize("instance_class", ["x9z.large", "r8g.huge", "r8g"])
