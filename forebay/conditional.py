@@ -52,9 +52,8 @@ def make_state_tag(base_id: str, fields: Mapping[str, str]) -> str:
     """
     if not fields:
         return base_id
-    greatest = max(base_id, *fields.values())
-    ids = "\n".join([base_id, *(f"{name} {fields[name]}" for name in sorted(fields))])
-    return f"{greatest}.{_digest(ids)}"
+    ids = [f"{name} {command_id}" for name, command_id in sorted(fields.items())]
+    return f"{max(base_id, *fields.values())}.{_digest(chr(10).join([base_id, *ids]))}"
 
 
 def state_tag_of(entity_tag: str) -> str | None:

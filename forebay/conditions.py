@@ -34,8 +34,8 @@ OPERATORS: Final = frozenset({"eq", "neq", "is", "in", *_ORDERS})
 #: Comparisons and tags in a condition, and values of `in`.
 MAX_COMPARISONS: Final = 50
 MAX_VALUES: Final = 500
-#: How long after its acceptance a command waits for the commands that it depends on. Objects that
-#: Firehose delivers are this late only if the pipeline does not keep up.
+#: How long a command waits for the commands that it depends on, from the first delivery of its
+#: archive object.
 SETTLING_SECONDS: Final = 300
 
 _MEMBERS: Final = frozenset({"match", "where", "after"})
@@ -104,7 +104,7 @@ class Condition:
     def find_failure(
         self,
         spec: ResourceSpec,
-        state_tag: str,
+        state_tag: str | None,
         values: Mapping[str, Any],
         place: Callable[[str], str] = str,
     ) -> str | None:
@@ -112,7 +112,8 @@ class Condition:
 
         Args:
             spec: the resource; `find_fault` finds no fault.
-            state_tag: the item's state tag; see `forebay.conditional`.
+            state_tag: the item's state tag (see `forebay.conditional`); None if the condition has
+                no tags.
             values: the item's fields as JSON values.
             place: as in `has_match`.
         """

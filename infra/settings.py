@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from forebay.conditions import SETTLING_SECONDS
 from forebay.errors import SettingsError
 from forebay.text_files import read_text_file
 from infra.database import AuroraDatabase, DatabaseSettings, ExternalDatabase, check_connections
@@ -204,17 +203,6 @@ class Settings(Section):
                 "functions.firehose_consumer.reserved_concurrency must be at least "
                 "the sum of consumer.max_concurrency and replay.max_concurrency, or throttled "
                 "messages become dead letters"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_settling(self) -> Self:
-        deliveries = self.queue.max_receives - 2
-        if deliveries * self.visibility_seconds < SETTLING_SECONDS:
-            raise ValueError(
-                f"a command may wait {SETTLING_SECONDS} s for another, but its object becomes a "
-                f"dead letter after {deliveries} deliveries in {self.visibility_seconds} s each: "
-                "raise queue.max_receives or functions.firehose_consumer.timeout_seconds"
             )
         return self
 

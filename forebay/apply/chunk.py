@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forebay.apply.decided import is_decided
+from forebay.apply.dependencies import Patience
 from forebay.apply.merging import drop_known, merge
 from forebay.apply.prepare import Chunk, Target, upcast
 from forebay.apply.results import Counts, Merged, OvertakenError, PatchedError, Result, Source
@@ -38,6 +39,7 @@ _BEGIN = "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL enable_seqscan = off"
 #: Locks of undeclared resources in one transaction: the server has room for some thousand locks,
 #: and a hostile chunk may name ten thousand resources.
 _MAX_LOCKS = 500
+_NO_PATIENCE = Patience()
 _HAS_EDITS = """
     SELECT path FROM unnest(%s::text[]) AS path
     WHERE EXISTS (SELECT FROM forebay.edits WHERE resource = path)
@@ -144,7 +146,8 @@ class ChunkApplier:
         places = [command.id for command in candidates.commands]
         chunk = self._drop_rejected(candidates, [*candidates.ids, *places])
         chunk = self._follow_effects(chunk)
-        merged = self._apply_tables(chunk, decides=True, may_wait=is_alone)
+        patience = Patience(is_alone and not self.source.replay, self.source.delivered_ms)
+        merged = self._apply_tables(chunk, decides=True, patience=patience)
         result = merged.result
         unfit = self._examine_unfit(chunk.unfit)
         if unfit.held is not None and is_alone:  # a migration has created the table since
@@ -235,15 +238,16 @@ class ChunkApplier:
         chunk = chunk.replace_commands(plain, unfit)
         return chunk.without(rejected_places, chunk.invalid_lines) if rejected_places else chunk
 
-    def _apply_tables(self, chunk: Chunk, *, decides: bool, may_wait: bool = False) -> Merged:
+    def _apply_tables(
+        self, chunk: Chunk, *, decides: bool, patience: Patience = _NO_PATIENCE
+    ) -> Merged:
         """Apply commands by table, each after the tables that it refers to by enforced references.
 
         Args:
             chunk: a chunk, or its candidates.
             decides: whether decisions are made.
-            may_wait: whether decided commands may wait for commands that they depend on.
+            patience: how long decided commands may wait for commands that they depend on.
         """
-        may_wait = may_wait and not self.source.replay
         merged = Merged(Result(chunk.folded.counts + chunk.dropped, held=chunk.held))
         for path in sorted(chunk.folded.paths, key=self._measure_depth):
             table = Table(self.connection, self.resources[path])
@@ -252,7 +256,7 @@ class ChunkApplier:
             merged += Merged(self._apply_winners(chunk, table, decides=decides))
             edits = chunk.folded.edits.get(path)
             if edits:
-                merged += merge(table, edits, decides=decides, may_wait=may_wait)
+                merged += merge(table, edits, decides=decides, patience=patience)
         return merged
 
     def _merge_conflicts(self, chunk: Chunk, result: Result) -> Result:

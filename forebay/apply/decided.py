@@ -36,6 +36,7 @@ def is_decided(command: Command, spec: ResourceSpec) -> bool:
 
 def decide(
     command: Command,
+    condition: Condition,
     state: KeyState,
     spec: ResourceSpec,
     place: Callable[[str], str] = str,
@@ -44,6 +45,7 @@ def decide(
 
     Args:
         command: of the current schema version.
+        condition: the command's; an empty one always holds.
         state: of its key, with all values of the item.
         spec: its resource.
         place: returns the id under which a command has taken its place.
@@ -51,16 +53,15 @@ def decide(
     Raises:
         BodyError: its condition does not hold, or an increment has no valid result.
     """
-    condition = None if command.condition is None else Condition.of_json(command.condition)
-    if condition is not None and (fault := condition.find_fault(spec)) is not None:
+    if (fault := condition.find_fault(spec)) is not None:
         raise BodyError("condition_invalid", fault)
-    state_tag = state.state_tag
-    if state_tag is None:
+    if not state.has_item:
         raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
-    if condition is not None:
-        failure = condition.find_failure(spec, state_tag, state.values, place)
-        if failure is not None:
-            raise BodyError(PRECONDITION_FAILED, failure)
+    # A state tag takes as long as the rest of a decision.
+    state_tag = state.state_tag if condition.match else None
+    failure = condition.find_failure(spec, state_tag, state.values, place)
+    if failure is not None:
+        raise BodyError(PRECONDITION_FAILED, failure)
     body = _add_increments(command, state, spec)
     command_id, greatest_id = command.id, state.greatest_id
     if command_id <= greatest_id:

@@ -2,7 +2,8 @@
 
 Archive objects may be applied in another order than their commands were accepted. So a condition
 that names a command of the client's own, by `Read-After` or as a tag of `If-Match`, is not decided
-before that command is settled, or before `SETTLING_SECONDS` have passed.
+before that command is settled, or before `SETTLING_SECONDS` have passed since the object's first
+delivery.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from forebay.apply.edits import KeyState
 from forebay.command import Command
 from forebay.conditions import SETTLING_SECONDS, Condition
 from forebay.db.connect import Connection
-from forebay.decisions.effects import find_effects
+from forebay.decisions.effects import find_effective_ids
 from forebay.decisions.rejections import find_rejected
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms, is_decided_id
@@ -24,63 +26,88 @@ from forebay.status import Patches, Traces, find_status
 from forebay.unmet import PRECONDITION_FAILED
 
 
+@dataclass(slots=True)
+class Settled:
+    """The decided commands of a key that the same transaction has settled."""
+
+    #: By id, of those that have passed.
+    effective_ids: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+
+    def has(self, command_id: str) -> bool:
+        """Return whether a command is settled."""
+        return command_id in self.effective_ids or command_id in self.refused
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long commands may wait for others."""
+
+    #: False in a replay and in a rehearsal.
+    may_wait: bool = False
+    #: When the object was first delivered, in ms; None: counted from each command's acceptance.
+    delivered_ms: int | None = None
+
+    def lasts(self, command: Command) -> bool:
+        """Return whether a command may still wait."""
+        begun = accepted_ms(command.id) if self.delivered_ms is None else self.delivered_ms
+        return self.may_wait and time.time() * 1000 < begun + SETTLING_SECONDS * 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """The decisions about the commands that the conditions of some commands name."""
 
-    #: Whether commands may wait at all; a replay and a rehearsal never wait.
-    may_wait: bool = False
+    patience: Patience = Patience()
     rejected: Collection[str] = ()
-    #: By the id of a decided command that has passed, the id of its place.
-    places: Mapping[str, str] = field(default_factory=dict)
+    #: By the id of a decided command that has passed, its effective id.
+    effective_ids: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, connection: Connection, commands: Iterable[Command], *, may_wait: bool) -> Self:
+    def read(cls, connection: Connection, commands: Iterable[Command], patience: Patience) -> Self:
         """Look up the decisions about all commands that these commands name."""
         named = sorted({id_ for command in commands for id_ in _list_named(command)})
         if not named:
-            return cls(may_wait)
-        effects = find_effects(connection, named)
-        places = {id_: effect.effective_id for id_, effect in effects.items()}
-        return cls(may_wait, find_rejected(connection, named), places)
-
-    def place(self, command_id: str) -> str:
-        """The id under which a command has taken its place, if it has passed; else its own."""
-        return self.places.get(command_id, command_id)
+            return cls(patience)
+        return cls(
+            patience, find_rejected(connection, named), find_effective_ids(connection, named)
+        )
 
     def find_unsettled(
-        self, command: Command, state: KeyState, settled: Collection[str]
+        self, command: Command, condition: Condition, state: KeyState, settled: Settled
     ) -> str | None:
         """The id of a command that has to be settled before this command can be decided.
 
         Args:
             command: a decided command.
+            condition: the command's.
             state: of its key.
-            settled: commands that the same walk over the key has settled.
+            settled: the commands that the same transaction has settled.
 
         Raises:
-            BodyError: the command depends on a command that is not settled in time.
+            BodyError: the command depends on a command that was not settled in time.
         """
-        if command.condition is None:
-            return None
-        condition = Condition.of_json(command.condition)
         needed = self._find_pending(condition.after, state, settled)
-        if needed is None and not condition.has_match(state.state_tag, self.place):
-            tags = [tag for tag in condition.list_command_tags() if tag < command.id]
-            needed = self._find_pending(tags, state, settled)
-        if needed is None or (self.may_wait and _is_young(command)):
-            return needed
-        if needed in condition.after:
-            detail = f"command {needed}, which it depends on, has not been applied"
+        if needed is not None and not self.patience.lasts(command):
+            detail = f"command {needed}, which it depends on, has not been applied in time"
             raise BodyError(PRECONDITION_FAILED, detail)
-        return None
+        tags = [tag for tag in condition.list_command_tags() if tag < command.id]
+        if needed is not None or not tags or not self.patience.lasts(command):
+            return needed
+        if condition.has_match(state.state_tag, partial(self.find_effective_id, settled)):
+            return None
+        return self._find_pending(tags, state, settled)
 
-    def _find_pending(
-        self, ids: Iterable[str], state: KeyState, settled: Collection[str]
-    ) -> str | None:
+    def find_effective_id(self, settled: Settled, command_id: str) -> str:
+        """The id under which a command has taken its place, if it has passed; else its own."""
+        return settled.effective_ids.get(command_id) or self.effective_ids.get(
+            command_id, command_id
+        )
+
+    def _find_pending(self, ids: Iterable[str], state: KeyState, settled: Settled) -> str | None:
         traces: Traces | None = None
         for id_ in ids:
-            if id_ in settled or id_ in self.rejected or id_ in self.places or id_ in state.kept:
+            if id_ in self.rejected or id_ in self.effective_ids or settled.has(id_):
                 continue
             traces = traces or _trace(state)
             if is_decided_id(id_) or find_status(id_, traces) == "pending":
@@ -89,14 +116,11 @@ class Dependencies:
 
 
 def _list_named(command: Command) -> Iterator[str]:
-    if command.condition is not None:
-        condition = Condition.of_json(command.condition)
+    members = command.condition
+    if members is not None and ("after" in members or "match" in members):
+        condition = Condition.of_json(members)
         yield from condition.after
         yield from condition.list_command_tags()
-
-
-def _is_young(command: Command) -> bool:
-    return time.time() * 1000 < accepted_ms(command.id) + SETTLING_SECONDS * 1000
 
 
 def _trace(state: KeyState) -> Traces:

@@ -18,7 +18,7 @@ from forebay.archive.lines import Entry
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
 from forebay.decisions.log import DecisionLog, LogMovedError, PendingEntryError
-from forebay.errors import HeldError, UnsettledError
+from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
 from forebay.retry import backoff_seconds
 
@@ -69,7 +69,6 @@ def apply(
 
     Raises:
         HeldError: commands need newer code, all others are applied; the object stays incomplete.
-        UnsettledError: commands wait for others that they depend on; otherwise as `HeldError`.
         psycopg.Error: transient, or a schema that does not fit; the chunk was rolled back, and
             applying the object again is safe.
         ValueError: the connection is not autocommit.
@@ -87,8 +86,6 @@ def apply(
         run.finish()
     if run.outcome.held is not None:
         raise HeldError(f"{source.object}: {run.outcome.held}")
-    if run.outcome.unsettled is not None:
-        raise UnsettledError(f"{source.object}: {run.outcome.unsettled}")
     return run.outcome
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from forebay.apply.dependencies import Patience
 from forebay.apply.results import Counts, Merged, Result
 from forebay.apply.singly import merge_singly
 from forebay.apply.statements import Table
-from forebay.apply.walk import KeyCommands, Keys
+from forebay.apply.walk import KeyCommands, MergePlan
 from forebay.apply.writing import write_states
 from forebay.command import KeyValue
 from forebay.decisions.refusals import Refusal
@@ -22,7 +23,7 @@ from forebay.decisions.refusals import Refusal
 UNDECIDED = "undecided"
 
 
-def merge(table: Table, commands: KeyCommands, *, decides: bool, may_wait: bool = False) -> Merged:
+def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patience) -> Merged:
     """Apply all commands of some keys.
 
     Args:
@@ -30,32 +31,36 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, may_wait: bool 
         commands: the commands of each key, of the current schema version.
         decides: whether decisions are made. If not, a key with a command that needs a decision, or
             that is refused, is left unchanged, and the result refuses that command.
-        may_wait: whether decided commands may wait for commands that they depend on.
+        patience: how long decided commands may wait for commands that they depend on.
 
     Raises:
         psycopg.Error: not the data's fault.
     """
-    keys = Keys.of_commands(table, commands)
+    plan = MergePlan.of_commands(table, commands)
     merged = Merged()
-    if keys.decided and decides:
-        keys = keys.read_dependencies(may_wait=may_wait)
-    elif keys.decided:
-        undecided = dict(_find_undecided(keys))
-        keys = keys.select(key for key in commands if key not in undecided)
+    if plan.decided and decides:
+        plan = plan.with_dependencies(patience)
+    elif plan.decided:
+        undecided = dict(_find_undecided(plan))
+        plan = plan.select(key for key in commands if key not in undecided)
         merged = Merged(Result(refusals=list(undecided.values())))
-    if not keys.commands:
+    if not plan.commands:
         return merged
-    walks = {key: keys.walk(key, state) for key, state in keys.read_states().items()}
+    states = plan.read_states()
+    simple = plan.absorb_first_patches(states)
+    walks = {key: plan.walk(key, state) for key, state in states.items() if key not in simple}
     ready = {key: walk for key, walk in walks.items() if decides or not walk.refusals}
-    refused = write_states(table, {key: walk.state for key, walk in ready.items()})
+    unready = walks.keys() - ready.keys()
+    refused = write_states(table, {key: s for key, s in states.items() if key not in unready})
     if refused and decides:
-        written = {key: walks[key].state for key in refused}
-        merged += merge_singly(keys.select(refused), refused, written)
+        written = {key: states[key] for key in refused}
+        merged += merge_singly(plan.select(refused), refused, written)
     elif not decides:
         first = [walk.refusals[0] for walk in walks.values() if walk.refusals]
         merged += Merged(Result(refusals=[*first, *_blame(refused, commands)]))
     done = [walk for key, walk in ready.items() if key not in refused]
-    counts = Counts(*map(sum, zip(*[walk.count() for walk in done], strict=True)))
+    counts = Counts(applied=len(simple - refused.keys()))
+    counts += Counts(*map(sum, zip(*[walk.count() for walk in done], strict=True)))
     refusals = [refusal for walk in done for refusal in walk.refusals]
     effects = [effect for walk in done for effect in walk.effects]
     unsettled = next(filter(None, [walk.unsettled for walk in done]), None)
@@ -83,11 +88,11 @@ def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
     return Result(counts, remaining)
 
 
-def _find_undecided(keys: Keys) -> Iterator[tuple[KeyValue, Refusal]]:
+def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:
     detail = "its condition or increment is not decided yet"
-    for key, of_key in keys.commands.items():
+    for key, of_key in plan.commands.items():
         for command in of_key:
-            if command.id in keys.decided:
+            if command.id in plan.decided:
                 yield key, Refusal(command, UNDECIDED, detail)
                 break
 

@@ -33,6 +33,8 @@ class Source:
     replay: bool = False
     #: True if only chosen commands of the object are replayed: the object is not marked complete.
     partial: bool = False
+    #: When its message was first delivered, in ms; commands may wait for others from then on.
+    delivered_ms: int | None = None
 
     def __post_init__(self) -> None:
         if self.partial and not self.replay:
@@ -123,7 +125,8 @@ class Outcome:
     last_id: str | None = None
     #: Why commands are held for newer code, if any are.
     held: str | None = None
-    #: Why a command waits for another one, if any does.
+    #: Why a command waits for another one, if any does; the object is not complete, and is to be
+    #: applied again.
     unsettled: str | None = None
     #: Commands that a run without decisions could not apply, with all other commands of their keys
     #: in the object; no count includes them.

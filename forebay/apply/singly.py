@@ -7,18 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from forebay.apply.conflicts import find_claimants, find_hopeless
+from forebay.apply.dependencies import Settled
 from forebay.apply.edits import KeyState
 from forebay.apply.results import Merged, Result
 from forebay.apply.statements import Table
 from forebay.apply.table import CONFLICT_TRIES, one_per_constraint
-from forebay.apply.walk import Keys, Walk, by_id
+from forebay.apply.walk import MergePlan, Walk, by_id
 from forebay.apply.writing import write_states
 from forebay.command import Command, KeyValue
 from forebay.decisions.refusals import Refusal
 
 
 def merge_singly(
-    keys: Keys,
+    plan: MergePlan,
     refused: Mapping[KeyValue, Refusal],
     written: Mapping[KeyValue, KeyState],
 ) -> Merged:
@@ -29,13 +30,13 @@ def merge_singly(
     the key in its way, and all are tried again as long as one of them succeeds.
 
     Args:
-        keys: the refused keys.
+        plan: of the refused keys.
         refused: why the keys were refused when they were written together.
         written: the states that were refused.
     """
-    states, commands = keys.read_states(), keys.commands  # as they are, without the failed commands
+    states, commands = plan.read_states(), plan.commands  # as they are, without the failed commands
     simple = {key for key, of_key in commands.items() if len(of_key) == 1 and not states[key].kept}
-    obstacles = _find_obstacles(keys.table, states, refused, written, simple)
+    obstacles = _find_obstacles(plan.table, states, refused, written, simple)
     merged, pending = Merged(), dict[KeyValue, Sequence[Command]]()
     for key, of_key in sorted(commands.items(), key=lambda item: min(map(by_id, item[1]))):
         if key in simple and (key in obstacles.hopeless or not refused[key].conflict):
@@ -53,7 +54,8 @@ def merge_singly(
             tries += len(pending[key])
             waiting = refusals[key].waiting if key in refusals else frozenset[str]()
             waiting |= states[key].kept.keys()
-            tried = _try_singly(Walk(keys, states[key]), pending[key], waiting)
+            settled = refusals[key].walk.settled if key in refusals else Settled()
+            tried = _try_singly(Walk(plan, states[key], settled), pending[key], waiting)
             merged += tried.finish()
             # A key in conflict was written without the commands that failed.
             states[key], pending[key] = tried.walk.state, tried.list_conflicting()
@@ -182,6 +184,8 @@ def _try_singly(done: Walk, commands: Sequence[Command], waiting: frozenset[str]
             queue = sorted([*queue, *left_out], key=by_id)
         if refusal is not None:
             done.refusals.append(refusal)
+            if not refusal.conflict:  # others may be resolved by other keys
+                done.settled.refused.add(command.id)
     return _Try(done, waiting)
 
 
@@ -217,8 +221,9 @@ def _try_one(done: Walk, command: Command) -> Refusal | None:
     if len(trial.refusals) > len(done.refusals):
         return trial.refusals[-1]
     done.unsettled = trial.unsettled
-    refused = write_states(done.keys.table, {command.key: trial.state})
+    refused = write_states(done.plan.table, {command.key: trial.state})
     if refused:
+        done.settled.effective_ids.pop(command.id, None)
         return _refuse_as(command, refused[command.key])
     done.state = trial.state
     done.state.new_base, done.state.changed = None, set()

@@ -249,12 +249,15 @@ def _build_ids(commands: Sequence[Command]) -> str:
 
 def _describe_edits(state: KeyState) -> tuple[object, ...]:
     """The columns of `forebay.edits` after the key, as COPY reads them."""
+    recent = "{" + ",".join(state.recent) + "}"
+    if not state.kept:  # the common case
+        return orjson.dumps(state.fields).decode(), "{}", recent, state.state_tag, 0, None
     waiting = state.list_waiting()
     kept = [encode(patch).decode().rstrip("\n") for patch in state.kept.values()]
     return (
         orjson.dumps(state.fields).decode(),
         write_array(kept),
-        "{" + ",".join(state.recent) + "}",
+        recent,
         state.state_tag if state.fields else None,
         len(waiting),
         waiting[0] if waiting else None,

@@ -9,16 +9,18 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import attrgetter
 from typing import Self
 
 from forebay.apply.decided import decide, is_decided
-from forebay.apply.dependencies import Dependencies
+from forebay.apply.dependencies import Dependencies, Patience, Settled
 from forebay.apply.edits import KeyState
 from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts
 from forebay.apply.statements import Table
 from forebay.command import Command, KeyValue
+from forebay.conditions import Condition
 from forebay.decisions.effects import Effect
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
@@ -29,14 +31,14 @@ by_id = attrgetter("id")
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class MergePlan:
     """The keys of a table whose commands are to be merged."""
 
     table: Table
     commands: KeyCommands
     #: The commands that need a decision, by id.
     decided: Mapping[str, Command]
-    #: Of those; `read_dependencies` looks them up.
+    #: The decisions that their conditions name; empty before `with_dependencies`.
     dependencies: Dependencies = Dependencies()  # noqa: RUF009 - immutable
 
     @classmethod
@@ -49,12 +51,23 @@ class Keys:
         """Some of these keys."""
         return replace(self, commands={key: self.commands[key] for key in keys})
 
-    def read_dependencies(self, *, may_wait: bool) -> Self:
-        """The same keys, with the decisions about the commands that conditions name."""
-        dependencies = Dependencies.read(
-            self.table.connection, self.decided.values(), may_wait=may_wait
+    def with_dependencies(self, patience: Patience) -> Self:
+        """The same plan, with the decisions that conditions name."""
+        decided = self.decided.values()
+        return replace(
+            self, dependencies=Dependencies.read(self.table.connection, decided, patience)
         )
-        return replace(self, dependencies=dependencies)
+
+    def absorb_first_patches(self, states: Mapping[KeyValue, KeyState]) -> set[KeyValue]:
+        """Absorb single patches of items that have no other; return their keys."""
+        decided, commands = self.decided, self.commands
+        return {
+            key
+            for key, state in states.items()
+            if len(commands[key]) == 1
+            and commands[key][0].id not in decided
+            and state.absorb_first_patch(commands[key][0])
+        }
 
     def walk(self, key: KeyValue, state: KeyState) -> Walk:
         """Absorb the key's commands into its state, which changes."""
@@ -87,8 +100,9 @@ class Keys:
 class Walk:
     """Commands of a key, absorbed into its state in the order of their ids."""
 
-    keys: Keys
+    plan: MergePlan
     state: KeyState
+    settled: Settled = field(default_factory=Settled)
     duplicates: int = 0
     #: The ids under which the absorbed commands have taken their place.
     absorbed: list[str] = field(default_factory=list)
@@ -100,12 +114,16 @@ class Walk:
     def take(self, command: Command) -> None:
         """Absorb a command, refuse it, or leave it for later."""
         try:
-            if command.condition is not None and self._must_wait(command):
-                return
-            plain = self._make_plain(command)
+            plain = command
+            if command.id in self.plan.decided:
+                condition = command.condition and Condition.of_json(command.condition)
+                if condition and self._must_wait(command, condition):
+                    return
+                plain = self._decide(command, condition or Condition())
             is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
         except BodyError as exc:
             self.refusals.append(Refusal.of_body(command, exc))
+            self.settled.refused.add(command.id)
             return
         if is_duplicate:
             self.duplicates += 1
@@ -113,6 +131,7 @@ class Walk:
         self.absorbed.append(plain.id)
         if plain is not command:
             self.effects.append(_make_effect(command, plain))
+            self.settled.effective_ids[command.id] = plain.id
 
     def take_all(self, commands: Sequence[Command]) -> None:
         """Absorb commands in the order of their ids, each id once."""
@@ -133,32 +152,24 @@ class Walk:
         applied = sum(map(self.state.has_taken, counted))
         return Counts(applied, len(counted) - applied, self.duplicates)
 
-    def _must_wait(self, command: Command) -> bool:
-        settled = {refusal.command.id for refusal in self.refusals}
-        settled.update(effect.id for effect in self.effects)
-        needed = self.keys.dependencies.find_unsettled(command, self.state, settled)
+    def _must_wait(self, command: Command, condition: Condition) -> bool:
+        needed = self.plan.dependencies.find_unsettled(command, condition, self.state, self.settled)
+        if needed is not None and condition.find_fault(self.plan.table.spec) is not None:
+            return False  # it is refused for that
         if needed is not None:
             self.unsettled = f"command {command.id} waits for {needed}, which is not applied yet"
         return needed is not None
 
-    def _make_plain(self, command: Command) -> Command:
-        if command.id not in self.keys.decided:
-            return command
-        return decide(command, self.state, self.keys.table.spec, self._find_place)
-
-    def _find_place(self, command_id: str) -> str:
-        """The id under which a command has taken its place."""
-        for effect in self.effects:
-            if effect.id == command_id:
-                return effect.effective_id
-        return self.keys.dependencies.place(command_id)
+    def _decide(self, command: Command, condition: Condition) -> Command:
+        find_effective_id = partial(self.plan.dependencies.find_effective_id, self.settled)
+        return decide(command, condition, self.state, self.plan.table.spec, find_effective_id)
 
     def _complete(self, command: Command) -> Command:
         """The command with all fields of its item.
 
         A patch that may have to be kept is checked; others are checked when they are written.
         """
-        body, encoder = command.body, self.keys.table.encoder
+        body, encoder = command.body, self.plan.table.encoder
         if body is None:
             return command
         if command.op != "patch":

@@ -166,6 +166,13 @@ class Queue:
                     ],
                 )
 
+    def hide(self, receipt: str, seconds: int) -> None:
+        """Deliver a received message again after so many seconds, not after the queue's time."""
+        with self._translate_errors():
+            self._client.change_message_visibility(
+                QueueUrl=self.url, ReceiptHandle=receipt, VisibilityTimeout=seconds
+            )
+
     def delete(self, messages: Sequence[Message]) -> None:
         """Delete received messages."""
         for start in range(0, len(messages), BATCH):

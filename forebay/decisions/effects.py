@@ -80,6 +80,12 @@ def find_effects(connection: Connection, ids: Sequence[str]) -> dict[str, Effect
     return {effect.id: effect for effect in _read(rows)}
 
 
+def find_effective_ids(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The effective ids of those commands that have passed, by id; bodies may be large."""
+    rows = connection.execute(_FIND_IDS, ["{" + ",".join(ids) + "}"]).fetchall()
+    return dict(rows)
+
+
 def find_private_effects(connection: Connection, limit: int) -> list[Effect]:
     """Effects that this database alone has decided."""
     return _read(connection.execute(_FIND_PRIVATE, [limit]).fetchall())
@@ -123,6 +129,7 @@ _SELECT = """
     FROM forebay.effects
 """
 _FIND = f"{_SELECT} WHERE id = ANY(%s::uuid[])"
+_FIND_IDS = "SELECT id::text, effective_id::text FROM forebay.effects WHERE id = ANY(%s::uuid[])"
 _FIND_PRIVATE = f"{_SELECT} WHERE slot IS NULL ORDER BY id LIMIT %s"
 _INSERT = """
     INSERT INTO forebay.effects AS e

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -37,9 +37,8 @@ class Origin:
     idempotency_key: str | None = None
     #: The greatest version that the client has seen; new command ids exceed it.
     after: str | None = None
-    #: The commands that decided commands depend on, by resource and key as text; under None, that
-    #: of any key.
-    dependencies: Mapping[tuple[str, str] | None, str] = field(default_factory=dict)
+    #: The commands that decided commands of an item depend on, by resource and key as text.
+    dependencies: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     #: The owner of the idempotency key, if it is not `by`. Server-made keys derive from it, so it
     #: must not change even if a release changes the names of callers.
     key_owner: str | None = None
@@ -226,10 +225,9 @@ class CommandMaker:
         is_decided = condition is not None or (
             op == "patch" and any(map(is_increment, (body or {}).values()))
         )
-        if is_decided and origin.dependencies:
-            needed = origin.dependencies.get((spec.path, str(key)), origin.dependencies.get(None))
-            if needed is not None:
-                condition = replace(condition or Condition(), after=(needed,))
+        needed = origin.dependencies.get((spec.path, str(key))) if is_decided else None
+        if needed:
+            condition = replace(condition or Condition(), after=tuple(needed))
         command = Command(
             id=self._ids.make(create=op == "create", after=origin.after, decided=is_decided),
             op=op,

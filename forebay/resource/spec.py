@@ -151,7 +151,9 @@ class ResourceSpec:
 
     def column(self, name: str) -> FieldSpec | None:
         """Return the column with this name, if any."""
-        return next((column for column in self.columns if column.name == name), None)
+        if name == self.key.name:
+            return self.key
+        return next((field for field in self.fields if field.name == name), None)
 
 
 class Resources(dict[str, ResourceSpec]):

@@ -327,7 +327,11 @@ def build_variables(
             **cors,
         },
         "imports": archive,
-        "firehose_consumer": {"FOREBAY_DATABASE_URL": reach.writer.url, **archive},
+        "firehose_consumer": {
+            "FOREBAY_DATABASE_URL": reach.writer.url,
+            "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
+            **archive,
+        },
         "migrate": {
             "FOREBAY_DATABASE_URL": reach.owner.url,
             **({"FOREBAY_USERS": ",".join(reach.made_users)} if reach.made_users else {}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,8 @@ from forebay.archive.layout import COMMANDS_PREFIX, holds_amendments
 from forebay.archive.lines import read_chunks
 from forebay.aws.archive import Archive
 from forebay.aws.events import EventRefusedError, object_records
+from forebay.aws.queue import Queue
+from forebay.conditions import SETTLING_SECONDS
 from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
@@ -37,6 +39,9 @@ from forebay.retry import backoff_seconds
 # below the function's time-out.
 PATIENCE_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1
+#: After which time a message whose commands wait for others is delivered again, by its number of
+#: deliveries. At the fourth delivery nothing may wait any more; a queue permits five or more.
+WAITING_PAUSES_SECONDS = (15, 60, SETTLING_SECONDS - 75)
 _GREATEST_PAUSE_SECONDS = 2.0
 
 
@@ -61,10 +66,33 @@ def _read_replaying(record: Mapping[str, Any]) -> Replaying | None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Message:
+    """A message of the batch."""
+
+    id: str
+    receipt: str
+    #: How often it was delivered, and when first, in ms; None if the event does not tell.
+    deliveries: int
+    delivered_ms: int | None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> _Message:
+        """Read a record of Lambda's event ("Using Lambda with Amazon SQS")."""
+        attributes = record.get("attributes") or {}
+        first = attributes.get("ApproximateFirstReceiveTimestamp")
+        return cls(
+            record["messageId"],
+            record.get("receiptHandle", ""),
+            int(attributes.get("ApproximateReceiveCount", 1)),
+            None if first is None else int(first),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Object:
     """An archive object that a message names."""
 
-    message_id: str
+    message: _Message
     key: str
     replaying: Replaying | None
 
@@ -88,8 +116,10 @@ class Consumer:
         archive: Archive,
         session: Session,
         log: Log,
+        open_queue: Callable[[], Queue] | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
+        self._open_queue = open_queue
         self._patience_seconds = patience_seconds
         self._resources = resources
         self._archive = archive
@@ -108,34 +138,71 @@ class Consumer:
         errors: dict[str, Exception] = {}
         objects = list(self._read_objects(event["Records"], errors))
         failed_ids: set[str] = set()
-        unsettled: list[_Object] = []
+        waiting: list[_Object] = []
+        applied, is_away = 0, False
         with closing(one_ahead(objects, self._begin)) as reading:
             for place, (archive_object, ahead) in enumerate(reading):
-                if archive_object.message_id in failed_ids:
+                message_id = archive_object.message.id
+                if message_id in failed_ids:
                     continue
                 error = self._try(archive_object, ahead)
                 if error is None:
+                    applied += 1
                     continue
+                errors[message_id] = error
                 if isinstance(error, UnsettledError):
-                    unsettled.append(archive_object)
+                    waiting.append(archive_object)
                     continue
-                errors[archive_object.message_id] = error
-                failed_ids.add(archive_object.message_id)
+                failed_ids.add(message_id)
                 self._record_failure(archive_object, error)
-                if _is_away(error):
+                is_away = _is_away(error)
+                if is_away:
                     # The primary is away for the remaining objects too; don't wait for it per
                     # object.
-                    errors |= {other.message_id: error for other in objects[place + 1 :]}
+                    errors |= {other.message.id: error for other in objects[place + 1 :]}
                     break
-        # Another object of the batch may have had what their commands wait for.
-        for archive_object in unsettled:
-            error = self._try(archive_object, self._begin(archive_object))
-            if error is not None:
-                errors.setdefault(archive_object.message_id, error)
-                self._record_failure(archive_object, error)
+        if waiting and not is_away:
+            self._settle(waiting, errors, applied=applied)
         for message_id, error in errors.items():
             self._report_failure(message_id, error)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in errors]}
+
+    def _settle(
+        self, waiting: list[_Object], errors: dict[str, Exception], *, applied: int
+    ) -> None:
+        """Apply waiting objects again, as long as one was applied that others may wait for.
+
+        The messages of those that still wait are delivered again soon.
+        """
+        while waiting and applied:
+            applied = 0
+            for archive_object in list(waiting):
+                error = self._try(archive_object, self._begin(archive_object))
+                if isinstance(error, UnsettledError):
+                    continue
+                waiting.remove(archive_object)
+                if error is None:
+                    applied += 1
+                    others = [other.message.id for other in waiting]
+                    if archive_object.message.id not in others:
+                        errors.pop(archive_object.message.id, None)
+                else:
+                    errors[archive_object.message.id] = error
+                    self._record_failure(archive_object, error)
+        for archive_object in waiting:
+            self._record_failure(archive_object, errors[archive_object.message.id])
+            self._hide(archive_object.message)
+
+    def _hide(self, message: _Message) -> None:
+        """Have a message delivered again after a pause that grows with its deliveries."""
+        if self._open_queue is None:
+            return
+        pauses = WAITING_PAUSES_SECONDS
+        seconds = pauses[min(message.deliveries, len(pauses)) - 1]
+        try:
+            self._open_queue().hide(message.receipt, seconds)
+        except TransientError as exc:
+            self._log.event("message_not_hidden", level="WARNING", reason=str(exc))
 
     def _read_objects(
         self, messages: Iterable[Mapping[str, Any]], errors: dict[str, Exception]
@@ -143,13 +210,13 @@ class Consumer:
         """The objects that the messages name, up to an invalid part, which is added to `errors`."""
         bucket = self._archive.bucket
         for message in messages:
-            message_id = message["messageId"]
+            read = _Message.of(message)
             try:
                 records = object_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
                 for key, record in records:
-                    yield _Object(message_id, key, _read_replaying(record))
+                    yield _Object(read, key, _read_replaying(record))
             except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
-                errors[message_id] = self._strip_traceback(exc)
+                errors[read.id] = self._strip_traceback(exc)
 
     def _begin(self, archive_object: _Object) -> ReadAhead[Chunk]:
         chunks = read_chunks(self._archive.read(archive_object.key))
@@ -209,7 +276,12 @@ class Consumer:
             outcome = apply(
                 connection,
                 ahead,
-                Source(key, replay=replaying is not None, partial=partly),
+                Source(
+                    key,
+                    replay=replaying is not None,
+                    partial=partly,
+                    delivered_ms=archive_object.message.delivered_ms,
+                ),
                 resources=self._resources,
                 log=self._follow_decision_log(connection),
                 decides=replaying is None,
@@ -251,6 +323,10 @@ class Consumer:
             already = {metrics.OBJECTS_ALREADY_APPLIED: 1}
             self._log.event("object_already_applied", metrics=already, **fields)
             return
+        if outcome.unsettled is not None:
+            # Without its age: the lag of an object counts when it is complete.
+            self._log.event("object_waits", metrics=_count(outcome), **fields)
+            raise UnsettledError(f"{key}: {outcome.unsettled}")
         if replaying is not None:
             # Its commands are old: counted as the lag of live traffic, they would raise alarms.
             replayed = {metrics.COMMANDS_REPLAYED: outcome.lines}
@@ -297,17 +373,21 @@ class Consumer:
         )
 
 
-def _measure(key: str, outcome: Outcome) -> dict[metrics.Metric, float]:
-    """Return the metrics of an applied object."""
+def _count(outcome: Outcome) -> dict[metrics.Metric, float]:
+    """Return the metrics of the commands of a run."""
     counts = outcome.counts
-    values: dict[metrics.Metric, float] = {
-        metrics.OBJECTS_APPLIED: 1,
+    return {
         metrics.COMMANDS_APPLIED: counts.applied,
         metrics.COMMANDS_SUPERSEDED: counts.superseded,
         metrics.COMMANDS_DUPLICATE: counts.duplicates,
         metrics.COMMANDS_REJECTED: max(0, counts.rejected - outcome.unmet),
         metrics.COMMANDS_UNMET: outcome.unmet,
     }
+
+
+def _measure(key: str, outcome: Outcome) -> dict[metrics.Metric, float]:
+    """Return the metrics of an applied object."""
+    values = {metrics.OBJECTS_APPLIED: 1.0, **_count(outcome)}
     if outcome.first_id and outcome.last_id and not holds_amendments(key):
         now = time.time() * 1000
         values[metrics.APPLY_LAG_OLDEST] = max(0.0, now - accepted_ms(outcome.first_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, cast
 
 import botocore.session
@@ -10,6 +10,7 @@ from botocore.config import Config
 
 import resources
 from forebay.aws.archive import Archive
+from forebay.aws.queue import Queue
 from forebay.db.connect import connect
 from forebay.db.session import Session
 from forebay.log import Log
@@ -17,17 +18,18 @@ from lambdas.firehose_consumer.app import Consumer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
     from lambdas.firehose_consumer.settings import ConsumerSettings
 
 SERVICE = "consumer"
 
-_S3 = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
+_AWS = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 
 
 def build(settings: ConsumerSettings, log: Log) -> Consumer:
     """Build the consumer with AWS clients, or with clients of AWS_ENDPOINT_URL."""
-    client = cast("S3Client", botocore.session.get_session().create_client("s3", config=_S3))
+    client = cast("S3Client", botocore.session.get_session().create_client("s3", config=_AWS))
     return Consumer(
         resources=resources.load(),
         archive=Archive(client, settings.archive_bucket),
@@ -42,5 +44,12 @@ def build(settings: ConsumerSettings, log: Log) -> Consumer:
                 may_wake=True,
             )
         ),
+        # Few calls need it.
+        open_queue=cache(partial(_open_queue, settings.queue_url)),
         log=log,
     )
+
+
+def _open_queue(url: str) -> Queue:
+    client = botocore.session.get_session().create_client("sqs", config=_AWS)
+    return Queue(cast("SQSClient", client), url)

@@ -20,12 +20,14 @@ class ConsumerSettings:
     database_url: str
     #: Only objects of this bucket are applied.
     archive_bucket: str
+    #: URL of the queue of archive events.
+    queue_url: str
     statement_timeout_seconds: float
     lock_timeout_seconds: float
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Read FOREBAY_DATABASE_URL, FOREBAY_ARCHIVE_BUCKET and the two time-outs.
+        """Read the environment variables, which docs/configuration.md lists.
 
         Raises:
             forebay.errors.SettingsError: a variable is missing or not a number.
@@ -33,6 +35,7 @@ class ConsumerSettings:
         return cls(
             database_url=required(environment, "FOREBAY_DATABASE_URL"),
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
+            queue_url=required(environment, "FOREBAY_QUEUE_URL"),
             statement_timeout_seconds=number(
                 environment,
                 "FOREBAY_STATEMENT_TIMEOUT_SECONDS",

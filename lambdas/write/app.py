@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from forebay.access import Access
 from forebay.command import Command, KeyValue
-from forebay.conditions import Condition
+from forebay.conditions import MAX_COMPARISONS, Condition
 from forebay.http import MERGE_TYPE, Response, problem_response
-from forebay.ids import IdSource
+from forebay.ids import IdSource, is_decided_id
 from forebay.intake.acceptance import Acceptance, Acceptor
 from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin, read_patch
 from forebay.intake.json_text import JsonText, dump
@@ -179,6 +179,12 @@ class WriteApp:
             detail = "a POST has no If-Match; Read-After makes its commands newer than a version"
             raise ProblemError(Problem("bad_header", detail))
         origin = request.origin(self._ids.now_ms())
+        if request.read_after:
+            # Few requests need it.
+            from lambdas.write.dependencies import read_dependencies  # noqa: PLC0415
+
+            dependencies = read_dependencies(self._resources, route, request)
+            origin = replace(origin, dependencies=dependencies)
         if route.action == "commands":
             answer = self._accept_operations(request, origin, preferences)
         else:
@@ -245,7 +251,6 @@ class WriteApp:
         targets = read_targets(write.spec, write.request.query)
         if not targets.is_list:
             return self._accept_one(write, make(write, targets.keys[0]))
-        write = replace(write, origin=_keep_dependencies(write.origin))
         results: list[_Result] = []
         for key in targets.keys:
             try:
@@ -286,10 +291,7 @@ class WriteApp:
             detail = "send an array of operations, or lines with an operation each"
             raise ProblemError(Problem("validation_failed", detail))
         names, context = ItemNames(), request.event.get("requestContext") or {}
-        # An operation depends on the one before it of the same key.
-        origin = _keep_dependencies(origin)
-        dependencies = dict(origin.dependencies)
-        origin = replace(origin, dependencies=dependencies)
+        sent = dict(origin.dependencies)
         results: list[_Result] = []
         for operation in operations:
             if isinstance(operation, Problem):
@@ -298,10 +300,14 @@ class WriteApp:
             try:
                 name = names.next_for(operation) if origin.idempotency_key is not None else ""
                 line = self._operations.make(
-                    operation, origin, context, name=name, now_ms=self._ids.now_ms()
+                    operation,
+                    replace(origin, dependencies=sent),
+                    context,
+                    name=name,
+                    now_ms=self._ids.now_ms(),
                 )
                 results.append(line)
-                dependencies[line.command.resource, str(line.command.key)] = line.command.id
+                _add_dependency(sent, line.command)
             except ProblemError as exc:
                 results.append(exc.problem)
             origin = _advance_origin(origin, results[-1])
@@ -409,12 +415,14 @@ def _advance_origin(origin: Origin, result: _Result) -> Origin:
     return replace(origin, after=max(origin.after or "", result.command.id))
 
 
-def _keep_dependencies(origin: Origin) -> Origin:
-    """The origin without a dependency whose key is unknown, for a request that names many keys."""
-    named: dict[tuple[str, str] | None, str] = {
-        target: id_ for target, id_ in origin.dependencies.items() if target is not None
-    }
-    return replace(origin, dependencies=named)
+def _add_dependency(sent: dict[tuple[str, str], Sequence[str]], command: Command) -> None:
+    """Let later operations of the same item depend on this command.
+
+    A decided command depends on those before it, so it stands for them.
+    """
+    target = command.resource, str(command.key)
+    earlier = () if is_decided_id(command.id) else sent.get(target, ())
+    sent[target] = [*earlier, command.id][-MAX_COMPARISONS:]
 
 
 def _keep_unchanged(item: JsonText) -> JsonText:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from forebay.conditional import EXISTS, read_address, state_tag_of, version_of
+from forebay.conditional import EXISTS, state_tag_of, version_of
 from forebay.http import MERGE_TYPE
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.intake.commands import Origin
@@ -75,6 +75,8 @@ class WriteRequest:
     prefer: tuple[str, ...]
     #: The values of every `If-Match` header.
     if_match: tuple[str, ...]
+    #: The values of every `Read-After` header.
+    read_after: tuple[str, ...]
     query: Mapping[str, Any]
     event: Mapping[str, Any]
     max_body_bytes: int
@@ -95,6 +97,7 @@ class WriteRequest:
             headers=headers,
             prefer=_collect_values(event, headers, "prefer"),
             if_match=_collect_values(event, headers, "if-match"),
+            read_after=_collect_values(event, headers, "read-after"),
             query=event.get("multiValueQueryStringParameters")
             or event.get("queryStringParameters")
             or {},
@@ -188,7 +191,6 @@ class WriteRequest:
             trace=trace if _TRACEPARENT.fullmatch(trace) else None,
             idempotency_key=self._read_idempotency_key(),
             after=self._read_seen_version(now_ms),
-            dependencies=self._read_dependencies(),
             # Older releases named programs `user:`, and derived keys must not depend on the
             # release.
             key_owner=re.sub(r"^client:", "user:", by),
@@ -250,21 +252,10 @@ class WriteRequest:
             )
         return key
 
-    def _read_dependencies(self) -> dict[tuple[str, str] | None, str]:
-        """The command in `Read-After`, by its key if the header names one."""
-        after = self.headers.get("read-after", "")
-        address = read_address(after)
-        if address is not None:
-            resource, key, command_id = address
-            return {(resource, key): command_id}
-        version = version_of(after)
-        return {} if version is None else {None: version}
-
     def _read_seen_version(self, now_ms: int) -> str | None:
         """The greatest version that `If-Match` and `Read-After` name."""
         versions = [(v, "If-Match") for v in map(version_in, self.expected_tags()) if v]
-        after = self.headers.get("read-after")
-        if after is not None:
+        for after in self.read_after:
             version = version_of(after)
             if version is None:
                 expected = "one item's ETag, a command id, or the path of a command's status"

@@ -182,9 +182,14 @@ class Planner:
             raise _NotReadyError("misfit", str(exc)) from None
 
     def _choose_condition(self, stored: Stored, old: Command) -> Mapping[str, Any] | None:
-        """Return the amendment's condition: the command's own, unless it was why it failed."""
-        if stored.code not in _OF_CONDITIONS:
-            return old.condition
+        """Return the amendment's condition: the command's own, unless it was why it failed.
+
+        It depends on no other command: at its time, none has to be waited for.
+        """
+        members = dict(old.condition or {})
+        members.pop("after", None)
+        if stored.code not in _OF_CONDITIONS or not members:
+            return members or None
         if not self._drop_conditions:
             raise _NotReadyError(
                 "conditional",

@@ -7,11 +7,13 @@ the reason is not this release's code. If the reason is other rows, the replay m
 whole archive, into the database that owns it. `rebuild --allow-new-rejections` rejects all of them.
 
 Commands with a condition or an increment that have no decision are leftovers, too: they are decided
-after all others, object by object, in the order of the objects' first leftovers.
+after all others, object by object, in the order of the objects' first leftovers. If such a command
+may wait for one that it depends on, it is left to the consumer.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +23,11 @@ from forebay.apply import Counts, Outcome, Source, apply
 from forebay.apply.merging import UNDECIDED
 from forebay.apply.results import Ledger
 from forebay.archive.lines import CHUNK_COMMANDS, Entry, InvalidLine
+from forebay.conditions import SETTLING_SECONDS, Condition
 from forebay.db.connect import Connection
 from forebay.decisions.log import DecisionLog
 from forebay.decisions.refusals import Refusal
+from forebay.ids import accepted_ms
 from forebay.resource.spec import ResourceSpec
 
 #: The maximum number of leftovers in memory. Further objects fail; a resumed run tries them again.
@@ -135,6 +139,8 @@ class Leftovers:
         rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
 
         def is_kept(refusal: Refusal, *, is_applied: bool) -> bool:
+            if refusal.code == UNDECIDED and not is_applied and _may_wait(refusal):
+                return not rejects_all
             return not (rejects_all or refusal.code == UNDECIDED) and (
                 is_applied
                 or refusal.needs_other_release
@@ -164,6 +170,16 @@ class Leftovers:
             # Commands of several objects may block each other in a cycle.
             applier.try_together(entries)
             applier.try_each(self._objects)
+
+
+def _may_wait(refusal: Refusal) -> bool:
+    """Return whether the consumer may still let the command wait for one that it depends on."""
+    command = refusal.command
+    if command.condition is None:
+        return False
+    condition = Condition.of_json(command.condition)
+    is_young = accepted_ms(command.id) + SETTLING_SECONDS * 1000 > time.time() * 1000
+    return is_young and bool(condition.after or condition.list_command_tags())
 
 
 @dataclass(frozen=True, slots=True)

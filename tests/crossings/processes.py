@@ -284,6 +284,7 @@ class Operator:
         environment = {
             "FOREBAY_DATABASE_URL": database.url,
             "FOREBAY_ARCHIVE_BUCKET": BUCKET,
+            "FOREBAY_QUEUE_URL": "http://127.0.0.1:1/queue",
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY")}
         adapters = {

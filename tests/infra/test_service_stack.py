@@ -39,7 +39,7 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_STATUS_ATTENTION_SECONDS",
     },
     "imports": {"FOREBAY_ARCHIVE_BUCKET"},
-    "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
+    "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET", "FOREBAY_QUEUE_URL"},
     "migrate": {"FOREBAY_DATABASE_URL", "FOREBAY_USERS"},
     "sweep": {
         "FOREBAY_DATABASE_URL",

@@ -107,7 +107,6 @@ def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
         ("consumer.max_concurrency", 1, "greater than or equal to 2"),
         ("consumer.batch_size", 11, "window_seconds must be at least 1"),
         ("functions.write.timeout_seconds", 30, "must be at most 29"),
-        ("functions.firehose_consumer.timeout_seconds", 12, "a command may wait 300 s"),
         ("functions.firehose_consumer.reserved_concurrency", 1, "consumer.max_concurrency"),
         ("api.cache.size_gigabytes", "1", "'0.5', '1.6'"),
         ("api.cache.ttl_seconds", 3601, "less than or equal to 3600"),

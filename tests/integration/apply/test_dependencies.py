@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forebay.apply import Source, apply
 from forebay.command import Command
 from forebay.conditions import SETTLING_SECONDS
-from forebay.errors import UnsettledError
+from resources import load
 from tests.fixtures.commands import city
 from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.tables import Database, open_connection
@@ -42,11 +43,8 @@ def increment(number: int, by: int, **options: Any) -> Command:
 
 def deliver(database: Database, *commands: Command, source: str | None = None) -> str:
     """Apply an object; return what it waits for, or an empty text."""
-    try:
-        database.apply(commands, source=source or f"commands/{next(_SOURCES)}")
-    except UnsettledError as exc:
-        return str(exc)
-    return ""
+    outcome = database.apply(commands, source=source or f"commands/{next(_SOURCES)}")
+    return outcome.unsettled or ""
 
 
 def population(database: Database, key: int = 1) -> int | None:
@@ -118,11 +116,45 @@ def test_what_was_rejected_or_superseded_is_settled(database: Database) -> None:
     assert tag.id in database.rejections()
 
 
-def test_a_patch_that_waits_for_its_item_is_settled(database: Database) -> None:
-    waiting = write(1, "patch", population=3)
+def test_a_patch_that_waits_for_its_item_is_not_settled(database: Database) -> None:
+    item, waiting = write(1, population=1), write(2, "patch", name="two")
+    addition = increment(3, 1, after=waiting)
     deliver(database, waiting)
-    assert deliver(database, increment(2, 1, after=waiting)) == ""
-    assert len(database.rejections()) == 1
+    assert deliver(database, addition, source="late") != ""
+    deliver(database, item)
+    assert deliver(database, addition, source="late") == ""
+    assert database.rows("SELECT name, population FROM cities") == [("two", 2)]
+
+
+def test_the_time_counts_from_the_first_delivery(database: Database) -> None:
+    """After an outage, the object of the other command may be just behind in the queue."""
+    item = write(1, age=9_000, population=1)
+    addition = increment(2, 1, age=9_000, after=item)
+    now_ms = round(time.time() * 1000)
+    for delivered_ms, waits in ((now_ms, True), (now_ms - 1000 * SETTLING_SECONDS, False)):
+        outcome = apply(
+            database.connection,
+            [[addition]],
+            Source("late", delivered_ms=delivered_ms),
+            resources=load(),
+            log=database.log(),
+        )
+        assert (outcome.unsettled is not None) == waits
+        if waits:
+            deliver(database, write(3, age=9_000, key=7))
+    assert database.rejections() == {addition.id: "precondition_failed"}
+
+
+def test_a_refusal_that_another_key_resolves_is_not_settled(database: Database) -> None:
+    """Its row is written after that of the other key, and only then is the increment decided."""
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    deliver(database, write(1, name="one", population=1), write(2, key=2, name="taken"))
+    taking = decided(write(3, "patch", name="taken", population=10), match=["*"])
+    addition = increment(4, 5, after=taking)
+    freeing = decided(write(5, "patch", key=2, name="free"), match=["*"])
+    assert deliver(database, taking, addition, freeing) == ""
+    assert database.rejections() == {}
+    assert population(database) == 15
 
 
 def test_an_operation_after_a_refused_one_of_the_same_object_is_decided(

@@ -10,12 +10,15 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from forebay.apply.prepare import Chunk
 from forebay.archive.decisions import key_of
 from forebay.codec import encode
+from forebay.command import Command
+from forebay.conditions import SETTLING_SECONDS
 from forebay.ids import IdSource
 from tests.fixtures.commands import city, command_id, patch
 from tests.fixtures.consumer import Bench, bench_of, text_message
@@ -48,18 +51,74 @@ def test_a_failed_condition_is_not_counted_with_the_rejections_that_raise_an_ala
     assert (counted["CommandsUnmet"], counted["CommandsRejected"]) == (1, 1)
 
 
-def test_a_command_waits_for_the_one_that_it_depends_on(bench: Bench) -> None:
+class HidingQueue:
+    """Records for how long messages are hidden."""
+
+    def __init__(self) -> None:
+        self.hidden: list[tuple[str, int]] = []
+
+    def hide(self, receipt: str, seconds: int) -> None:
+        self.hidden.append((receipt, seconds))
+
+
+def chain(length: int) -> list[Command]:
+    """A put, and increments of which each depends on the command before it."""
     ids = IdSource()
-    item = city(1)._replace(id=ids.make(create=False))
-    later = patch(2, population={"$increment": 1})._replace(
-        id=ids.make(create=False, decided=True), condition={"after": [item.id]}
-    )
-    late = bench.message(bench.put("commands/2026/01/01/00/a.gz", later))
+    commands = [city(1, population=0)._replace(id=ids.make(create=False))]
+    for _ in range(length - 1):
+        increment = patch(2, population={"$increment": 1})
+        condition = {"after": [commands[-1].id]}
+        id_ = ids.make(create=False, decided=True)
+        commands.append(increment._replace(id=id_, condition=condition))
+    return commands
+
+
+def delivered(message: dict[str, Any], times: int, *, seconds_ago: float = 0) -> dict[str, Any]:
+    """The message as Lambda's event shows it at a later delivery."""
+    first = round((time.time() - seconds_ago) * 1000)
+    attributes = {
+        "ApproximateReceiveCount": str(times),
+        "ApproximateFirstReceiveTimestamp": str(first),
+    }
+    return message | {"receiptHandle": f"receipt {times}", "attributes": attributes}
+
+
+def test_a_command_waits_for_the_one_that_it_depends_on_and_returns_soon(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = HidingQueue()
+    monkeypatch.setattr(bench.consumer, "_open_queue", lambda: queue)
+    item, increment = chain(2)
+    refused = city(5, key=5, name="x" * 300)
+    late = bench.message(bench.put("commands/2026/01/01/00/a.gz", increment, refused))
+    for times in (1, 2, 3, 4):
+        assert bench.handle(delivered(late, times)) == {late["messageId"]}
+    assert queue.hidden == [
+        ("receipt 1", 15), ("receipt 2", 60), ("receipt 3", 225), ("receipt 4", 225),
+    ]  # fmt: skip
+    counted = bench.counted()
+    assert counted.get("MessagesFailed", 0) == 0
+    # Its neighbours are applied, and counted at the first delivery.
+    assert (counted["CommandsRejected"], counted.get("ObjectsApplied", 0)) == (1, 0)
     first = bench.message(bench.put("commands/2026/01/01/00/b.gz", item))
-    assert bench.handle(late) == {late["messageId"]}
-    assert bench.counted().get("MessagesFailed", 0) == 0
-    assert bench.handle(late, first) == set()
-    assert bench.database.rows("SELECT population FROM cities") == [(265209,)]
+    assert bench.handle(first) == set()
+    assert bench.handle(delivered(late, 5)) == set()
+    assert bench.database.rows("SELECT population FROM cities") == [(1,)]
+
+
+def test_objects_of_a_batch_wait_for_each_other_in_any_order(bench: Bench) -> None:
+    keys = [
+        bench.put(f"commands/2026/01/01/00/{n}.gz", command) for n, command in enumerate(chain(4))
+    ]
+    assert bench.handle(*map(bench.message, reversed(keys))) == set()
+    assert bench.database.rows("SELECT population FROM cities") == [(3,)]
+
+
+def test_a_command_waits_no_longer_than_its_message_may(bench: Bench) -> None:
+    _, increment = chain(2)
+    late = bench.message(bench.put("commands/2026/01/01/00/a.gz", increment))
+    assert bench.handle(delivered(late, 4, seconds_ago=SETTLING_SECONDS)) == set()
+    assert bench.counted()["CommandsUnmet"] == 1
 
 
 def test_objects_that_fail_leave_no_commands_in_memory(

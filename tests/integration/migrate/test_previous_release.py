@@ -49,6 +49,7 @@ class Deployment:
             "FOREBAY_REPLICA_URL": database.url,
             "FOREBAY_AUTHORIZATION": "none",
             "FOREBAY_ARCHIVE_BUCKET": self._bucket,
+            "FOREBAY_QUEUE_URL": "http://127.0.0.1:1/queue",
             # There is no such stream, so every write goes straight to the archive. Releases with
             # support for a single stream read the first name.
             "FOREBAY_STREAM": "none",

@@ -178,7 +178,7 @@ def test_the_documented_envelopes_are_lines_of_the_archive(example: str) -> None
 
 def test_every_member_of_envelopes_and_rejections_is_documented() -> None:
     envelope = first_codes(section(ARCHIVE, "## Lines: envelope, format 1"))
-    condition = {"if", "match", "where"}
+    condition = {"if", "match", "where", "after"}
     assert set(envelope) == {"v", *condition, *Command._fields} - {"condition"}
     log = first_codes(section(ARCHIVE, "## The decision log"))
     rejection = {field.name for field in dataclasses.fields(Rejection)}

@@ -378,8 +378,9 @@ def conditions(bench: WriteBench) -> list[Any]:
     ("header", "after"),
     [
         (ID, [ID]),
-        (TAG, [ID]),
+        (TAG, None),
         (f"/v1/cities/5/commands/{ID}", [ID]),
+        (f"/v1/cities/05/commands/{ID}", None),
         (f"https://api.example/v1/cities/5/commands/{ID}", [ID]),
         (f"/v1/cities/%35/commands/{ID}", [ID]),
         (f"/v1/cities/6/commands/{ID}", None),
@@ -421,24 +422,44 @@ def test_an_id_without_its_item_is_no_dependency_of_a_request_for_several_items(
         assert after == expected
 
 
-def test_an_operation_depends_on_the_one_before_it_of_the_same_item() -> None:
+def test_several_headers_name_several_dependencies() -> None:
     bench = WriteBench()
-    stock = {"population": {"$increment": 1}}
+    bench.app.handle({
+        "resource": "/cities/{key}",
+        "path": "/cities/5",
+        "httpMethod": "PATCH",
+        "pathParameters": {"key": "5"},
+        "headers": {"Content-Type": "application/json", "Read-After": OTHER_ID},
+        "multiValueHeaders": {"read-after": [ID, f"/v1/cities/5/commands/{OTHER_ID}"]},
+        "body": json.dumps({"population": {"$increment": 1}}),
+    })  # fmt: skip
+    assert conditions(bench) == [{"after": [ID, OTHER_ID]}]
+
+
+def test_an_operation_depends_on_those_before_it_of_the_same_item() -> None:
+    """A decided one stands for those that it depends on itself."""
+    bench = WriteBench()
+    add = {"population": {"$increment": 1}}
     operations = [
         {"op": "put", "resource": "cities", "key": 5, "body": CITY},
-        {"op": "patch", "resource": "cities", "key": 5, "body": stock},
-        {"op": "patch", "resource": "cities", "key": 6, "body": stock},
         {"op": "patch", "resource": "cities", "key": 5, "body": {"population": 1}},
+        {"op": "patch", "resource": "cities", "key": 5, "body": add},
+        {"op": "patch", "resource": "cities", "key": 6, "body": add},
+        {"op": "patch", "resource": "cities", "key": 5, "body": {"population": 2}},
         {"op": "delete", "resource": "cities", "key": 5, "if_match": "*"},
     ]
-    assert bench.send("POST", "/commands", operations).status == 207
+    sent = bench.send(
+        "POST", "/commands", operations, Read_After=f"/v1/cities/6/commands/{OTHER_ID}"
+    )
+    assert sent.status == 207
     ids = [command.id for command in bench.sink.commands]
     assert conditions(bench) == [
         None,
-        {"after": [ids[0]]},
         None,
+        {"after": ids[:2]},
+        {"after": [OTHER_ID]},
         None,
-        {"match": ["*"], "after": [ids[3]]},
+        {"match": ["*"], "after": [ids[2], ids[4]]},
     ]
 
 
