@@ -156,6 +156,10 @@ audit: $(READY) $(PACKAGES) ## check the locked packages for known vulnerabiliti
 openapi: $(READY) ## write the description of the API, docs/openapi.json
 	@$(BIN)/python -m local openapi
 
+.PHONY: cost-page
+cost-page: $(READY) ## write the figures of docs/cost.md from the files of the environments
+	@$(BIN)/python -m tests.unit.cost.page
+
 .PHONY: fmt
 fmt: $(READY) ## format, and apply the fixes of ruff
 	$(BIN)/ruff format

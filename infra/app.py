@@ -15,6 +15,8 @@ from forebay.routes import Route, routes
 from infra.bundling import PYTHON_VERSION, Packages, stage_asset
 from infra.bytecode import NoCompiler, find_compiler
 from infra.components.authorization import list_scopes
+from infra.components.database_servers import format_for_operators
+from infra.components.runner import RunnerPlace
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.front import CognitoSettings, IamSettings, OpenSettings
@@ -52,22 +54,33 @@ def build_app(
     _check_routes(settings, served)
     _check_scopes(settings, list_scopes(served))
     _check_shared_cache(settings, served)
+    builds_packages = packages is None
+    packages = packages or partial(stage_asset, with_dependencies=not settings.emulated)
     data = DataStack(app, settings=settings)
+    database = _build_database(app, settings, data)
     service = ServiceStack(
         app,
         settings=settings,
         data=data,
-        database=_build_database(app, settings, data),
+        database=database,
         routes=served,
-        packages=packages or partial(stage_asset, with_dependencies=not settings.emulated),
+        packages=packages,
         user_pool_arn=_build_user_pool(app, settings, served),
     )
-    if packages is None and not settings.emulated:
+    if builds_packages and not settings.emulated:
         _warn_without_bytecode(service)
     if settings.edge is not None:
         EdgeStack(app, settings=settings, edge=settings.edge, service=service, routes=served)
     if not settings.emulated:
-        OperationsStack(app, settings=settings, watched=Watched.of(settings))
+        operations = OperationsStack(
+            app,
+            settings=settings,
+            watched=Watched.of(settings),
+            place=_find_runner_place(settings, data, database),
+            packages=packages,
+        )
+        # The runner's role has policies of the service stack, by their names.
+        operations.add_stack_dependency(service)
     return app
 
 
@@ -108,6 +121,32 @@ def _build_database(app: cdk.App, settings: Settings, data: DataStack) -> Databa
         return None
     return DatabaseStack(
         app, settings=settings, database=settings.database, archive_arn=data.archive.arn
+    )
+
+
+def _find_runner_place(
+    settings: Settings, data: DataStack, database: DatabaseStack | None
+) -> RunnerPlace | None:
+    """The network and the addresses of the runner; None if the settings have no runner."""
+    if not settings.operations.runner or database is None:
+        return None
+    network, reach = database.network, database.reach
+    return RunnerPlace(
+        vpc_id=network.vpc.vpc_id,
+        subnet_ids=network.subnet_ids(),
+        security_group_id=network.clients.security_group_id,
+        variables={
+            "FOREBAY_DATABASE_URL": format_for_operators(reach.writer.url),
+            "FOREBAY_REPLICA_URL": format_for_operators(reach.replicas.url),
+            "FOREBAY_ARCHIVE_BUCKET": data.archive.bucket.bucket_name,
+            "FOREBAY_STREAMS": ",".join(data.delivery.names),
+            "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
+            "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
+            "FOREBAY_REPLAY_QUEUE_URL": data.replay.queue.queue_url,
+            "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL": data.replay.dead_letters.queue_url,
+            "FOREBAY_IMPORT_QUEUE_URL": data.imports.queue.queue_url,
+            "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL": data.imports.dead_letters.queue_url,
+        },
     )
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from uv import find_uv_bin
 
@@ -32,8 +32,10 @@ from infra.bytecode import RECIPE, Compiler, find_compiler
 from infra.compiling import compile_resources
 from infra.settings import PackageName
 
-#: Returns the folder of a function's package.
-Packages = Callable[[PackageName], Path]
+#: The name of a function's package, or the operators' tool.
+PackageOrTool = PackageName | Literal["tool"]
+#: Returns the folder of a package.
+Packages = Callable[[PackageOrTool], Path]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -103,17 +105,26 @@ PACKAGES: Final[Mapping[PackageName, Package]] = {
     ),
     "migrate": Package(group="migrate", extra=("migrations", "alembic.ini")),
 }
+#: The operators' tool, for the runner.
+TOOL: Final = "tool"
+_TOOL: Final = Package(
+    group="ops", extra=("ops", "lambdas/migrate", "migrations", "alembic.ini", "infra/environments")
+)
 
 
-def list_sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]:
+def _find_package(function: PackageOrTool) -> Package:
+    return _TOOL if function == TOOL else PACKAGES[function]
+
+
+def list_sources(function: PackageOrTool, root: Path = ROOT) -> Mapping[str, Path]:
     """The function's source files by their names in the package, in a stable order.
 
     Raises:
         SettingsError: the function has no handler, or an npm package isn't installed.
     """
-    package = PACKAGES[function]
+    package = _find_package(function)
     handler = f"lambdas/{function}/handler.py"
-    if not (root / handler).is_file():
+    if function != TOOL and not (root / handler).is_file():
         raise SettingsError(
             f"{root / handler} is missing, so the function {function} can't be deployed"
         )
@@ -134,7 +145,9 @@ def list_sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]
     }
 
 
-def compute_asset_hash(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> str:
+def compute_asset_hash(
+    function: PackageOrTool, *, with_dependencies: bool, root: Path = ROOT
+) -> str:
     """A hash of all inputs of the package: it changes if, and only if, an input changes.
 
     Raises:
@@ -145,7 +158,7 @@ def compute_asset_hash(function: PackageName, *, with_dependencies: bool, root: 
         content = file.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-    if PACKAGES[function].compiled:  # its content depends on the installed releases
+    if _find_package(function).compiled:  # its content depends on the installed releases
         for name in ("pydantic", "pydantic-core"):
             digest.update(f"{name} {version(name)}\n".encode())
     if with_dependencies:
@@ -157,7 +170,7 @@ def compute_asset_hash(function: PackageName, *, with_dependencies: bool, root: 
     return digest.hexdigest()
 
 
-def zip_asset(function: PackageName, root: Path = ROOT) -> bytes:
+def zip_asset(function: PackageOrTool, root: Path = ROOT) -> bytes:
     """The function's sources as a zip file, the same bytes for the same sources."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -170,7 +183,7 @@ def zip_asset(function: PackageName, root: Path = ROOT) -> bytes:
 
 
 def build_asset(
-    function: PackageName,
+    function: PackageOrTool,
     target_dir: Path,
     *,
     with_dependencies: bool,
@@ -204,7 +217,7 @@ def build_asset(
         compiler.compile(target_dir)
 
 
-def stage_asset(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> Path:
+def stage_asset(function: PackageOrTool, *, with_dependencies: bool, root: Path = ROOT) -> Path:
     """Return the function's package as a folder named after its hash; build it if it is missing.
 
     The folders are in `.build/assets`; earlier ones of the same function and kind are removed.
@@ -230,11 +243,11 @@ def stage_asset(function: PackageName, *, with_dependencies: bool, root: Path = 
     return staged
 
 
-def _iterate_contents(function: PackageName, root: Path) -> Iterator[tuple[str, bytes]]:
+def _iterate_contents(function: PackageOrTool, root: Path) -> Iterator[tuple[str, bytes]]:
     """The package's files by their names: its sources, and the files built from them."""
     for name, file in list_sources(function, root).items():
         yield name, file.read_bytes()
-    if PACKAGES[function].compiled:
+    if _find_package(function).compiled:
         yield COMPILED, compile_resources(root)
 
 
@@ -287,11 +300,11 @@ def _find_files(top: Path) -> Iterator[Path]:
 
 
 @cache
-def _export_requirements(function: PackageName, root: Path) -> str:
+def _export_requirements(function: PackageOrTool, root: Path) -> str:
     """The locked dependencies of the function, with their hashes."""
     return _run_uv(
         "export", "--frozen", "--quiet", "--no-default-groups", "--no-emit-project",
-        "--no-header", "--no-annotate", "--group", PACKAGES[function].group,
+        "--no-header", "--no-annotate", "--group", _find_package(function).group,
         directory=root,
     )  # fmt: skip
 

@@ -24,6 +24,9 @@ class OperationsSettings(Section):
     read_p99_milliseconds: Annotated[int, Field(ge=1)] = 2_000
     #: Without writes, RDS reports up to 300: a smaller value would raise an alarm every night.
     replica_lag_seconds: Annotated[int, Field(gt=300)] = 360
+    #: True for a project of CodeBuild in the database's network, in which `forebay remote` runs
+    #: commands. The network then has three more endpoints.
+    runner: bool = False
     #: A mail is sent when the month's costs approach it; None for no budget.
     monthly_budget_dollars: Annotated[int, Field(ge=1)] | None = None
 

@@ -273,6 +273,15 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_runner(self) -> Self:
+        if self.operations.runner and isinstance(self.database, ExternalDatabase):
+            raise ValueError(
+                "operations.runner requires a database of the environment (database.kind 'rds' or "
+                "'aurora'): the runner is in its network"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_front(self) -> Self:
         check_front(self.api, self.edge, region=self.region, emulated=self.emulated)
         return self

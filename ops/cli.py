@@ -31,6 +31,7 @@ from ops.commands import (
     outdate,
     rebuild,
     rejections,
+    remote,
     replay,
     revert,
     status,
@@ -66,6 +67,7 @@ app.command()(revert.revert)
 app.command()(status.status)
 app.command()(sweep.sweep)
 app.command()(cost.cost)
+app.command(context_settings=remote.CONTEXT_SETTINGS)(remote.remote)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(rejections.app, name="rejections")
 

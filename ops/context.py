@@ -25,6 +25,7 @@ from forebay.resource.spec import ResourceSpec
 from ops.archive.layout import check_layout
 from ops.archive.store import ObjectStore, open_store
 from ops.archive.strays import Strays
+from ops.certificates import add_certificates
 from ops.errors import UnavailableError, UsageError
 from ops.local_stack import LocalStack, read_local_stack
 
@@ -77,7 +78,7 @@ IMPORT_DEAD_LETTERS: Final = Setting(
     "--import-dead-letter-queue-url",
     "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
 )
-STREAMS: Final = Setting("the delivery streams", "--streams", "FOREBAY_STREAMS")
+STREAMS: Final = Setting("the delivery streams", None, "FOREBAY_STREAMS")
 
 #: The output of an environment's stacks that contains each setting.
 _OUTPUTS: Final[Mapping[Setting, str]] = {
@@ -155,12 +156,20 @@ class Context:
         return value
 
     def find(self, setting: Setting) -> str | None:
-        """Return the setting's value from the first place that has it; None if no place has it."""
+        """Return the setting's value from the first place that has it; None if no place has it.
+
+        The address of a database on RDS includes the file of the certificates.
+
+        Raises:
+            UsageError: the file does not exist.
+            UnavailableError: CloudFormation did not answer.
+        """
         for place in self._list_places():
             # Values from a file with CRLF line ends have a carriage return at their end.
             value = (place(setting) or "").strip()
             if value:
-                return value
+                is_database = setting in {DATABASE, REPLICA}
+                return add_certificates(value, self.environment) if is_database else value
             if setting is REPLICA and place(DATABASE):
                 return None  # a later place may have a replica of another primary
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,12 @@ class Servers:
     def replica_url(self, user: str) -> str:
         """The replicas' address for a user."""
         return _format_url(user, self.replicas)
+
+
+def format_for_operators(url: str) -> str:
+    """The URL without the functions' path of the certificates, which operators don't have."""
+    path = re.compile(rf"(?<=[?&])sslrootcert={re.escape(CERTIFICATES)}(?:&|$)")
+    return path.sub("", url).rstrip("?&")
 
 
 def build_login_arn(scope: Construct, resource_id: str, user: str) -> str:

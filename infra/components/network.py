@@ -50,7 +50,7 @@ class Network(Construct):
             restrict_default_security_group=False,
         )
         self._log_refused_traffic(log_retention)
-        self._add_s3_endpoint(archive_arn)
+        self._s3 = self._add_s3_endpoint(archive_arn)
         #: The security group of functions that use the database.
         self.clients = ec2.SecurityGroup(
             self,
@@ -115,7 +115,15 @@ class Network(Construct):
             )
         )
 
-    def _add_s3_endpoint(self, archive_arn: str) -> None:
+    def allow_reading(self, arn_pattern: str) -> None:
+        """Let objects of another bucket pass the gateway to S3."""
+        self._s3.add_to_policy(
+            iam.PolicyStatement(
+                principals=[iam.AnyPrincipal()], actions=["s3:GetObject"], resources=[arn_pattern]
+            )
+        )
+
+    def _add_s3_endpoint(self, archive_arn: str) -> ec2.GatewayVpcEndpoint:
         """Add the gateway to S3; without it, the consumer would hang on its first object."""
         endpoint = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         endpoint.add_to_policy(
@@ -126,6 +134,7 @@ class Network(Construct):
                 resources=[archive_arn, f"{archive_arn}/*"],
             )
         )
+        return endpoint
 
     def _log_refused_traffic(self, retention: logs.RetentionDays) -> None:
         """Log refused packets only: they indicate a mistake or an attack, and cost nothing."""

@@ -11,10 +11,17 @@ from constructs import Construct
 
 from infra.components.aurora_cluster import AuroraCluster
 from infra.components.database_proxy import Proxy
-from infra.components.database_servers import OWNER, READER, WRITER, build_login_arn
+from infra.components.database_servers import (
+    OWNER,
+    READER,
+    WRITER,
+    build_login_arn,
+    format_for_operators,
+)
 from infra.components.network import Network
 from infra.components.rds_instances import RdsInstances
 from infra.components.retention import log_retention
+from infra.components.runner import name_log_group
 from infra.database import ExternalDatabase, ManagedDatabase, RdsDatabase
 from infra.settings import Settings
 from infra.stacks.base import EnvironmentStack
@@ -69,18 +76,22 @@ class DatabaseStack(EnvironmentStack):
             archive_arn=archive_arn,
             log_retention=retention,
         )
-        # The sweep is in the network to read the ledger, and needs access to the queues from there.
+        # The sweep is in the network to read the ledger, and needs access to the queues from there;
+        # so do operators, who redrive dead letters.
         self.network.add_interface(
             "Sqs",
             ec2.InterfaceVpcEndpointAwsService.SQS,
             actions=[
                 "sqs:ChangeMessageVisibility",
+                "sqs:DeleteMessage",
                 "sqs:GetQueueAttributes",
                 "sqs:ReceiveMessage",
                 "sqs:SendMessage",
             ],
             on=self.format_arn(service="sqs", resource=f"{settings.prefix}-*"),
         )
+        if settings.operations.runner:
+            self._add_endpoints_of_runner()
         kind = RdsInstances if isinstance(database, RdsDatabase) else AuroraCluster
         self.database: RdsInstances | AuroraCluster = kind(
             self,
@@ -99,8 +110,42 @@ class DatabaseStack(EnvironmentStack):
             self._direct, self.servers = self.servers, proxy.servers
         else:
             self._direct = self.servers
-        self.add_output("DatabaseUrl", self.reach.writer.url)
-        self.add_output("ReplicaUrl", self.reach.replicas.url)
+        self.add_output("OwnerUrl", format_for_operators(self.reach.owner.url))
+        self.add_output("DatabaseUrl", format_for_operators(self.reach.writer.url))
+        self.add_output("ReplicaUrl", format_for_operators(self.reach.replicas.url))
+
+    def _add_endpoints_of_runner(self) -> None:
+        """Let the runner fetch its code, write its log, and read what `forebay status` reports.
+
+        Without internet, a build that can't reach its log or its source hangs.
+        """
+        prefix, services = self.settings.prefix, ec2.InterfaceVpcEndpointAwsService
+        self.network.add_interface(
+            "Logs",
+            services.CLOUDWATCH_LOGS,
+            actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+            on=self.format_arn(
+                service="logs",
+                resource="log-group",
+                resource_name=f"{name_log_group(prefix)}:*",
+                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+            ),
+        )
+        self.network.add_interface(
+            "Monitoring",
+            services.CLOUDWATCH_MONITORING,
+            actions=["cloudwatch:GetMetricData"],
+            on="*",
+        )
+        self.network.add_interface(
+            "Firehose",
+            services.KINESIS_FIREHOSE,
+            actions=["firehose:DescribeDeliveryStream"],
+            on=self.format_arn(
+                service="firehose", resource="deliverystream", resource_name=f"{prefix}-*"
+            ),
+        )
+        self.network.allow_reading(f"{_name_assets_bucket()}/*")
 
     @property
     def availability_zones(self) -> list[str]:
@@ -131,6 +176,14 @@ class DatabaseStack(EnvironmentStack):
 
     def _build_arns(self, resource_ids: tuple[str, ...], user: str) -> tuple[str, ...]:
         return tuple(build_login_arn(self, resource_id, user) for resource_id in resource_ids)
+
+
+def _name_assets_bucket() -> str:
+    """The ARN of the bucket of `cdk bootstrap`, which contains the runner's code."""
+    qualifier = cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER
+    return (
+        f"arn:{cdk.Aws.PARTITION}:s3:::cdk-{qualifier}-assets-{cdk.Aws.ACCOUNT_ID}-{cdk.Aws.REGION}"
+    )
 
 
 def build_external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach:

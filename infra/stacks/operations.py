@@ -9,18 +9,30 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from infra.bundling import TOOL, Packages
 from infra.components.alarms import Alarms
 from infra.components.dashboard import Dashboard
 from infra.components.findings import accept
+from infra.components.retention import log_retention
+from infra.components.runner import Runner, RunnerPlace
 from infra.components.watched import Watched
+from infra.database import ExternalDatabase
 from infra.settings import Settings
 from infra.stacks.base import EnvironmentStack
 
 
 class OperationsStack(EnvironmentStack):
-    """Alarms, their topic, one dashboard, and optionally a budget."""
+    """Alarms, their topic, one dashboard, and optionally a budget and a runner."""
 
-    def __init__(self, scope: Construct, *, settings: Settings, watched: Watched) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        settings: Settings,
+        watched: Watched,
+        place: RunnerPlace | None = None,
+        packages: Packages | None = None,
+    ) -> None:
         super().__init__(scope, "operations", settings=settings)
         topic = self._add_topic()
         Alarms(self, "Alarms", watched=watched, settings=settings.operations, topic=topic)
@@ -28,6 +40,21 @@ class OperationsStack(EnvironmentStack):
         if settings.operations.monthly_budget_dollars is not None:
             self._add_budget(settings.operations.monthly_budget_dollars)
         self.add_output("AlarmTopicArn", topic.topic_arn)
+        if place is not None and packages is not None:
+            self._add_runner(place, packages)
+
+    def _add_runner(self, place: RunnerPlace, packages: Packages) -> None:
+        prefix = self.settings.prefix
+        runner = Runner(
+            self,
+            "Runner",
+            name_prefix=prefix,
+            package=packages(TOOL),
+            place=place,
+            policies=[f"{prefix}-operator", f"{prefix}-rebuild"],
+            log_retention=log_retention(self.settings.logs.retention_days),
+        )
+        self.add_output("RunnerName", runner.project.ref)
 
     def _add_topic(self) -> sns.Topic:
         topic = sns.Topic(
@@ -51,9 +78,22 @@ class OperationsStack(EnvironmentStack):
                 "customer managed key, which costs more than all alarms."
             },
         )
+        if not self.settings.operations.emails and self._is_protected:
+            cdk.Annotations.of(self).add_warning_v2(
+                "forebay:noEmails",
+                f"The alarms of {self.settings.name} send no mail, because operations.emails is "
+                f"empty. Set it in infra/environments/{self.settings.name}.toml, or subscribe "
+                f"another receiver to the topic {self.settings.prefix}-alarms.",
+            )
         for address in self.settings.operations.emails:
             topic.add_subscription(subscriptions.EmailSubscription(address))
         return topic
+
+    @property
+    def _is_protected(self) -> bool:
+        """True if the environment's data is worth protecting, so that its alarms matter."""
+        database = self.settings.database
+        return isinstance(database, ExternalDatabase) or database.deletion_protection
 
     def _format_alarms_arn(self) -> str:
         return self.format_arn(

@@ -20,9 +20,11 @@ from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
 from infra.components.archive import ONLY_CREATE, ONLY_REPLACE
+from infra.components.database_servers import format_for_operators
 from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
+from infra.components.operators import OperatorPolicies
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
 from infra.database import ExternalDatabase
@@ -73,6 +75,8 @@ class ServiceStack(EnvironmentStack):
         self.sweep = self._add_function("Sweep", "sweep")
         self._grant(data)
         self._grant_logins()
+        if not settings.emulated:
+            self._add_operator_policies(data)
         self._consume(data)
         # The consumer must know a resource or a schema version before clients can write it.
         self.write.node.add_dependency(self.consumer.function)
@@ -219,6 +223,19 @@ class ServiceStack(EnvironmentStack):
                 on=events.dead_letters.queue_arn,
             )
 
+    def _add_operator_policies(self, data: DataStack) -> None:
+        reach = self._reach
+        OperatorPolicies(
+            self,
+            "Operators",
+            name_prefix=self.settings.prefix,
+            archive=data.archive,
+            streams=data.delivery.arns,
+            queues=(data.events, data.replay, data.imports),
+            logins=(*reach.writer.arns, *reach.replicas.arns),
+            owner_logins=reach.owner.arns,
+        )
+
     def _consume(self, data: DataStack) -> None:
         """Connect the queues to the consumer, which may then receive and delete their messages."""
         consumer = self.settings.consumer
@@ -252,8 +269,8 @@ class ServiceStack(EnvironmentStack):
     def _add_outputs(self) -> None:
         if isinstance(self.settings.database, ExternalDatabase):
             # There is no database stack with these outputs.
-            self.add_output("DatabaseUrl", self._reach.writer.url)
-            self.add_output("ReplicaUrl", self._reach.replicas.url)
+            self.add_output("DatabaseUrl", format_for_operators(self._reach.writer.url))
+            self.add_output("ReplicaUrl", format_for_operators(self._reach.replicas.url))
         self.add_output("ApiId", self.api.api.rest_api_id)
         self.add_output("StageName", STAGE_NAME)
         self.add_output("ApiKeyId", self.api.api_key.key_id)

@@ -11,16 +11,19 @@ import pytest
 from cdk_nag import AwsSolutionsChecks
 
 from infra.app import build_app
-from infra.settings import Settings
+from tests.infra.variants import settings_of
 
 
-@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("dev", {}), ("staging", {}), ("prod", {}), ("prod", {"operations.runner": True})],
+)
 def test_every_finding_of_the_checks_is_mended_or_has_its_reason(
-    flags: Mapping[str, Any], package: Path, name: str
+    flags: Mapping[str, Any], package: Path, name: str, changes: Mapping[str, Any]
 ) -> None:
     """A finding without a suppression and its reason makes the synthesis fail."""
     app = cdk.App(context=dict(flags))
-    build_app(Settings.load(name, {}), app=app, packages=lambda _: package)
+    build_app(settings_of(name, changes), app=app, packages=lambda _: package)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 
     app.synth()

@@ -11,7 +11,7 @@ from typing import Any
 
 import aws_cdk as cdk
 import pytest
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Annotations, Match, Template
 from cdk_nag import AwsSolutionsChecks
 from pydantic import ValidationError
 
@@ -331,3 +331,26 @@ def test_what_is_watched_is_what_the_other_stacks_make(
         *(database.primary, *database.replicas),
         *functions,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "is_warned"),
+    [
+        ("prod", {}, True),
+        ("prod", {"operations.emails": ["someone@example.com"]}, False),
+        ("dev", {}, False),
+        ("dev", {"database.deletion_protection": True}, True),
+    ],
+)
+def test_a_protected_environment_whose_alarms_send_no_mail_gets_a_warning(
+    flags: Mapping[str, Any], name: str, changes: Mapping[str, Any], *, is_warned: bool
+) -> None:
+    settings = settings_of(name, changes)
+    app = cdk.App(context=dict(flags))
+    stack = OperationsStack(app, settings=settings, watched=Watched.of(settings))
+
+    warnings, text = Annotations.from_stack(stack), "operations.emails is empty"
+    if is_warned:
+        warnings.has_warning("*", Match.string_like_regexp(text))
+    else:
+        warnings.has_no_warning("*", Match.string_like_regexp(text))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, build_asset, stage_asset
+from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, TOOL, build_asset, stage_asset
 from infra.bytecode import NEVER_IMPORTED
 from infra.settings import PackageName
 from tests.infra.runtime import RUNTIME, link, start, variables
@@ -106,3 +106,29 @@ def test_a_function_starts_where_nothing_else_is_installed(
 
     assert process.returncode == 0, process.stderr
     assert Path(process.stdout.splitlines()[-1]).is_relative_to(tmp_path / "package")
+
+
+def test_the_operators_tool_starts_where_nothing_else_is_installed(tmp_path: Path) -> None:
+    """The runner has no way to the internet, from which it could install a missing module."""
+    distributions = {
+        folder.name.removesuffix(".dist-info").rpartition("-")[0]
+        for folder in stage_asset(TOOL, with_dependencies=True).glob("*.dist-info")
+    }
+    build_asset(TOOL, tmp_path / "package", with_dependencies=False)
+    paths = [str(tmp_path / "package"), str(link(distributions, tmp_path / "installed"))]
+    program = (
+        f"import sys; sys.path[:0] = {paths!r}; import boto3, lambdas.migrate.app; "
+        "import ops.remote.entry, ops.cli; sys.exit(ops.cli.run(['cost', '--env', 'dev']))"
+    )
+
+    process = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program],
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert process.returncode == 0, process.stderr
+    assert "US dollars per month" in process.stdout

@@ -99,6 +99,9 @@ def forebay_commands() -> Mapping[tuple[str, ...], frozenset[str]]:
 def unknown_in(words: list[str]) -> list[str]:
     """What of a call of `forebay` there is not."""
     known = forebay_commands()
+    if words[0] == "remote":  # another command follows
+        rest = words[3:] if words[1:2] == ["--env"] else words[1:]
+        return unknown_in(rest) if rest and rest != ["@"] else []
     for length in (2, 1):
         options = known.get(tuple(words[:length]))
         if options is not None:

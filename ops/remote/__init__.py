@@ -1,0 +1,1 @@
+"""Run a command in the network of an environment on AWS, and follow its output."""
