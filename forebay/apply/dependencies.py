@@ -16,7 +16,7 @@ from typing import Self
 
 from forebay.apply.edits import KeyState
 from forebay.command import Command
-from forebay.conditions import SETTLING_SECONDS, Condition
+from forebay.conditions import MAX_DEPENDENCY_AGE_SECONDS, SETTLING_SECONDS, Condition
 from forebay.db.connect import Connection
 from forebay.decisions.effects import find_effective_ids
 from forebay.decisions.rejections import find_rejected
@@ -48,10 +48,15 @@ class Patience:
     #: When the object was first delivered, in ms; None: counted from each command's acceptance.
     delivered_ms: int | None = None
 
-    def lasts(self, command: Command) -> bool:
-        """Return whether a command may still wait."""
-        begun = accepted_ms(command.id) if self.delivered_ms is None else self.delivered_ms
-        return self.may_wait and time.time() * 1000 < begun + SETTLING_SECONDS * 1000
+    def lasts(self, command: Command, needed: str) -> bool:
+        """Return whether a command may still wait for the command with the id `needed`."""
+        accepted = accepted_ms(command.id)
+        begun = accepted if self.delivered_ms is None else self.delivered_ms
+        return (
+            self.may_wait
+            and accepted - accepted_ms(needed) <= MAX_DEPENDENCY_AGE_SECONDS * 1000
+            and time.time() * 1000 < begun + SETTLING_SECONDS * 1000
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,15 @@ class Dependencies:
             BodyError: the command depends on a command that was not settled in time.
         """
         needed = self._find_pending(condition.after, state, settled)
-        if needed is not None and not self.patience.lasts(command):
+        if needed is not None and not self.patience.lasts(command, needed):
             detail = f"command {needed}, which it depends on, has not been applied in time"
             raise BodyError(PRECONDITION_FAILED, detail)
-        tags = [tag for tag in condition.list_command_tags() if tag < command.id]
-        if needed is not None or not tags or not self.patience.lasts(command):
+        tags = [
+            tag
+            for tag in condition.list_command_tags()
+            if tag < command.id and self.patience.lasts(command, tag)
+        ]
+        if needed is not None or not tags:
             return needed
         if condition.has_match(state.state_tag, partial(self.find_effective_id, settled)):
             return None

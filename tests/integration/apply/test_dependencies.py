@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from forebay.apply import Source, apply
 from forebay.command import Command
-from forebay.conditions import SETTLING_SECONDS
+from forebay.conditions import MAX_DEPENDENCY_AGE_SECONDS, SETTLING_SECONDS
 from resources import load
 from tests.fixtures.commands import city
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -37,8 +37,8 @@ def decided(command: Command, *, after: Command | None = None, **condition: Any)
     return command._replace(id=command.id[:-6] + "dec1de", condition=members or None)
 
 
-def increment(number: int, by: int, **options: Any) -> Command:
-    return decided(write(number, "patch", population={"$increment": by}), **options)
+def increment(number: int, by: int, *, age: float = 0, after: Command | None = None) -> Command:
+    return decided(write(number, "patch", age=age, population={"$increment": by}), after=after)
 
 
 def deliver(database: Database, *commands: Command, source: str | None = None) -> str:
@@ -100,6 +100,16 @@ def test_a_command_waits_for_a_bounded_time_only(database: Database, kind: str) 
     ((code, detail),) = database.rows("SELECT code, detail FROM forebay.rejections")
     assert code == "precondition_failed"
     assert never.id in detail or kind == "match"
+
+
+@pytest.mark.parametrize("kind", ["after", "match"])
+def test_a_command_does_not_wait_for_one_from_long_ago(database: Database, kind: str) -> None:
+    """It is lost, or a client has invented it."""
+    deliver(database, write(1, age=99_999))
+    never = write(1, age=MAX_DEPENDENCY_AGE_SECONDS + 10)
+    late = decided(write(2, "patch", population=7))._replace(condition={kind: [never.id]})
+    assert deliver(database, late) == ""
+    assert database.rejections() == {late.id: "precondition_failed"}
 
 
 def test_what_was_rejected_or_superseded_is_settled(database: Database) -> None:
