@@ -1,9 +1,8 @@
 """Dependencies of decided commands: earlier commands of the key that have to be settled first.
 
 Archive objects may be applied in another order than their commands were accepted. So a condition
-that names a command of the client's own, by `Read-After` or as a tag of `If-Match`, is not decided
-before that command is settled, or before `SETTLING_SECONDS` have passed since the object's first
-delivery.
+that names commands in its member `after` is not decided before they are settled, or before
+`SETTLING_SECONDS` have passed since the object's first delivery.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Self
 
 from forebay.apply.edits import KeyState
@@ -96,16 +94,7 @@ class Dependencies:
         if needed is not None and not self.patience.lasts(command, needed):
             detail = f"command {needed}, which it depends on, has not been applied in time"
             raise BodyError(PRECONDITION_FAILED, detail)
-        tags = [
-            tag
-            for tag in condition.list_command_tags()
-            if tag < command.id and self.patience.lasts(command, tag)
-        ]
-        if needed is not None or not tags:
-            return needed
-        if condition.has_match(state.state_tag, partial(self.find_effective_id, settled)):
-            return None
-        return self._find_pending(tags, state, settled)
+        return needed
 
     def find_effective_id(self, settled: Settled, command_id: str) -> str:
         """The id under which a command has taken its place, if it has passed; else its own."""

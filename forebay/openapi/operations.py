@@ -50,7 +50,7 @@ _READ_AFTER: Final = {
     "in": "header",
     "description": "A command's id or the path of its status, or an item's entity tag: the command "
     "gets an id that is newer than this version. A command with a condition or an increment waits "
-    "for the command of its item that this header names.",
+    "for the command of its item if this header has the path of its status.",
     "schema": reference("CommandId"),
 }
 _PREFER: Final = {

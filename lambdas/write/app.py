@@ -179,11 +179,11 @@ class WriteApp:
             detail = "a POST has no If-Match; Read-After makes its commands newer than a version"
             raise ProblemError(Problem("bad_header", detail))
         origin = request.origin(self._ids.now_ms())
-        if request.read_after:
+        if request.read_after or request.if_match:
             # Few requests need it.
             from lambdas.write.dependencies import read_dependencies  # noqa: PLC0415
 
-            dependencies = read_dependencies(self._resources, route, request)
+            dependencies = read_dependencies(self._resources, request)
             origin = replace(origin, dependencies=dependencies)
         if route.action == "commands":
             answer = self._accept_operations(request, origin, preferences)

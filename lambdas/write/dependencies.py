@@ -1,35 +1,30 @@
-"""Reads the commands that a write's condition or increment depends on: `Read-After`."""
+"""Reads the commands that a write's condition or increment depends on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from forebay.conditional import read_address
-from forebay.ids import is_command_id
 from forebay.keys import read_key
 from forebay.problem import ProblemError
 from forebay.resource.spec import ResourceSpec
-from forebay.routes import Route
 from lambdas.write.requests import WriteRequest
 
 
 def read_dependencies(
-    resources: Mapping[str, ResourceSpec], route: Route, request: WriteRequest
+    resources: Mapping[str, ResourceSpec], request: WriteRequest
 ) -> dict[tuple[str, str], Sequence[str]]:
-    """The commands in `Read-After`, by resource and key as text.
+    """The commands whose statuses' paths `Read-After` and `If-Match` name, by resource and key.
 
-    The path of a status names its item, and an id alone the item of the request's path. An entity
-    tag names a state that a replica has shown, so there is nothing to wait for.
+    An id alone may be of another item, so it is no dependency. An entity tag names a state that a
+    replica has shown, so there is nothing to wait for.
     """
     found: dict[tuple[str, str], list[str]] = {}
-    for text in request.read_after:
-        address = read_address(text)
-        if address is None:
-            address = (route.resource, request.path_parameters.get("key", ""), text.strip())
-        path, key_text, command_id = address
-        target = _read_target(resources, path, key_text)
-        if target is not None and is_command_id(command_id):
-            found.setdefault(target, []).append(command_id)
+    for text in ",".join([*request.read_after, *request.if_match]).split(","):
+        address = read_address(text.strip().strip('"'))
+        target = _read_target(resources, address[0], address[1]) if address is not None else None
+        if address is not None and target is not None:
+            found.setdefault(target, []).append(address[2])
     return dict(found)
 
 
@@ -37,7 +32,7 @@ def _read_target(
     resources: Mapping[str, ResourceSpec], path: str, key_text: str
 ) -> tuple[str, str] | None:
     spec = resources.get(path)
-    if spec is None or not key_text:
+    if spec is None:
         return None
     try:
         return path, str(read_key(spec, key_text))

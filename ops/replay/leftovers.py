@@ -179,7 +179,7 @@ def _may_wait(refusal: Refusal) -> bool:
         return False
     condition = Condition.of_json(command.condition)
     is_young = accepted_ms(command.id) + SETTLING_SECONDS * 1000 > time.time() * 1000
-    return is_young and bool(condition.after or condition.list_command_tags())
+    return is_young and bool(condition.after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from tests.unit.write.test_patches import bench_of
 
 ID = "0199f0c2-0000-7000-8000-000000000000"
 OTHER_ID = "0199f0c2-0000-7000-8000-000000000002"
+#: Of a status.
+PATH = f"/v1/cities/5/commands/{ID}"
 PATCHED = make_state_tag(ID, {"population": OTHER_ID})
 TAG = item_tag(ID, "application/json", "{}")
 PATCHED_TAG = item_tag(PATCHED, "application/json", "{}")
@@ -80,7 +82,9 @@ def test_if_match_is_the_condition_of_a_write(method: str, header: str, match: l
     answer = bench.send(method, "/cities/{key}", content, key="5", If_Match=header)
     assert answer.status == 202, answer.body
     (command,) = bench.sink.commands
-    assert command.condition == {"match": match}
+    condition = dict(command.condition or {})
+    assert condition.pop("after", None) == (match if "/commands/" in header else None)
+    assert condition == {"match": match}
     assert Condition.of_json(command.condition).match == tuple(match)
 
 
@@ -377,7 +381,7 @@ def conditions(bench: WriteBench) -> list[Any]:
 @pytest.mark.parametrize(
     ("header", "after"),
     [
-        (ID, [ID]),
+        (ID, None),
         (TAG, None),
         (f"/v1/cities/5/commands/{ID}", [ID]),
         (f"/v1/cities/05/commands/{ID}", None),
@@ -402,8 +406,8 @@ def test_a_decided_command_depends_on_the_command_of_its_item_in_read_after(
 
 def test_a_plain_command_depends_on_nothing() -> None:
     bench = WriteBench()
-    bench.send("PUT", "/cities/{key}", CITY, key="5", Read_After=ID)
-    bench.send("PATCH", "/cities/{key}", {"population": 1}, key="5", Read_After=ID)
+    bench.send("PUT", "/cities/{key}", CITY, key="5", Read_After=PATH)
+    bench.send("PATCH", "/cities/{key}", {"population": 1}, key="5", Read_After=PATH)
     assert conditions(bench) == [None, None]
 
 
@@ -430,10 +434,13 @@ def test_several_headers_name_several_dependencies() -> None:
         "httpMethod": "PATCH",
         "pathParameters": {"key": "5"},
         "headers": {"Content-Type": "application/json", "Read-After": OTHER_ID},
-        "multiValueHeaders": {"read-after": [ID, f"/v1/cities/5/commands/{OTHER_ID}"]},
+        "multiValueHeaders": {
+            "read-after": [f"/v1/cities/5/commands/{ID}"],
+            "if-match": [f'"{ID}", /v1/cities/5/commands/{OTHER_ID}'],
+        },
         "body": json.dumps({"population": {"$increment": 1}}),
     })  # fmt: skip
-    assert conditions(bench) == [{"after": [ID, OTHER_ID]}]
+    assert conditions(bench) == [{"match": [ID, OTHER_ID], "after": [ID, OTHER_ID]}]
 
 
 def test_an_operation_depends_on_those_before_it_of_the_same_item() -> None:
@@ -466,7 +473,7 @@ def test_an_operation_depends_on_those_before_it_of_the_same_item() -> None:
 def test_a_full_condition_has_room_for_a_dependency() -> None:
     bench = WriteBench()
     tags = ", ".join([TAG] * MAX_COMPARISONS)
-    answer = bench.send("DELETE", "/cities/{key}", key="5", If_Match=tags, Read_After=ID)
+    answer = bench.send("DELETE", "/cities/{key}", key="5", If_Match=tags, Read_After=PATH)
     assert answer.status == 202
     (condition,) = conditions(bench)
     assert is_condition(condition)
