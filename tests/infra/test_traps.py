@@ -162,14 +162,15 @@ def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> Non
 
     assert readable(endpoint["ServiceName"]).endswith(".sqs")
     assert endpoint["PrivateDnsEnabled"] is True
-    # The endpoint admits only this environment's queues and exactly the sweep's actions.
+    # The endpoint admits only this environment's queues, and exactly the actions of the sweep and
+    # of a redrive, which deletes the letters that it has sent.
     (statement,) = endpoint["PolicyDocument"]["Statement"]
     assert statement["Effect"] == "Allow"
     assert readable(statement["Resource"]).endswith(
         ":sqs:us-east-1:<AWS::AccountId>:forebay-prod-*"
     )
     granted = {action for action, _ in prod.granted("sweep") if action.startswith("sqs:")}
-    assert set(statement["Action"]) == granted
+    assert set(statement["Action"]) == granted | {"sqs:DeleteMessage"}
 
 
 @pytest.mark.parametrize("name", USES_DATABASE)
@@ -324,7 +325,7 @@ def test_a_locked_archive_and_its_copy(flags: Mapping[str, Any], package: Path) 
     assert not any("Delete" in action for action in actions)
 
 
-#: Actions without resource names on AWS: traces, and the network interfaces of Lambda.
+#: Actions without resource names on AWS: traces, Lambda's network interfaces, and metrics.
 _NAMELESS = frozenset(
     {
         "xray:PutTraceSegments",
@@ -335,6 +336,7 @@ _NAMELESS = frozenset(
         "ec2:DescribeNetworkInterfaces",
         "ec2:DescribeSubnets",
         "ec2:UnassignPrivateIpAddresses",
+        "cloudwatch:GetMetricData",
     }
 )
 
