@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import psycopg
 
@@ -102,6 +102,10 @@ class _Object:
         return self.replaying.selection if self.replaying else Selection()
 
 
+#: An object whose commands wait for others, and the error that says so.
+_Waiting: TypeAlias = tuple[_Object, Exception]
+
+
 class UndecidedError(TransientError):
     """A replay met commands that can't apply yet; it decides nothing and the message returns."""
 
@@ -138,7 +142,7 @@ class Consumer:
         errors: dict[str, Exception] = {}
         objects = list(self._read_objects(event["Records"], errors))
         failed_ids: set[str] = set()
-        waiting: list[_Object] = []
+        waiting: list[_Waiting] = []
         applied, is_away = 0, False
         with closing(one_ahead(objects, self._begin)) as reading:
             for place, (archive_object, ahead) in enumerate(reading):
@@ -149,10 +153,10 @@ class Consumer:
                 if error is None:
                     applied += 1
                     continue
-                errors[message_id] = error
                 if isinstance(error, UnsettledError):
-                    waiting.append(archive_object)
+                    waiting.append((archive_object, error))
                     continue
+                errors[message_id] = error
                 failed_ids.add(message_id)
                 self._record_failure(archive_object, error)
                 is_away = _is_away(error)
@@ -161,37 +165,42 @@ class Consumer:
                     # object.
                     errors |= {other.message.id: error for other in objects[place + 1 :]}
                     break
-        if waiting and not is_away:
-            self._settle(waiting, errors, applied=applied)
+        if not is_away:
+            waiting = self._retry_waiting(waiting, errors, applied=applied)
+        for archive_object, error in waiting:
+            errors.setdefault(archive_object.message.id, error)
+            self._record_failure(archive_object, error)
+            self._hide(archive_object.message)
         for message_id, error in errors.items():
             self._report_failure(message_id, error)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in errors]}
 
-    def _settle(
-        self, waiting: list[_Object], errors: dict[str, Exception], *, applied: int
-    ) -> None:
+    def _retry_waiting(
+        self, waiting: list[_Waiting], errors: dict[str, Exception], *, applied: int
+    ) -> list[_Waiting]:
         """Apply waiting objects again, as long as one was applied that others may wait for.
 
-        The messages of those that still wait are delivered again soon.
+        Args:
+            waiting: the objects, with their errors.
+            errors: of other objects, by message; another failure is added.
+            applied: how many objects of the batch have been applied.
+
+        Returns:
+            The objects that still wait.
         """
         while waiting and applied:
-            applied = 0
-            for archive_object in list(waiting):
+            applied, remaining = 0, list[_Waiting]()
+            for archive_object, _ in waiting:
                 error = self._try(archive_object, self._begin(archive_object))
-                if isinstance(error, UnsettledError):
-                    continue
-                waiting.remove(archive_object)
                 if error is None:
                     applied += 1
-                    others = [other.message.id for other in waiting]
-                    if archive_object.message.id not in others:
-                        errors.pop(archive_object.message.id, None)
+                elif isinstance(error, UnsettledError):
+                    remaining.append((archive_object, error))
                 else:
                     errors[archive_object.message.id] = error
                     self._record_failure(archive_object, error)
-        for archive_object in waiting:
-            self._record_failure(archive_object, errors[archive_object.message.id])
-            self._hide(archive_object.message)
+            waiting = remaining
+        return waiting
 
     def _hide(self, message: _Message) -> None:
         """Have a message delivered again after a pause that grows with its deliveries."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from forebay.conditional import read_address
+from forebay.conditions import MAX_COMPARISONS
 from forebay.keys import read_key
-from forebay.problem import ProblemError
+from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from lambdas.write.requests import WriteRequest
 
@@ -18,6 +19,9 @@ def read_dependencies(
 
     An id alone may be of another item, so it is no dependency. An entity tag names a state that a
     replica has shown, so there is nothing to wait for.
+
+    Raises:
+        ProblemError: the headers name more commands of an item than a condition can hold.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for text in ",".join([*request.read_after, *request.if_match]).split(","):
@@ -25,6 +29,9 @@ def read_dependencies(
         target = _read_target(resources, address[0], address[1]) if address is not None else None
         if address is not None and target is not None:
             found.setdefault(target, []).append(address[2])
+    if any(len(ids) > MAX_COMPARISONS for ids in found.values()):
+        detail = f"Read-After and If-Match name at most {MAX_COMPARISONS} commands of an item"
+        raise ProblemError(Problem("bad_header", detail))
     return dict(found)
 
 

@@ -114,6 +114,18 @@ def test_objects_of_a_batch_wait_for_each_other_in_any_order(bench: Bench) -> No
     assert bench.database.rows("SELECT population FROM cities") == [(3,)]
 
 
+def test_a_failure_in_a_message_is_kept_when_its_other_object_need_not_wait_any_more(
+    bench: Bench,
+) -> None:
+    item, increment = chain(2)
+    late = bench.put("commands/2026/01/01/00/a.gz", increment)
+    newer_schema = bench.put("commands/2026/01/01/00/b.gz", city(9, key=9)._replace(schema=99))
+    both = bench.message(late, newer_schema)
+    first = bench.message(bench.put("commands/2026/01/01/00/c.gz", item))
+    assert bench.handle(both, first) == {both["messageId"]}
+    assert bench.database.rows("SELECT population FROM cities") == [(1,)]
+
+
 def test_a_command_waits_no_longer_than_its_message_may(bench: Bench) -> None:
     _, increment = chain(2)
     late = bench.message(bench.put("commands/2026/01/01/00/a.gz", increment))

@@ -443,6 +443,24 @@ def test_several_headers_name_several_dependencies() -> None:
     assert conditions(bench) == [{"match": [ID, OTHER_ID], "after": [ID, OTHER_ID]}]
 
 
+def test_more_dependencies_than_a_condition_holds_are_400() -> None:
+    """The line could not be read again."""
+    bench = WriteBench()
+    for count, status in ((MAX_COMPARISONS, 202), (MAX_COMPARISONS + 1, 400)):
+        answer = bench.app.handle({
+            "resource": "/cities/{key}",
+            "path": "/cities/5",
+            "httpMethod": "PATCH",
+            "pathParameters": {"key": "5"},
+            "headers": {"Content-Type": "application/json"},
+            "multiValueHeaders": {"Read-After": [PATH] * count},
+            "body": json.dumps({"population": {"$increment": 1}}),
+        })  # fmt: skip
+        assert answer.status == status
+    (command,) = bench.sink.commands
+    assert is_condition(command.condition)
+
+
 def test_an_operation_depends_on_those_before_it_of_the_same_item() -> None:
     """A decided one stands for those that it depends on itself."""
     bench = WriteBench()
