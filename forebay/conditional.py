@@ -24,9 +24,9 @@ _DIGEST = rf"[0-9a-f]{{{_DIGEST_DIGITS}}}"
 _STATE_TAG = re.compile(rf"(?:W/)?\"({COMMAND_ID.pattern}(?:\.{_DIGEST})?)(?:-{_DIGEST})?\"")
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _VERSION = rf"({COMMAND_ID.pattern})(?:\.{_DIGEST})?(?:-{_DIGEST})?"
-# Weak tags too: a CDN that compresses an answer makes its tag weak.
 #: The path of a command's status, with its resource, key and id.
 _ADDRESS = re.compile(rf"(?:[^\s?#]*/)?([^/\s?#]+)/([^/\s?#]+)/commands/({COMMAND_ID.pattern})")
+# Weak tags too: a CDN that compresses an answer makes its tag weak.
 _SHOWN_VERSION = re.compile(
     rf'(?:W/)?"{_VERSION}"|{_VERSION}|[^\s,?#]*/commands/({COMMAND_ID.pattern})'
 )

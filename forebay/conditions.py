@@ -87,7 +87,7 @@ class Condition:
         return [tag for tag in self.match if COMMAND_ID.fullmatch(tag)]
 
     def has_match(self, state_tag: str | None, effective_id_of: Callable[[str], str]) -> bool:
-        """Return whether an item is as one of the tags says; True without tags.
+        """Return whether an item has one of the tags; True without tags.
 
         Args:
             state_tag: the item's state tag; None without an item.

@@ -8,7 +8,7 @@ ForebayError
 │   └── BodyError           a command's body does not fit the resource's table
 └── TransientError          retry later: no data was changed or lost
     ├── NotYetVisibleError  a version that the client has seen has not arrived here yet
-    ├── UnsettledError      a command depends on another one, which has not been applied yet
+    ├── UnsettledError      a command waits for a command that it depends on
     └── HeldError           needs a newer release of this code (a newer schema version)
 """
 
@@ -56,7 +56,7 @@ class NotYetVisibleError(TransientError):
 
 
 class UnsettledError(TransientError):
-    """A command waits for another one, which it depends on."""
+    """A command waits for a command that it depends on."""
 
 
 class HeldError(TransientError):

@@ -69,12 +69,12 @@ class Decided:
     #: All with the same time.
     rejections: Sequence[Rejection]
     effects: Sequence[Effect]
-    #: Why a command waits for another one, if any does.
+    #: Why a command waits for a command that it depends on, if any does.
     unsettled: str | None = None
 
     @property
     def result(self) -> Result:
-        """Of the candidates' lines."""
+        """The result of the candidates' lines."""
         unmet = sum(rejection.code in UNMET_CODES for rejection in self.rejections)
         return Result(self.counts, unsettled=self.unsettled, unmet=unmet)
 

@@ -57,7 +57,7 @@ def decide(
         raise BodyError("condition_invalid", fault)
     if not state.has_item:
         raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
-    # A state tag takes as long as the rest of a decision.
+    # Few conditions need the tag, which is a digest.
     state_tag = state.state_tag if condition.match else None
     failure = condition.find_failure(spec, state_tag, state.values, effective_id_of)
     if failure is not None:

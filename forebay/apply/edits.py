@@ -143,7 +143,7 @@ class KeyState:
     def absorb_first_patch(self, patch: Command) -> bool:
         """Absorb a patch as `absorb` does, if it is the first one of an item.
 
-        The common case, in a tenth of the time.
+        The common case; most checks of `absorb` can't apply.
 
         Returns:
             False if it may not be the first one, or is older than the item; nothing has changed.

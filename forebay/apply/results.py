@@ -77,7 +77,7 @@ class Result:
     deferred: Sequence[Command] = ()
     #: Why commands are held for another release, if any are.
     held: str | None = None
-    #: Why a command waits for another one, if any does.
+    #: Why a command waits for a command that it depends on, if any does.
     unsettled: str | None = None
     #: How many of the rejected commands are unmet; see `forebay.unmet`.
     unmet: int = 0
@@ -125,7 +125,7 @@ class Outcome:
     last_id: str | None = None
     #: Why commands are held for newer code, if any are.
     held: str | None = None
-    #: Why a command waits for another one, if any does; the object is not complete, and is to be
+    #: Why a command waits for a command that it depends on, if any does; the object is not complete, and is to be
     #: applied again.
     unsettled: str | None = None
     #: Commands that a run without decisions could not apply, with all other commands of their keys

@@ -108,7 +108,7 @@ class Walk:
     absorbed: list[str] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    #: Why a command waits for another one, if any does.
+    #: Why a command waits for a command that it depends on, if any does.
     unsettled: str | None = None
 
     def take(self, command: Command) -> None:
