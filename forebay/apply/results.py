@@ -125,8 +125,8 @@ class Outcome:
     last_id: str | None = None
     #: Why commands are held for newer code, if any are.
     held: str | None = None
-    #: Why a command waits for a command that it depends on, if any does; the object is not complete, and is to be
-    #: applied again.
+    #: Why a command waits for a command that it depends on, if any does. The object is then not
+    #: complete, and has to be applied again.
     unsettled: str | None = None
     #: Commands that a run without decisions could not apply, with all other commands of their keys
     #: in the object; no count includes them.
