@@ -232,3 +232,15 @@ def test_an_increment_that_failed_is_added_when_it_can_be(site: Site, operator: 
     assert retried(operator, "--state", "unmet")["sent"] == 1
     apply_amendments(site)
     assert site.database.rows("SELECT population FROM cities") == [(4,)]
+
+
+def test_a_command_that_only_depended_on_another_is_sent_again_without_that(
+    site: Site, operator: Operator
+) -> None:
+    site.put_and_apply(city(1, population=1))
+    late = patch(2, population={"$increment": 5})._replace(condition={"after": [command_id(9)]})
+    site.put_and_apply(late)
+    told = retried(operator, "--state", "unmet")
+    assert (told["sent"], "if" in told["commands"][0]["after"]) == (1, False)
+    apply_amendments(site)
+    assert site.database.rows("SELECT population FROM cities") == [(6,)]

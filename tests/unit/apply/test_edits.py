@@ -79,3 +79,20 @@ def test_a_key_remembers_the_greatest_ids_of_lost_patches_only() -> None:
     state.absorb(city(1)._replace(op="patch", body={"name": "1"}))
     assert state.recent == [command_id(number) for number in numbers[-RECENT_IDS - 1 : -1]]
     assert state.absorb(city(38)._replace(op="patch", body={"name": "38"})) == "duplicate"
+
+
+@settings(max_examples=500)
+@given(commands=commands_of_a_key())
+def test_the_first_patch_of_an_item_is_absorbed_as_any_other(commands: list[Command]) -> None:
+    for command in reversed(commands):
+        for before in ([], commands[:1], commands[: len(commands) // 2]):
+            state = KeyState()
+            for earlier in before:
+                state.absorb(earlier)
+            # As a state is read: the row of `forebay.edits` tells whether there are patches.
+            state.is_recorded = bool(state.fields or state.kept or state.recent)
+            state.changed, state.new_base = set(), None
+            simple = state.copied()
+            if simple.absorb_first_patch(command):
+                assert state.absorb(command) == "applied"
+            assert simple == state
