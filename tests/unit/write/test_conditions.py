@@ -82,10 +82,11 @@ def test_if_match_is_the_condition_of_a_write(method: str, header: str, match: l
     answer = bench.send(method, "/cities/{key}", content, key="5", If_Match=header)
     assert answer.status == 202, answer.body
     (command,) = bench.sink.commands
-    condition = dict(command.condition or {})
+    assert command.condition is not None
+    assert Condition.of_json(command.condition).match == tuple(match)
+    condition = dict(command.condition)
     assert condition.pop("after", None) == (match if "/commands/" in header else None)
     assert condition == {"match": match}
-    assert Condition.of_json(command.condition).match == tuple(match)
 
 
 def test_several_headers_are_one_list() -> None:
