@@ -39,6 +39,7 @@ _ADVICE: Final[Mapping[str, str]] = {
         "domain does not resolve until the deployment ends"
     ),
     "overlap": "choose other addresses, or deploy without the other subnet first",
+    "refused": "deploy another value in between; for an API, api.endpoint = 'regional'",
     "stale": (
         "the stack's template does not change, so a deployment would skip it: delete the stack "
         "first (aws cloudformation delete-stack), then deploy all stacks"

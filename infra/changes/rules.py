@@ -177,6 +177,13 @@ HELD: Final[Mapping[str, str]] = {
     "AWS::SQS::Queue": "events of objects that are not applied yet",
 }
 
+#: Changes that the service refuses, although CloudFormation has the property without replacement:
+#: the property, and its values before and after. (API Gateway developer guide, "Change a public or
+#: private API endpoint type": a private API can't become an edge-optimized one.)
+REFUSED: Final[Mapping[str, tuple[str, object, object]]] = {
+    "AWS::ApiGateway::RestApi": ("EndpointConfiguration.Types", ["PRIVATE"], ["EDGE"]),
+}
+
 #: Deletion policies that keep the resource, and so its name (Template Reference,
 #: "DeletionPolicy attribute").
 KEEPING: Final = frozenset({"Retain", "RetainExceptOnCreate"})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from forebay.errors import SettingsError
-from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, PLACES
+from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, PLACES, REFUSED
 from infra.changes.templates import (
     Json,
     Stack,
@@ -74,6 +74,7 @@ class Update:
     def check(self) -> Iterator[Obstacle]:
         """The obstacles within the stack."""
         yield from self._check_types()
+        yield from self._check_refused()
         yield from self._check_subnets()
         yield from self._check_held()
 
@@ -101,6 +102,17 @@ class Update:
             old, new = self._before[name]["Type"], self.stack.resources[name]["Type"]
             if old != new:
                 yield self._build_obstacle(name, "type", f"its type changes from {old} to {new}")
+
+    def _check_refused(self) -> Iterator[Obstacle]:
+        """Some changes in place are refused by the service."""
+        for name in sorted(self._list_common()):
+            old, new = self._before[name], self.stack.resources[name]
+            if old["Type"] not in REFUSED:
+                continue
+            path, before, after = REFUSED[old["Type"]]
+            if get_property(old, path) == before and get_property(new, path) == after:
+                reason = f"{path} can't change from {before} to {after}"
+                yield self._build_obstacle(name, "refused", reason)
 
     def _check_subnets(self) -> Iterator[Obstacle]:
         """A new subnet can't overlap one that exists until the end of the update."""

@@ -157,6 +157,26 @@ def test_the_report_names_what_stays_and_what_is_in_the_way(synthesise: Synthesi
     assert any("database.number" in line for line in lines)
 
 
+def test_another_database_has_names_of_its_own(synthesise: Synthesis) -> None:
+    """The one that it replaces exists until its stack is deleted."""
+    app = synthesise("dev", {"database.number": 2, "database.network.cidr": "10.99.0.0/20"})
+    database = app["forebay-dev-database-2"]
+    (cluster,) = (
+        resource
+        for resource in database.resources.values()
+        if resource["Type"] == "AWS::RDS::DBCluster"
+    )
+    service = json.dumps(app["forebay-dev-service"].template)
+
+    assert "forebay-dev-database" not in app
+    assert get_property(cluster, "DBClusterIdentifier") == "forebay-dev-db2"
+    assert app["forebay-dev-service"].outputs["DatabaseStackName"] == "forebay-dev-database-2"
+    # Operators may read this stack's outputs, and the alarms watch this cluster.
+    assert "stack/forebay-dev-database-2/*" in service
+    assert "stack/forebay-dev-database/*" not in service
+    assert '"forebay-dev-db2"' in json.dumps(app["forebay-dev-operations"].template)
+
+
 def test_templates_are_read_as_they_were_deployed(synthesise: Synthesis) -> None:
     deployed = synthesise("dev", {})
     client = boto3.client(

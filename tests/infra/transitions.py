@@ -229,7 +229,9 @@ TRANSITIONS: Final = (
     ),
     Transition(name="api-keys", after={"api.require_api_key": False}),
     Transition(
-        name="private-endpoint",
+        name="edge-endpoint-to-private",
+        before={"api.endpoint": "edge"},
+        between=({},),
         after={"api.endpoint": "private", "api.vpc_endpoint_ids": ["vpce-1"]},
     ),
     Transition(name="logs", after={"logs.retention_days": 90, "logs.traces": False}),
@@ -277,6 +279,13 @@ REFUSALS: Final = (
         after={"edge": None, "api.domain": _DOMAIN},
         rule="name",
         way="delete the stack",
+    ),
+    Refusal(
+        name="private-to-edge-endpoint",
+        before={"api.endpoint": "private", "api.vpc_endpoint_ids": ["vpce-1"]},
+        after={"api.endpoint": "edge"},
+        rule="refused",
+        way="api.endpoint = 'regional'",
     ),
     Refusal(
         name="domain-prefix",
