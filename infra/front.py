@@ -214,6 +214,9 @@ class EdgeSettings(Section):
     #: Names of the secrets by which the API recognises the edge. The edge sends the last. To
     #: change the secret, deploy with a second name, then without the first.
     origin_secrets: Annotated[Names, Field(min_length=1, max_length=2)] = ("1",)
+    #: True if the API refuses requests that did not pass the edge. False while clients move from
+    #: one address to the other.
+    enforced: bool = True
 
     @model_validator(mode="after")
     def _check_signature_limit(self) -> Self:

@@ -44,6 +44,7 @@ _ADVICE: Final[Mapping[str, str]] = {
         "the stack's template does not change, so a deployment would skip it: delete the stack "
         "first (aws cloudformation delete-stack), then deploy all stacks"
     ),
+    "sticky": "give the property a value that has no effect, instead of removing it",
     "type": "deploy without the resource first",
 }
 

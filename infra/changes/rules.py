@@ -184,6 +184,9 @@ REFUSED: Final[Mapping[str, tuple[str, object, object]]] = {
     "AWS::ApiGateway::RestApi": ("EndpointConfiguration.Types", ["PRIVATE"], ["EDGE"]),
 }
 
+#: Properties that the resource keeps although the template no longer has them (aws/aws-cdk#21840).
+STICKY: Final[Mapping[str, tuple[str, ...]]] = {"AWS::ApiGateway::RestApi": ("Policy",)}
+
 #: Deletion policies that keep the resource, and so its name (Template Reference,
 #: "DeletionPolicy attribute").
 KEEPING: Final = frozenset({"Retain", "RetainExceptOnCreate"})

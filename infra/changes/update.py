@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from forebay.errors import SettingsError
-from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, PLACES, REFUSED
+from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, PLACES, REFUSED, STICKY
 from infra.changes.templates import (
     Json,
     Stack,
@@ -107,6 +107,9 @@ class Update:
         """Some changes in place are refused by the service."""
         for name in sorted(self._list_common()):
             old, new = self._before[name], self.stack.resources[name]
+            for path in STICKY.get(old["Type"], ()):
+                if get_property(old, path) is not None and get_property(new, path) is None:
+                    yield self._build_obstacle(name, "sticky", f"{path} stays as it is")
             if old["Type"] not in REFUSED:
                 continue
             path, before, after = REFUSED[old["Type"]]

@@ -142,6 +142,28 @@ def test_an_edge_that_is_left_is_deleted_before_it_is_deployed_again(
     assert account.deploy(edge) == []
 
 
+def test_clients_can_move_to_the_edge(synthesise: Synthesis) -> None:
+    """The edge proves itself already, but the API accepts others too."""
+    moving, enforced = synthesise("prod", {"edge.enforced": False}), synthesise("prod", {})
+
+    def find(app: App, kind: str) -> list[Any]:
+        return [
+            resource
+            for resource in app["forebay-prod-service"].resources.values()
+            if resource["Type"] == kind
+        ]
+
+    (open_api,), (closed_api,) = (
+        find(app, "AWS::ApiGateway::RestApi") for app in (moving, enforced)
+    )
+    assert "aws:Referer" not in json.dumps(get_property(open_api, "Policy"))
+    assert "aws:Referer" in json.dumps(get_property(closed_api, "Policy"))
+    assert find(moving, "AWS::SecretsManager::Secret") == find(
+        enforced, "AWS::SecretsManager::Secret"
+    )
+    assert moving["forebay-prod-edge"].template == enforced["forebay-prod-edge"].template
+
+
 def test_the_report_names_what_stays_and_what_is_in_the_way(synthesise: Synthesis) -> None:
     aurora = synthesise("dev", {})
     moved = synthesise("dev", {"database.number": 2, "database.network.cidr": "10.99.0.0/20"})

@@ -227,6 +227,14 @@ def test_a_reference_to_the_account_is_its_id() -> None:
     )
 
 
+def test_a_property_that_aws_does_not_clear_is_not_removed() -> None:
+    closed = stack("one", {"A": resource("ApiGateway::RestApi", Policy={"Statement": []})})
+    bare = stack("one", {"A": resource("ApiGateway::RestApi")})
+
+    assert rules(change([closed], [bare])) == [("A", "sticky")]
+    assert change([bare], [closed]) == []
+
+
 def test_a_type_without_rules_is_an_error() -> None:
     other = [stack("one", {"A": resource("DynamoDB::Table", TableName="a")})]
 

@@ -230,6 +230,25 @@ def test_where_iam_decides_the_api_s_own_policy_only_forbids(flags: Mapping[str,
     assert {one["Effect"] for one in api["Policy"]["Statement"]} == {"Deny"}
 
 
+def test_an_api_without_restrictions_has_a_policy_that_replaces_a_former_one(
+    flags: Mapping[str, Any],
+) -> None:
+    """CloudFormation keeps the policy of an API whose template has none (aws/aws-cdk#21840)."""
+    for authorization in ({"kind": "none"}, {"kind": "lambda", "function_arn": JUDGE_ARN}):
+        template = api_template({"api.authorization": authorization}, flags)
+        (api,) = properties(template, "AWS::ApiGateway::RestApi")
+        (statement,) = api["Policy"]["Statement"]
+
+        assert statement["Effect"] == "Allow"
+        assert "Condition" not in statement
+    (api,) = properties(
+        api_template({"api.authorization": {"kind": "iam"}}, flags), "AWS::ApiGateway::RestApi"
+    )
+    (statement,) = api["Policy"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
 @pytest.mark.parametrize("endpoint", ["regional", "edge"])
 def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
     flags: Mapping[str, Any], endpoint: str

@@ -107,7 +107,9 @@ TRANSITIONS: Final = (
         name="cidr",
         after={"database.number": 2, "database.network.cidr": "10.99.0.0/20"},
     ),
-    Transition(name="edge", base="prod", before={"edge": None}),
+    Transition(
+        name="edge", base="prod", before={"edge": None}, between=({"edge.enforced": False},)
+    ),
     Transition(
         name="edge-of-another-region",
         before={"region": "eu-central-1"},
