@@ -8,15 +8,19 @@ held exclusively.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
+from forebay.apply.claims import find_rivals
 from forebay.apply.dependencies import Patience
+from forebay.apply.edits import KeyState
 from forebay.apply.results import Counts, Merged, Result
 from forebay.apply.singly import merge_singly
 from forebay.apply.statements import Table
-from forebay.apply.walk import KeyCommands, MergePlan
+from forebay.apply.walk import FirstPatches, KeyCommands, MergePlan, Walk
 from forebay.apply.writing import write_states
 from forebay.command import KeyValue
+from forebay.db.faults import UNIQUE_VIOLATION, code_of_state
 from forebay.decisions.refusals import Refusal
 
 #: The code of a refusal of a command that is not decided yet.
@@ -37,7 +41,7 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
         psycopg.Error: not the data's fault.
     """
     plan = MergePlan.of_commands(table, commands)
-    merged = Merged()
+    merged, rivals = Merged(), _find_rivals(table, commands)
     if plan.decided and decides:
         plan = plan.with_dependencies(patience)
     elif plan.decided:
@@ -47,24 +51,23 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
     if not plan.commands:
         return merged
     states = plan.read_states()
-    simple = plan.absorb_first_patches(states)
-    walks = {key: plan.walk(key, state) for key, state in states.items() if key not in simple}
+    first = plan.absorb_first_patches(states)
+    walks = {key: plan.walk(key, state) for key, state in states.items() if key not in first.keys}
     ready = {key: walk for key, walk in walks.items() if decides or not walk.refusals}
     unready = walks.keys() - ready.keys()
-    refused = write_states(table, {key: s for key, s in states.items() if key not in unready})
-    if refused and decides:
-        written = {key: states[key] for key in refused}
-        merged += merge_singly(plan.select(refused), refused, written)
+    refused, postponed = _write_in_turn(
+        table, {key: state for key, state in states.items() if key not in unready}, rivals
+    )
+    if decides and (refused or postponed):
+        tried = plan.select([*refused, *postponed])
+        merged += merge_singly(tried, refused, {key: states[key] for key in refused})
     elif not decides:
-        first = [walk.refusals[0] for walk in walks.values() if walk.refusals]
-        merged += Merged(Result(refusals=[*first, *_blame(refused, commands)]))
-    done = [walk for key, walk in ready.items() if key not in refused]
-    counts = Counts(applied=len(simple - refused.keys()))
-    counts += Counts(*map(sum, zip(*[walk.count() for walk in done], strict=True)))
-    refusals = [refusal for walk in done for refusal in walk.refusals]
-    effects = [effect for walk in done for effect in walk.effects]
-    unsettled = next(filter(None, [walk.unsettled for walk in done]), None)
-    return merged + Merged(Result(counts, refusals, unsettled=unsettled), effects)
+        reasons = [walk.refusals[0] for walk in walks.values() if walk.refusals]
+        reasons += [*_blame(refused, commands), *_postpone(postponed, commands)]
+        merged += Merged(Result(refusals=reasons))
+    unwritten = {*refused, *postponed}
+    done = [walk for key, walk in ready.items() if key not in unwritten]
+    return merged + _sum_up(first, done, unwritten)
 
 
 def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
@@ -88,6 +91,55 @@ def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
     return Result(counts, remaining)
 
 
+def _find_rivals(table: Table, commands: KeyCommands) -> Mapping[KeyValue, Collection[KeyValue]]:
+    if len(commands) == 1:
+        return {}
+    unique_columns = table.read_unique_columns()
+    return find_rivals(unique_columns, [c for of_key in commands.values() for c in of_key])
+
+
+def _write_in_turn(
+    table: Table,
+    states: Mapping[KeyValue, KeyState],
+    rivals: Mapping[KeyValue, Collection[KeyValue]],
+) -> tuple[dict[KeyValue, Refusal], list[KeyValue]]:
+    """Write the states; of those that claim the same unique value, the older claim first.
+
+    Returns:
+        The refusals by key, and the keys that were not written because an older claim was not
+        written, or only in the same step.
+    """
+    leading = {key: state for key, state in states.items() if key not in rivals}
+    refused = write_states(table, leading)
+    if len(leading) == len(states):
+        return refused, []
+    written = leading.keys() - refused.keys()
+    following = {
+        key: state
+        for key, state in states.items()
+        if key in rivals and written.issuperset(rivals[key])
+    }
+    refused |= write_states(table, following) if following else {}
+    return refused, [key for key in states if key not in leading and key not in following]
+
+
+def _sum_up(first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[KeyValue]) -> Merged:
+    """The result of the keys that were written.
+
+    Args:
+        first: the first patches of keys.
+        walks: those of the other keys that were written.
+        unwritten: the keys that were not written.
+    """
+    counts = Counts(applied=len(first.keys - unwritten))
+    counts += Counts(*map(sum, zip(*[walk.count() for walk in walks], strict=True)))
+    refusals = [refusal for walk in walks for refusal in walk.refusals]
+    effects = [effect for key, effect in first.effects.items() if key not in unwritten]
+    effects += [effect for walk in walks for effect in walk.effects]
+    unsettled = next(filter(None, [walk.unsettled for walk in walks]), None)
+    return Merged(Result(counts, refusals, unsettled=unsettled), effects)
+
+
 def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:
     detail = "its condition or increment is not decided yet"
     for key, of_key in plan.commands.items():
@@ -95,6 +147,13 @@ def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:
             if command.id in plan.decided:
                 yield key, Refusal(command, UNDECIDED, detail)
                 break
+
+
+def _postpone(keys: Iterable[KeyValue], commands: KeyCommands) -> Iterator[Refusal]:
+    """Refusals of keys that are to be tried again after the older claims of their values."""
+    detail = "an older command of the object, which is not applied yet, claims its unique value"
+    for key in keys:
+        yield Refusal(commands[key][0], code_of_state(UNIQUE_VIOLATION), detail, UNIQUE_VIOLATION)
 
 
 def _blame(refused: Mapping[KeyValue, Refusal], commands: KeyCommands) -> Iterator[Refusal]:

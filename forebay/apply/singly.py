@@ -30,8 +30,8 @@ def merge_singly(
     the key in its way, and all are tried again as long as one of them succeeds.
 
     Args:
-        plan: of the refused keys.
-        refused: why the keys were refused when they were written together.
+        plan: of the refused keys, and of keys that were not written because of others.
+        refused: why keys were refused when they were written together.
         written: the states that were refused.
     """
     states, commands = plan.read_states(), plan.commands  # as they are, without the failed commands
@@ -39,8 +39,10 @@ def merge_singly(
     obstacles = _find_obstacles(plan.table, states, refused, written, simple)
     merged, pending = Merged(), dict[KeyValue, Sequence[Command]]()
     for key, of_key in sorted(commands.items(), key=lambda item: min(map(by_id, item[1]))):
-        if key in simple and (key in obstacles.hopeless or not refused[key].conflict):
-            merged += Merged(Result(refusals=[_refuse_as(of_key[0], refused[key])]))
+        refusal = refused.get(key)
+        is_final = refusal is not None and (key in obstacles.hopeless or not refusal.conflict)
+        if key in simple and refusal is not None and is_final:
+            merged += Merged(Result(refusals=[_refuse_as(of_key[0], refusal)]))
         else:
             pending[key] = of_key
     refusals: dict[KeyValue, _Try] = {}

@@ -14,7 +14,7 @@ from forebay.apply.results import Counts, Result
 from forebay.apply.rows import Encoder, Rows, as_copied, copy_texts
 from forebay.codec import decode, encode
 from forebay.command import Body, Command, KeyValue
-from forebay.db.arrays import write_array
+from forebay.db.arrays import write_array, write_plain_array
 from forebay.db.connect import Connection
 from forebay.db.faults import code_of_state
 from forebay.decisions.refusals import Refusal
@@ -67,7 +67,7 @@ class Table:
         While the resource's lock is held, other consumers may add or change rows after the query,
         but neither delete nor bury any.
         """
-        creates = "{" + ",".join(["t" if put.op == "create" else "f" for put in puts]) + "}"
+        creates = write_plain_array(["t" if put.op == "create" else "f" for put in puts])
         values = {"keys": self._build_keys(puts), "versions": _build_ids(puts)}
         row = self.connection.execute(
             self.sql.probe, {**values, "creates": creates, "count": len(puts)}
@@ -110,8 +110,15 @@ class Table:
         row = self.connection.execute(self.sql.has_triggers).fetchone()
         return row is None or bool(row[0])
 
-    def read_states(self, keys: Sequence[KeyValue]) -> dict[KeyValue, KeyState]:
-        """The states of keys that Postgres can store, without the values of their items.
+    def read_unique_columns(self) -> list[list[str]]:
+        """The columns of each unique index or constraint, except the key's and expressions."""
+        rows = self.connection.execute(self.sql.read_unique_columns).fetchall()
+        return [names for (names,) in rows]
+
+    def read_states(
+        self, keys: Sequence[KeyValue], *, with_values: bool = False
+    ) -> dict[KeyValue, KeyState]:
+        """The states of keys that Postgres can store, with or without the values of their items.
 
         An absent key has an empty state.
         """
@@ -120,10 +127,13 @@ class Table:
         run = self.connection.execute
         for key, version in run(self.sql.read_tombstones, values).fetchall():
             states[key].base = Base(version, is_delete=True)
-        for key, version, by_create in run(self.sql.read_versions, values).fetchall():
+        read_rows = self.sql.read_rows if with_values else self.sql.read_versions
+        for key, version, by_create, *texts in run(read_rows, values).fetchall():
             if is_orphaned(version):
                 states[key].base = None
                 continue
+            if texts:
+                states[key].values = self._read_values(texts)
             base_id = original_version(version)
             is_outdated = base_id != version
             is_create = is_create_id(base_id) if is_outdated else by_create
@@ -239,17 +249,17 @@ class Table:
     def _as_array(self, keys: Sequence[KeyValue]) -> str | list[KeyValue]:
         if self.spec.key.kind is Kind.TEXT:  # may need quotes, which the driver adds to a list
             return list(keys)
-        return "{" + ",".join(map(str, keys)) + "}"
+        return write_plain_array(map(str, keys))
 
 
 def _build_ids(commands: Sequence[Command]) -> str:
     """The commands' ids as an array parameter."""
-    return "{" + ",".join([command.id for command in commands]) + "}"
+    return write_plain_array([command.id for command in commands])
 
 
 def _describe_edits(state: KeyState) -> tuple[object, ...]:
     """The columns of `forebay.edits` after the key, as COPY reads them."""
-    recent = "{" + ",".join(state.recent) + "}"
+    recent = write_plain_array(state.recent)
     if not state.kept:  # the common case
         return orjson.dumps(state.fields).decode(), "{}", recent, state.state_tag, 0, None
     waiting = state.list_waiting()
@@ -432,6 +442,17 @@ class Statements:
     """)
     read_versions = _template("""
         SELECT {key}::text, _version::text, _by_create FROM {table}
+        WHERE {key} = ANY(%(keys)s::{key_type}[])
+    """)
+    read_unique_columns = _template("""
+        SELECT array_agg(a.attname::text) FROM pg_index AS i
+        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+        WHERE i.indrelid = {table_name}::regclass AND i.indisunique AND NOT i.indisprimary
+          AND 0 <> ALL(i.indkey)
+        GROUP BY i.indexrelid
+    """)
+    read_rows = _template("""
+        SELECT {key}::text, _version::text, _by_create{texts} FROM {table}
         WHERE {key} = ANY(%(keys)s::{key_type}[])
     """)
     read_values = _template("""

@@ -27,7 +27,7 @@ from ops.folding.scan import Numbers, select_effects_up_to, select_rejections_up
 from ops.rebuild.share import Block, Folded
 
 _REJECTION = ("slot", *(member.name for member in fields(Rejection)))
-_EFFECT = ("slot", *(member.name for member in fields(Effect)))
+_EFFECT = ("slot", *Effect._fields)
 
 
 class Loader:
