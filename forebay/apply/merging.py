@@ -17,6 +17,7 @@ from forebay.apply.edits import KeyState
 from forebay.apply.results import Counts, Merged, Result
 from forebay.apply.singly import merge_singly
 from forebay.apply.statements import Table
+from forebay.apply.states import read_states
 from forebay.apply.walk import FirstPatches, KeyCommands, MergePlan, Walk
 from forebay.apply.writing import write_states
 from forebay.command import KeyValue
@@ -79,7 +80,7 @@ def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
     """
     if not refusals:
         return Result()
-    states = table.read_states(list({refusal.command.key for refusal in refusals}))
+    states = read_states(table, list({refusal.command.key for refusal in refusals}))
     counts, remaining = Counts(), []
     for refusal in refusals:
         fate = states[refusal.command.key].copied().absorb(refusal.command)

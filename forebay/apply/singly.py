@@ -11,6 +11,7 @@ from forebay.apply.dependencies import Settled
 from forebay.apply.edits import KeyState
 from forebay.apply.results import Merged, Result
 from forebay.apply.statements import Table
+from forebay.apply.states import read_item_values
 from forebay.apply.table import CONFLICT_TRIES, one_per_constraint
 from forebay.apply.walk import MergePlan, Walk, by_id
 from forebay.apply.writing import write_states
@@ -94,7 +95,7 @@ def _find_obstacles(
     hopeless, waiters = set[KeyValue](), defaultdict[KeyValue, list[Command]](list)
     if not keys:
         return _Obstacles(hopeless, {})
-    table.read_item_values(states, keys)
+    read_item_values(table, states, keys)
     spec, by_text = table.spec, {str(key): key for key in refused}
     puts = [
         Command(

@@ -21,6 +21,7 @@ from forebay.apply.edits import KeyState
 from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts
 from forebay.apply.statements import Table
+from forebay.apply.states import read_item_values, read_states
 from forebay.command import Command, KeyValue
 from forebay.conditions import Guard
 from forebay.decisions.effects import Effect
@@ -103,7 +104,7 @@ class MergePlan:
 
     def read_states(self) -> dict[KeyValue, KeyState]:
         """The states of the keys, with the values of the items where the commands need them."""
-        states = self.table.read_states(list(self.commands), with_values=bool(self.decided))
+        states = read_states(self.table, list(self.commands), with_values=bool(self.decided))
         for state in states.values():
             if state.kept:
                 state.kept = {id_: _make_current(self.table, p) for id_, p in state.kept.items()}
@@ -115,7 +116,7 @@ class MergePlan:
             and any(command.op != "patch" for command in self.commands[key])
         ]
         if needy and not self.decided:
-            self.table.read_item_values(states, needy)
+            read_item_values(self.table, states, needy)
         return states
 
 
