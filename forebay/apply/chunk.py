@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from forebay.apply.claims import find_rivals
+from forebay.apply.claims import Claim, find_rivals
 from forebay.apply.decided import is_decided
 from forebay.apply.dependencies import Patience
 from forebay.apply.merging import drop_known, merge
@@ -251,7 +251,8 @@ class ChunkApplier:
                 continue
             unique_columns = Table(self.connection, self.resources[path]).read_unique_columns()
             edits = [command for commands in by_key.values() for command in commands]
-            for key, others in find_rivals(unique_columns, [*winners, *edits]).items():
+            claims = [Claim.of_command(command) for command in (*winners, *edits)]
+            for key, others in find_rivals(unique_columns, claims).items():
                 rivals |= {(path, rival) for rival in (key, *others)}
         return chunk.edit(rivals) if rivals else chunk
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from forebay.apply.claims import find_rivals
+from forebay.apply.claims import Claim, find_rivals
 from forebay.apply.dependencies import Patience
 from forebay.apply.edits import KeyState
 from forebay.apply.results import Counts, Merged, Result
@@ -20,7 +20,7 @@ from forebay.apply.statements import Table
 from forebay.apply.states import read_states
 from forebay.apply.walk import FirstPatches, KeyCommands, MergePlan, Walk
 from forebay.apply.writing import write_states
-from forebay.command import KeyValue
+from forebay.command import Command, KeyValue
 from forebay.db.faults import UNIQUE_VIOLATION, code_of_state
 from forebay.decisions.refusals import Refusal
 
@@ -42,7 +42,7 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
         psycopg.Error: not the data's fault.
     """
     plan = MergePlan.of_commands(table, commands)
-    merged, rivals = Merged(), _find_rivals(table, commands)
+    merged = Merged()
     if plan.decided and decides:
         plan = plan.with_dependencies(patience)
     elif plan.decided:
@@ -55,10 +55,9 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
     first = plan.absorb_first_patches(states)
     walks = {key: plan.walk(key, state) for key, state in states.items() if key not in first.keys}
     ready = {key: walk for key, walk in walks.items() if decides or not walk.refusals}
-    unready = walks.keys() - ready.keys()
-    refused, postponed = _write_in_turn(
-        table, {key: state for key, state in states.items() if key not in unready}, rivals
-    )
+    writable = {key: states[key] for key in states if key in first.keys or key in ready}
+    unready = [c for key in commands.keys() - writable.keys() for c in commands[key]]
+    refused, postponed = _write_in_turn(table, writable, unready)
     if decides and (refused or postponed):
         tried = plan.select([*refused, *postponed])
         merged += merge_singly(tried, refused, {key: states[key] for key in refused})
@@ -92,33 +91,32 @@ def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
     return Result(counts, remaining)
 
 
-def _find_rivals(table: Table, commands: KeyCommands) -> Mapping[KeyValue, Collection[KeyValue]]:
-    if len(commands) == 1:
-        return {}
-    unique_columns = table.read_unique_columns()
-    return find_rivals(unique_columns, [c for of_key in commands.values() for c in of_key])
-
-
 def _write_in_turn(
-    table: Table,
-    states: Mapping[KeyValue, KeyState],
-    rivals: Mapping[KeyValue, Collection[KeyValue]],
+    table: Table, states: Mapping[KeyValue, KeyState], unready: Collection[Command]
 ) -> tuple[dict[KeyValue, Refusal], list[KeyValue]]:
-    """Write the states; of those that claim the same unique value, the older claim first.
+    """Write the states; of those that claim the same unique value, the oldest claim first.
+
+    Args:
+        table: their table.
+        states: to be written.
+        unready: the commands of other keys, which are not written yet.
 
     Returns:
         The refusals by key, and the keys that were not written because an older claim was not
-        written, or only in the same step.
+        written either, and for another reason than a conflict.
     """
+    unique_columns = table.read_unique_columns() if len(states) + len(unready) > 1 else ()
+    if not unique_columns:  # the common case
+        return write_states(table, states), []
+    claims = [Claim.of_state(key, state) for key, state in states.items()]
+    rivals = find_rivals(unique_columns, [*claims, *map(Claim.of_command, unready)])
     leading = {key: state for key, state in states.items() if key not in rivals}
     refused = write_states(table, leading)
-    if len(leading) == len(states):
-        return refused, []
-    written = leading.keys() - refused.keys()
+    done = {key for key in leading if key not in refused or refused[key].conflict}
     following = {
         key: state
         for key, state in states.items()
-        if key in rivals and written.issuperset(rivals[key])
+        if key in rivals and done.issuperset(rivals[key])
     }
     refused |= write_states(table, following) if following else {}
     return refused, [key for key in states if key not in leading and key not in following]
