@@ -32,7 +32,7 @@ class EnvironmentStack(cdk.Stack):
         if not settings.emulated:
             # CloudFormation keeps what another stack imports, so a strong reference would prevent
             # settings from removing it: the importing stack is updated later
-            # (docs/adr/0028-weak-references.md). The emulator has strong references only.
+            # (docs/adr/0030-weak-references.md). The emulator has strong references only.
             cdk.CrossStackReferences.of(self).consume(cdk.ReferenceStrength.WEAK)
 
     def add_output(self, name: str, value: str) -> None:
