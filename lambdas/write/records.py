@@ -17,8 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import orjson
-
 from forebay.aws.records import Record
 from forebay.errors import TransientError
 from forebay.intake.commands import Origin
@@ -69,21 +67,21 @@ class Repeatable:
     def of(cls, request: WriteRequest, origin: Origin) -> Repeatable:
         """Identify a request; its origin must have an idempotency key."""
         owner = origin.by if origin.key_owner is None else origin.key_owner
-        digest = hashlib.sha256(f"{owner}\x1f{origin.idempotency_key}".encode()).digest()
-        content = orjson.dumps(
-            [
+        name = _digest(f"{owner}\x1f{origin.idempotency_key}")
+        # `ascii` is unambiguous, and takes any text.
+        content = ascii(
+            (
                 request.method,
                 request.path,
                 sorted(request.query.items()),
-                [request.headers.get(name) for name in _HEADERS],
-                [request.prefer, request.if_match, request.read_after],
+                [request.headers.get(header) for header in _HEADERS],
+                (request.prefer, request.if_match, request.read_after),
                 bool(request.event.get("isBase64Encoded")),
-            ]
+            )
         )
-        body = str(request.event.get("body") or "").encode(errors="surrogatepass")
         return cls(
-            base64.urlsafe_b64encode(digest).decode().rstrip("="),
-            hashlib.sha256(content + b"\n" + body).digest(),
+            base64.urlsafe_b64encode(name).decode().rstrip("="),
+            _digest(f"{content}\n{request.event.get('body') or ''}"),
         )
 
 
@@ -221,6 +219,10 @@ class Records:
 
     def _report(self, exc: TransientError) -> None:
         self._log.event("records_unavailable", level="ERROR", error=str(exc))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _name_attempt() -> str:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any
-
-import pytest
 
 from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX
 from forebay.aws.records import EXPIRY, KEY
 from infra.settings import FunctionName, Settings
 from local.firehose.keys import object_key
 from tests.infra.templates import Synthesised, readable
-from tests.infra.variants import settings_of
 
 DAY_SECONDS = 24 * 60 * 60
 
@@ -36,12 +30,6 @@ def test_the_archive_is_private_and_encrypted(either: Synthesised) -> None:
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
-
-
-@pytest.fixture(scope="module")
-def recording(flags: Mapping[str, Any], package: Path) -> Synthesised:
-    """An environment on AWS with idempotency records."""
-    return Synthesised.of(settings_of("dev", {"idempotency": {}}), flags, package)
 
 
 def test_the_table_of_records_survives_its_stack(recording: Synthesised) -> None:

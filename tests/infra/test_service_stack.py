@@ -184,15 +184,6 @@ def test_the_write_function_may_put_commands_and_nothing_else(either: Synthesise
     }
 
 
-@pytest.fixture(scope="module")
-def recording(flags: Mapping[str, Any], package: Path) -> Synthesised:
-    """An environment on AWS with idempotency records."""
-    settings = settings_of(
-        "dev", {"idempotency": {"retention_hours": 48, "when_unavailable": "accept"}}
-    )
-    return Synthesised.of(settings, flags, package)
-
-
 def test_only_the_write_function_uses_the_table_of_records(recording: Synthesised) -> None:
     for name in FUNCTIONS:
         own = set(_variables(recording, name)) & IDEMPOTENCY_VARIABLES

@@ -364,6 +364,18 @@ def test_base64_and_text_are_different_bodies() -> None:
     assert REPLAYED in bench.app.handle({**request, "isBase64Encoded": True}).headers
 
 
+@pytest.mark.parametrize("text", ["\ud800", "\x00", "'\"\\", "\u202e\N{SNOWMAN}"])
+def test_any_text_in_a_header_can_be_repeated(text: str) -> None:
+    bench, _ = bench_of()
+
+    answers = [
+        bench.send("POST", "/cities", ITEM, Prefer=prefer, Idempotency_Key="k")
+        for prefer in (f"x={text}", f"x={text}", f"x={text}x")
+    ]
+
+    assert [answer.status for answer in answers] == [202, 202, 422]
+
+
 def test_callers_do_not_share_records() -> None:
     bench, table = bench_of()
 
