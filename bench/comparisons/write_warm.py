@@ -127,7 +127,9 @@ def compare(stage: Stage) -> Findings:
         duration(WHAT, series, OURS, POWERTOOLS, Aim(at_most=1.0)),
         duration(WHAT, series, OURS, BARE),
         duration("write function, warm, one PATCH", series, PATCH, PUT, Aim(at_most=1.2)),
-        duration("the POST with a record of its key", series, RECORDED, KEYED, Aim(at_most=1.5)),
+        # The whole must stay within 1.5 times and a round trip to DynamoDB, which takes far longer
+        # than all of this.
+        duration("the POST with a record of its key", series, RECORDED, KEYED, Aim(at_most=2.0)),
         duration("the POST, repeated", series, REPEATED, KEYED),
     ]
     findings.facts = {
