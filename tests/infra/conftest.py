@@ -1,9 +1,9 @@
-"""Synthesise both environments once, with empty packages: these tests are for the wiring."""
+"""Synthesise each environment once, with empty packages: these tests are for the wiring."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,19 @@ import pytest
 from infra.settings import Settings
 from tests.infra.templates import LOCAL_CONTEXT, ROOT, Synthesised
 from tests.infra.variants import settings_of
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Run all of these tests in one process, so that each environment is synthesised once.
+
+    The first synthesis of a process takes several times as long as a later one.
+    """
+    for item in items:
+        if item.path.is_relative_to(FOLDER):
+            item.add_marker(pytest.mark.xdist_group("infra"))
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +59,12 @@ def recording(flags: Mapping[str, Any], package: Path) -> Synthesised:
     """The development environment with idempotency records."""
     idempotency = {"retention_hours": 48, "when_unavailable": "accept"}
     return Synthesised.of(settings_of("dev", {"idempotency": idempotency}), flags, package)
+
+
+@pytest.fixture(scope="session")
+def prod(flags: Mapping[str, Any], package: Path) -> Synthesised:
+    """The production environment."""
+    return Synthesised.of(Settings.load("prod", {}), flags, package)
 
 
 @pytest.fixture(params=["local", "dev"])
