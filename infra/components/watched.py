@@ -50,6 +50,8 @@ class Watched:
     standby: bool = False
     #: Minutes between two sweeps, which emit metrics too.
     sweep_minutes: int = 60
+    #: True if requests with an Idempotency-Key are recorded.
+    has_records: bool = False
     database: WatchedDatabase | None = None
 
     @classmethod
@@ -68,6 +70,7 @@ class Watched:
             ],
             standby=settings.standby,
             sweep_minutes=settings.sweep.every_minutes,
+            has_records=settings.idempotency is not None,
             database=_describe_database(settings),
         )
 

@@ -27,6 +27,7 @@ VARIANTS = [
     pytest.param("prod", {"database.proxy": True, "stream.count": 3}, id="proxy"),
     pytest.param("prod", {"database": STANDBY}, id="standby"),
     pytest.param("prod", {"operations.runner": True}, id="runner"),
+    pytest.param("dev", {"idempotency": {}}, id="records"),
     pytest.param(
         "dev",
         {
