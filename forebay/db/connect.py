@@ -72,37 +72,43 @@ def connect(
         "DateStyle": "ISO",
         "default_transaction_read_only": "on" if read_only else "off",
     }
-    # The process's own variables, as the SDKs read them.
-    attempts = login_attempts(
-        _prefer_standbys(url) if prefer_standby else url, environment=os.environ
-    )
     timeout = STANDBY_CONNECT_TIMEOUT_SECONDS if prefer_standby else CONNECT_TIMEOUT_SECONDS
     if connect_timeout_seconds is not None:
         timeout = connect_timeout_seconds
     if may_wake:
         timeout = WAKING_CONNECT_TIMEOUT_SECONDS
+    # The process's own variables, as the SDKs read them.
+    attempts = login_attempts(
+        _prefer_standbys(url) if prefer_standby else url, environment=os.environ
+    )
     last_error: psycopg.OperationalError | None = None
     for attempt in attempts:
         try:
-            return psycopg.connect(
-                attempt,
-                autocommit=True,
-                application_name=application_name,
-                connect_timeout=timeout,
-                # Answers contain Postgres's bytes unchanged, and COPY sends UTF-8.
-                client_encoding="UTF8",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-                options=_build_options(attempt, settings),
-                # Statements are few and large (apply), or run behind RDS Proxy, which pins the
-                # connection on PREPARE.
-                prepare_threshold=None,
-            )
+            return _log_in(attempt, settings, application_name, timeout)
         except psycopg.OperationalError as exc:
             last_error = exc
     assert last_error is not None  # noqa: S101 - there is at least one attempt
     raise last_error
+
+
+def _log_in(
+    attempt: str, settings: Mapping[str, str], application_name: str, timeout_seconds: int
+) -> Connection:
+    return psycopg.connect(
+        attempt,
+        autocommit=True,
+        application_name=application_name,
+        connect_timeout=timeout_seconds,
+        # Answers contain Postgres's bytes unchanged, and COPY sends UTF-8.
+        client_encoding="UTF8",
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        options=_build_options(attempt, settings),
+        # Statements are few and large (apply), or run behind RDS Proxy, which pins the
+        # connection on PREPARE.
+        prepare_threshold=None,
+    )
 
 
 def _build_options(attempt: str, settings: Mapping[str, str]) -> str | None:

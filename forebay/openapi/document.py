@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from forebay.openapi.answers import RESPONSE_HEADERS
+from forebay.openapi.common import common_schemas
 from forebay.openapi.operations import Operations, general, operation_id
 from forebay.openapi.parameters import condition_schemas, filter_schemas
-from forebay.openapi.schemas import Schema, common_schemas, resource_schemas
+from forebay.openapi.schemas import Schema, resource_schemas
 from forebay.resource.relations import find_relations
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes

@@ -15,7 +15,7 @@ from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
 from forebay.text_files import read_text_file
 from ops import options
-from ops.console import shorten
+from ops.console import Console, shorten
 from ops.context import Context
 from ops.errors import UsageError
 
@@ -53,6 +53,11 @@ QueueUrl = Annotated[
     str | None,
     typer.Option("--queue-url", help="The consumer's queue. [env var: FOREBAY_QUEUE_URL]"),
 ]
+
+
+def build_console(context: Context, *, as_json: bool) -> Console:
+    """Return the console of a command, whose results name the context's databases and strays."""
+    return Console(as_json=as_json, databases=context.databases, strays=context.strays)
 
 
 def check_resources(context: Context, paths: Iterable[str]) -> None:

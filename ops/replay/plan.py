@@ -21,10 +21,11 @@ from forebay.replay.selection import Selection
 from forebay.resource.fitting import misfit, value_reason
 from forebay.resource.partial import INCREMENT, is_increment
 from forebay.resource.spec import NUMBERS, ResourceSpec, retired_among
+from ops.archive.listing import count_objects
 from ops.archive.store import COLD_CLASSES
 from ops.console import Console, format_duration
 from ops.context import Context
-from ops.replay.replay import count_objects, list_objects
+from ops.replay.replay import list_objects
 
 _REHEARSED_COMMANDS = 20_000
 _SAMPLE_FLOOR_SECONDS = 1e-3
@@ -132,7 +133,7 @@ class Plan:
 def make_plan(context: Context, console: Console, selection: Selection) -> Plan:
     """Read the selected objects, and rehearse the first commands on the database."""
     result = Plan()
-    total, _ = count_objects(context.archive, selection)
+    total, _ = count_objects(list_objects(context.archive, selection))
     with (
         context.connect(purpose="replay-plan", statement_timeout_ms=60_000) as connection,
         console.progress("plan", unit="objects", total=total) as meter,

@@ -17,7 +17,7 @@ from forebay.decisions.log import DecisionLog
 from forebay.ids import accepted_ms
 from forebay.replay import runs
 from forebay.replay.selection import Selection
-from ops.archive.listing import list_commands
+from ops.archive.listing import count_objects, list_commands
 from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore
 from ops.console import Console, Meter
@@ -76,15 +76,6 @@ class Totals:
 def list_objects(store: ObjectStore, selection: Selection) -> Iterator[StoredObject]:
     """Return the objects that may contain selected commands, in the order of keys."""
     return list_commands(store, since=_get_since(selection), until=_get_until(selection))
-
-
-def count_objects(store: ObjectStore, selection: Selection) -> tuple[int, int]:
-    """Return the number of objects that a replay has to read, and their size in bytes."""
-    objects = size = 0
-    for stored in list_objects(store, selection):
-        objects += 1
-        size += stored.size_bytes
-    return objects, size
 
 
 def find_missing_objects(context: Context, selection: Selection) -> Missing:
@@ -155,7 +146,7 @@ def replay(
     Raises:
         StoppedError: the operator stopped the replay; the message explains how to resume.
     """
-    total, _ = count_objects(context.archive, selection)
+    total, _ = count_objects(list_objects(context.archive, selection))
     objects: Iterable[StoredObject] = list_objects(context.archive, selection)
     with ExitStack() as stack:
         if run is not None:

@@ -18,10 +18,11 @@ from forebay.db.connect import Connection
 from forebay.replay import runs
 from forebay.replay.messages import ReplayMessage, keys_of_run
 from forebay.replay.selection import Selection
+from ops.archive.listing import count_objects
 from ops.console import Console, Meter
 from ops.context import REPLAY_DEAD_LETTERS, REPLAY_QUEUE, Context
 from ops.errors import IncompleteError, RefusedError, StoppedError, UsageError
-from ops.replay.replay import count_objects, list_objects, list_unfinished, start_run
+from ops.replay.replay import list_objects, list_unfinished, start_run
 
 _BATCH = 10  # messages of one SendMessageBatch
 _MAX_IDS = 1_000  # of a selection, because each message contains them and holds 256 KiB
@@ -71,7 +72,7 @@ def replay_via_queue(
     if run is not None and run.state == "done":
         raise RefusedError(f"run {run.id} is done; start a new run without --resume")
     if run is None:
-        total, size = count_objects(context.archive, selection)
+        total, size = count_objects(list_objects(context.archive, selection))
         console.confirm(
             f"Send {total:,} objects ({size:,} bytes) of {context.archive.url} to {queue.url}?",
             yes=yes,

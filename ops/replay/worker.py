@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import psycopg
 
@@ -63,6 +64,9 @@ class ObjectResult:
     error: str | None = None
 
 
+_Results: TypeAlias = queue.Queue[ObjectResult | BaseException | None]
+
+
 def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator[ObjectResult]:
     """Apply all objects in any order, and yield the result of each object when it is finished.
 
@@ -76,20 +80,9 @@ def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator
         psycopg.OperationalError, TransientError: the database or the archive did not answer at any
             attempt.
     """
-    inputs: queue.Queue[StoredObject | None] = queue.Queue(maxsize=workers)
-    results: queue.Queue[ObjectResult | BaseException | None] = queue.Queue(maxsize=4 * workers)
-    threads = [
-        threading.Thread(
-            target=_apply_objects, args=(job, inputs, results), name=f"replay-{number}"
-        )
-        for number in range(workers)
-    ]
-    feeder = threading.Thread(
-        target=_feed, args=(job.gate, objects, inputs, results, workers), name="replay-feeder"
-    )
-    for thread in (feeder, *threads):
-        thread.start()
-    running = len(threads) + 1
+    results: _Results = queue.Queue(maxsize=4 * workers)
+    threads = _start_threads(job, objects, results, workers)
+    running = len(threads)
     error: BaseException | None = None
     try:
         while running:
@@ -105,17 +98,41 @@ def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator
         job.gate.stop()
         while running:
             running -= results.get() is None
-        for thread in (feeder, *threads):
+        for thread in threads:
             thread.join()
     if error is not None:
         raise error
+
+
+def _start_threads(
+    job: Job, objects: Iterable[StoredObject], results: _Results, workers: int
+) -> list[threading.Thread]:
+    """Start the thread that reads the objects, and the threads that apply them.
+
+    Each puts None into the results when it ends.
+    """
+    inputs: queue.Queue[StoredObject | None] = queue.Queue(maxsize=workers)
+    threads = [
+        threading.Thread(
+            target=_feed, args=(job.gate, objects, inputs, results, workers), name="replay-feeder"
+        )
+    ]
+    threads += [
+        threading.Thread(
+            target=_apply_objects, args=(job, inputs, results), name=f"replay-{number}"
+        )
+        for number in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def _feed(
     gate: Gate,
     objects: Iterable[StoredObject],
     inputs: queue.Queue[StoredObject | None],
-    results: queue.Queue[ObjectResult | BaseException | None],
+    results: _Results,
     workers: int,
 ) -> None:
     try:
@@ -149,7 +166,7 @@ def _take(gate: Gate, inputs: queue.Queue[StoredObject | None]) -> StoredObject 
 def _apply_objects(
     job: Job,
     inputs: queue.Queue[StoredObject | None],
-    results: queue.Queue[ObjectResult | BaseException | None],
+    results: _Results,
 ) -> None:
     connection: Connection | None = None
     try:
