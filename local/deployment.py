@@ -135,7 +135,7 @@ class Deployment:
         (folder / "fingerprint").write_text(fingerprint or self.fingerprint())
         (folder / "seal").write_text(_hash_files(folder / "state"))
 
-    def serving_folders(self) -> Folders:
+    def list_serving_folders(self) -> Folders:
         """Return the folders of an emulator that starts from the kept state and the archive."""
         folder = self.settings.emulator
         shutil.rmtree(folder / "state", ignore_errors=True)

@@ -24,7 +24,7 @@ _COUNT: Final = {"type": ["integer", "null"], "minimum": 0}
 _EXACT_COUNT: Final = {"type": "integer", "minimum": 0}
 
 
-def common_schemas() -> dict[str, Schema]:
+def build_common_schemas() -> dict[str, Schema]:
     """Return the schemas that are common to all resources, by name."""
     return dict(_build_common())
 

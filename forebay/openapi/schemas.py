@@ -55,7 +55,7 @@ def reference(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def request_properties(spec: ResourceSpec) -> dict[str, Schema]:
+def build_request_properties(spec: ResourceSpec) -> dict[str, Schema]:
     """Return the JSON Schemas of values in requests, by column, with declared limits."""
     schema = spec.body.json_schema()
     resolved = {"$defs": schema.get("$defs", {})}
@@ -65,12 +65,16 @@ def request_properties(spec: ResourceSpec) -> dict[str, Schema]:
     }
 
 
-def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
+def build_resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
     """Return a resource's schemas by name: `City`, `NewCity`, `CityContent`, `CityPatch`."""
-    properties = request_properties(spec)
+    properties = build_request_properties(spec)
     required = [field.name for field in spec.fields if field.required]
     fields = {field.name: properties[field.name] for field in spec.fields}
-    new = fields if spec.key_is_made else {spec.key.name: key_schema(spec, properties), **fields}
+    new = (
+        fields
+        if spec.key_is_made
+        else {spec.key.name: build_key_schema(spec, properties), **fields}
+    )
     needed = required if spec.key_is_made else [spec.key.name, *required]
     return {
         spec.name: {
@@ -110,7 +114,7 @@ def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
     }
 
 
-def key_schema(spec: ResourceSpec, taken: Mapping[str, Schema]) -> Schema:
+def build_key_schema(spec: ResourceSpec, taken: Mapping[str, Schema]) -> Schema:
     """Return the schema of the key in paths and bodies."""
     schema = {name: value for name, value in taken[spec.key.name].items() if name != "default"}
     if spec.key.kind is Kind.TEXT and schema.get("pattern") in (None, _NO_NUL):

@@ -68,8 +68,8 @@ def check_resources(context: Context, paths: Iterable[str]) -> None:
     """
     unknown = sorted(set(paths) - set(context.resources))
     if unknown:
-        declared = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {', '.join(unknown)}; the resources are {declared}")
+        names = ", ".join(sorted(context.resources))
+        raise UsageError(f"there is no resource {', '.join(unknown)}; the resources are {names}")
 
 
 def find_spec(context: Context, path: str) -> ResourceSpec:

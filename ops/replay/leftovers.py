@@ -169,7 +169,7 @@ class Leftovers:
         count = -1
         while count != self._count_remaining():  # some may have waited for others
             count = self._count_remaining()
-            for key, item in sorted(self._objects.items(), key=lambda pair: _first_id(pair[1])):
+            for key, item in sorted(self._objects.items(), key=lambda pair: _get_first_id(pair[1])):
                 if item.remaining:
                     is_applied = _is_applied(applier.connection, key)
                     own_ids = _list_ids(item.remaining)
@@ -269,22 +269,24 @@ class _Applier:
                 rejected; if not, keys with several commands are kept, unless one of them has a
                 condition or an increment: then all of them are applied in the order of their ids.
         """
-        commands_of_key = Counter(_key_of(refusal) for refusal in item.remaining)
+        commands_of_key = Counter(_get_key(refusal) for refusal in item.remaining)
         kept_keys = {
-            _key_of(refusal)
+            _get_key(refusal)
             for refusal in item.remaining
             if keep(refusal)
             or (
                 not tries_runners_up
                 and refusal.code != UNDECIDED
-                and commands_of_key[_key_of(refusal)] > 1
+                and commands_of_key[_get_key(refusal)] > 1
             )
         }
         kept_keys.discard(None)  # invalid lines, which have no key
-        entries = [refusal.entry for refusal in item.remaining if _key_of(refusal) not in kept_keys]
+        entries = [
+            refusal.entry for refusal in item.remaining if _get_key(refusal) not in kept_keys
+        ]
         if entries:
             item.added += self._apply(key, entries, decides=True).counts
-        item.remaining = [refusal for refusal in item.remaining if _key_of(refusal) in kept_keys]
+        item.remaining = [refusal for refusal in item.remaining if _get_key(refusal) in kept_keys]
 
     def _apply(self, key: str, entries: Sequence[Entry], *, decides: bool) -> Outcome:
         return apply(
@@ -303,12 +305,12 @@ def _split(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
         yield entries[start : start + CHUNK_COMMANDS]
 
 
-def _key_of(refusal: Refusal) -> tuple[str, object] | None:
+def _get_key(refusal: Refusal) -> tuple[str, object] | None:
     entry = refusal.entry
     return None if isinstance(entry, InvalidLine) else (entry.resource, entry.key)
 
 
-def _first_id(item: _Object) -> str:
+def _get_first_id(item: _Object) -> str:
     """Return the smallest id of an object's leftovers; an empty text if it has no commands."""
     entries = [refusal.entry for refusal in item.remaining]
     return min((e.id for e in entries if not isinstance(e, InvalidLine)), default="")

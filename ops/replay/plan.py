@@ -139,19 +139,21 @@ def make_plan(context: Context, console: Console, selection: Selection) -> Plan:
         console.progress("plan", unit="objects", total=total) as meter,
     ):
         log = DecisionLog(connection, context.archive, context.resources)
-        for stored in list_objects(context.archive, selection):
+        for archive_object in list_objects(context.archive, selection):
             result.objects += 1
-            result.bytes += stored.size_bytes
-            result.storage_classes[stored.storage_class] += 1
-            if stored.storage_class not in COLD_CLASSES:
-                for chunk in selection.chunks(read_chunks(context.archive.read(stored.key))):
+            result.bytes += archive_object.size_bytes
+            result.storage_classes[archive_object.storage_class] += 1
+            if archive_object.storage_class not in COLD_CLASSES:
+                for chunk in selection.chunks(
+                    read_chunks(context.archive.read(archive_object.key))
+                ):
                     result.add(chunk, context.resources)
                     if chunk and result.rehearsed < _REHEARSED_COMMANDS:
                         started = time.monotonic()
                         rehearse(
                             connection,
                             [chunk],
-                            Source(stored.key, replay=True, partial=True),
+                            Source(archive_object.key, replay=True, partial=True),
                             resources=context.resources,
                             log=log,
                         )

@@ -152,13 +152,13 @@ def replay(
         if run is not None:
             recording = stack.enter_context(context.connect(purpose="replay"))
             runs.mark(recording, run.id, "running", objects=total)
-            done = runs.progress(recording, run.id).objects
-            log = _follow_decision_log(recording, context, selection, is_new=not done)
-            total = max(total - done, 0)
+            finished = runs.progress(recording, run.id).objects
+            log = _follow_decision_log(recording, context, selection, is_new=not finished)
+            total = max(total - finished, 0)
             lookup = stack.enter_context(context.connect(purpose="replay"))
             objects = list_unfinished(lookup, run.id, objects)
-        opened = _open_job(context, console, run, selection, pace, total=total)
-        job, results = stack.enter_context(opened)
+        opening = _open_job(context, console, run, selection, pace, total=total)
+        job, results = stack.enter_context(opening)
         try:
             for result in work(job, objects, workers=pace.workers):
                 results.add(result)
@@ -300,8 +300,12 @@ def list_unfinished(
 ) -> Iterator[StoredObject]:
     """Yield the objects that the run has not finished."""
     while page := list(islice(objects := iter(objects), _LOOKUP)):
-        done = runs.done_among(connection, run_id, [stored.key for stored in page])
-        yield from (stored for stored in page if stored.key not in done)
+        finished_keys = runs.select_done(
+            connection, run_id, [archive_object.key for archive_object in page]
+        )
+        yield from (
+            archive_object for archive_object in page if archive_object.key not in finished_keys
+        )
 
 
 def _format_resume(run: runs.Run | None) -> str:

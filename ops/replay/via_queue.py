@@ -16,7 +16,7 @@ from forebay.archive.layout import StoredObject
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
 from forebay.replay import runs
-from forebay.replay.messages import ReplayMessage, keys_of_run
+from forebay.replay.messages import ReplayMessage, list_keys_of_run
 from forebay.replay.selection import Selection
 from ops.archive.listing import count_objects
 from ops.console import Console, Meter
@@ -90,9 +90,9 @@ def _list_run_objects(context: Context, run: runs.Run) -> Iterator[StoredObject]
     """Return the run's objects by key, the same at each call unless an object is deleted."""
     selection = Selection.from_json(run.selection)
     return (
-        stored
-        for stored in list_objects(context.archive, selection)
-        if stored.modified <= run.started_at
+        archive_object
+        for archive_object in list_objects(context.archive, selection)
+        if archive_object.modified <= run.started_at
     )
 
 
@@ -105,9 +105,9 @@ def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -
 
     def count_listed() -> Iterator[StoredObject]:
         nonlocal listed
-        for stored in _list_run_objects(context, run):
+        for archive_object in _list_run_objects(context, run):
             listed += 1
-            yield stored
+            yield archive_object
 
     with (
         context.connect(purpose="replay") as connection,
@@ -115,8 +115,10 @@ def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -
     ):
         runs.begin_sending(connection, run.id)
         bodies = (
-            ReplayMessage(run=run.id, bucket=bucket, key=stored.key, selection=selection).to_body()
-            for stored in list_unfinished(connection, run.id, count_listed())
+            ReplayMessage(
+                run=run.id, bucket=bucket, key=archive_object.key, selection=selection
+            ).to_body()
+            for archive_object in list_unfinished(connection, run.id, count_listed())
         )
         while batch := list(islice(bodies, _BATCH)):
             queue.send(batch)
@@ -228,7 +230,7 @@ class _Watch:
         dead: frozenset[str] = frozenset()
         if done.objects < run.objects:
             keys = self._read_letters(always=not waiting)
-            dead = keys - runs.done_among(connection, self._id, sorted(keys))
+            dead = keys - runs.select_done(connection, self._id, sorted(keys))
         return _RunState(run, run.objects, done, waiting, dead)
 
     def _read_letters(self, *, always: bool) -> frozenset[str]:
@@ -246,7 +248,7 @@ class _Watch:
             keys = frozenset(
                 key
                 for body in bodies
-                for key in keys_of_run(body, run=self._id, bucket=self._bucket)
+                for key in list_keys_of_run(body, run=self._id, bucket=self._bucket)
             )
             self._letters = now, keys
         return keys if now else frozenset()

@@ -136,8 +136,8 @@ def _feed(
     workers: int,
 ) -> None:
     try:
-        for stored in objects:
-            _put(gate, inputs, stored)
+        for archive_object in objects:
+            _put(gate, inputs, archive_object)
         for _ in range(workers):
             _put(gate, inputs, None)
     except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it
@@ -170,8 +170,8 @@ def _apply_objects(
 ) -> None:
     connection: Connection | None = None
     try:
-        while (stored := _take(job.gate, inputs)) is not None:
-            connection, result = _apply_with_retries(job, connection, stored)
+        while (archive_object := _take(job.gate, inputs)) is not None:
+            connection, result = _apply_with_retries(job, connection, archive_object)
             results.put(result)
     except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it
         results.put(exc)
@@ -182,7 +182,7 @@ def _apply_objects(
 
 
 def _apply_with_retries(
-    job: Job, connection: Connection | None, stored: StoredObject
+    job: Job, connection: Connection | None, archive_object: StoredObject
 ) -> tuple[Connection, ObjectResult]:
     """Apply an object; after a transient failure, wait and try again with a new connection."""
     attempt = 0
@@ -190,7 +190,7 @@ def _apply_with_retries(
         try:
             if connection is None or connection.closed:
                 connection = job.connect()
-            return connection, _apply(job, connection, stored)
+            return connection, _apply(job, connection, archive_object)
         except (psycopg.OperationalError, TransientError) as exc:
             if connection is not None:
                 connection.close()
@@ -204,11 +204,13 @@ def _apply_with_retries(
             raise
 
 
-def _apply(job: Job, connection: Connection, stored: StoredObject) -> ObjectResult:
-    source = Source(stored.key, replay=True, partial=not job.selection.is_everything)
+def _apply(job: Job, connection: Connection, archive_object: StoredObject) -> ObjectResult:
+    source = Source(archive_object.key, replay=True, partial=not job.selection.is_everything)
     chunks = job.selection.chunks(
         read_chunks(
-            job.store.read(stored.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
+            job.store.read(archive_object.key),
+            max_commands=job.chunk_commands,
+            max_bytes=CHUNK_BYTES,
         )
     )
     log = DecisionLog(connection, job.store, job.resources, ownership="claim")
@@ -218,7 +220,7 @@ def _apply(job: Job, connection: Connection, stored: StoredObject) -> ObjectResu
             outcome = rehearse(
                 connection, admitted_chunks, source, resources=job.resources, log=log
             )
-            return ObjectResult(stored.key, outcome, outcome.held)
+            return ObjectResult(archive_object.key, outcome, outcome.held)
         outcome = apply(
             connection,
             chunks,
@@ -236,8 +238,8 @@ def _apply(job: Job, connection: Connection, stored: StoredObject) -> ObjectResu
             outcome = reject_permanent_failures(connection, log, job.resources, source, outcome)
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:
-            runs.record_failure(connection, job.run_id, stored.key, str(exc))
-        return ObjectResult(stored.key, Outcome(), str(exc))
+            runs.record_failure(connection, job.run_id, archive_object.key, str(exc))
+        return ObjectResult(archive_object.key, Outcome(), str(exc))
     if not outcome.undecided:
-        runs.record_object(connection, job.run_id, stored.key, outcome)
-    return ObjectResult(stored.key, outcome)
+        runs.record_object(connection, job.run_id, archive_object.key, outcome)
+    return ObjectResult(archive_object.key, outcome)

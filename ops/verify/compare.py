@@ -19,7 +19,7 @@ from forebay.resource.spec import Kind, ResourceSpec
 from ops.cut import EVERYTHING
 from ops.folding.fold import Target, Winners
 from ops.folding.partition import Bucket
-from ops.verify.sql import Statements, row_statements, tombstone_statements
+from ops.verify.sql import Statements, build_row_statements, build_tombstone_statements
 
 _ROWS = 2_000  # in one statement: about a megabyte, and little time of the server
 _ABSENT = "absent"
@@ -116,7 +116,9 @@ class TableComparison:
         self._connection = connection
         self._cut = cut
         self._findings = findings
-        self._sql: Statements = (tombstone_statements if tombstones else row_statements)(spec)
+        self._sql: Statements = (
+            build_tombstone_statements if tombstones else build_row_statements
+        )(spec)
 
     def compare(self, winners: Winners) -> None:
         """Compare every key of the bucket that the archive expects in this table."""

@@ -14,7 +14,7 @@ from forebay.archive.layout import StoredObject
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.errors import HeldError
-from forebay.failures import failures_of
+from forebay.failures import read_failures
 from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
 from ops.archive.listing import count_objects
@@ -311,7 +311,7 @@ class _Verifier:
         # An earlier release has applied a part of them, and this release has not received them yet.
         held_before = {
             key
-            for key, failure in failures_of(
+            for key, failure in read_failures(
                 self._connection, list(scanned.unapplied.values())
             ).items()
             if failure.error.startswith(f"{HeldError.__name__}:")
