@@ -25,7 +25,8 @@ def fetch_access_token(settings: LocalSettings, client: str) -> str:
         client: its name in `api.authorization.machine_clients`.
 
     Raises:
-        ToolFailedError: the API requires no tokens, the stack does not run, or it has no such program.
+        ToolFailedError: the API requires no tokens, the stack does not run, or it has no such
+            program.
     """
     try:
         identity = read_outputs(settings).get(stack_name("identity"))
