@@ -293,15 +293,15 @@ class TableComparison:
         except ValueError:
             return False  # a tombstone of a key that no command can name
         target = (self.spec.path, value)
-        candidates = winners.candidates.get(target, [])
+        commands = winners.maybe_applied.get(target, [])
         if version is None:
             # The other table may have the key's newer state, which is compared there.
             contenders = [
-                c for c in candidates if c.op != "patch" and (c.op == "delete") != self._tombstones
+                c for c in commands if c.op != "patch" and (c.op == "delete") != self._tombstones
             ]
             self._findings.ahead.update(winners.object_of[c.id] for c in contenders)
             return bool(contenders)
-        state, used = winners.add_candidates(target, {version, *self.read_patches(key).values()})
+        state, used = winners.add_maybe_applied(target, {version, *self.read_patches(key).values()})
         base = state.base
         if not used or base is None or base.id != version or base.is_delete != self._tombstones:
             return False

@@ -109,7 +109,7 @@ class EditsCheck:
         self.in_database += len(stored_edits)
         retired = retired_among(self.resources)
         targets = {(path, str(key)): (path, key) for path, key in winners.edits}
-        targets |= {(path, str(key)): (path, key) for path, key in winners.candidates}
+        targets |= {(path, str(key)): (path, key) for path, key in winners.maybe_applied}
         differing = [
             place
             for place in sorted(expected.keys() | stored_edits.keys())
@@ -167,7 +167,7 @@ class EditsCheck:
 
     def _is_explained(self, now: _Now, winners: Winners, target: Target) -> bool:
         """Return whether commands that the ledger does not call applied yet explain the state."""
-        state, used = winners.add_candidates(target, now.ids)
+        state, used = winners.add_maybe_applied(target, now.ids)
         if not used or _Edits.of_state(state) != now.edits:
             return False
         self.findings.ahead.update(winners.object_of[command.id] for command in used)
