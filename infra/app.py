@@ -133,7 +133,7 @@ def _find_runner_place(
     network, reach = database.network, database.reach
     return RunnerPlace(
         vpc_id=network.vpc.vpc_id,
-        subnet_ids=network.subnet_ids(),
+        subnet_ids=[subnet.subnet_id for subnet in network.used_subnets],
         security_group_id=network.clients.security_group_id,
         variables={
             "FOREBAY_DATABASE_URL": format_for_operators(reach.writer.url),
