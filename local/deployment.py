@@ -79,7 +79,7 @@ class Deployment:
     replica: Cluster
 
     def requires_credentials(self) -> bool:
-        """Whether callers of the API have to show who they are, or a key.
+        """Return whether the API requires a token or an API key.
 
         Raises:
             forebay.errors.SettingsError: the environment's file is wrong.
