@@ -60,12 +60,7 @@ def replay_via_queue(
         IncompleteError: with `watch`, objects could not be applied.
     """
     queue = Queue(context.sqs, context.get(REPLAY_QUEUE))
-    if not context.archive.url.startswith("s3://"):
-        raise UsageError(
-            "--via-queue needs the bucket that the consumer reads; replay a folder without it"
-        )
-    if len(selection.ids) > _MAX_IDS:
-        raise UsageError(f"--via-queue accepts at most {_MAX_IDS:,} ids; replay without it")
+    _check_sendable(context, selection)
     if run is not None and watch:
         _Watch(context, console, run, queue).follow()
         return
@@ -84,6 +79,15 @@ def replay_via_queue(
         _Watch(context, console, run, queue).follow()
     else:
         console.facts({"run": run.id, "objects": total, "sent": sent, "queue": queue.url})
+
+
+def _check_sendable(context: Context, selection: Selection) -> None:
+    if not context.archive.url.startswith("s3://"):
+        raise UsageError(
+            "--via-queue needs the bucket that the consumer reads; replay a folder without it"
+        )
+    if len(selection.ids) > _MAX_IDS:
+        raise UsageError(f"--via-queue accepts at most {_MAX_IDS:,} ids; replay without it")
 
 
 def _list_run_objects(context: Context, run: runs.Run) -> Iterator[StoredObject]:
