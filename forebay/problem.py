@@ -103,7 +103,7 @@ class Problem:
             "detail": self.detail,
             "instance": instance,
             "code": self.code,
-            # PostgREST's members; its clients show nothing else.
+            # PostgREST's members; its clients show only these.
             "message": self.detail,
             "details": self._list_details(),
             "hint": self.hint,

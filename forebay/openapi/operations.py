@@ -9,9 +9,9 @@ from urllib.parse import quote
 from forebay.http import MERGE_TYPE
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.openapi.answers import JSON, content, headers, problems, rows
-from forebay.openapi.examples import COMMAND_ID, item_of
+from forebay.openapi.examples import COMMAND_ID, make_item
 from forebay.openapi.parameters import HEADERS, Parameters
-from forebay.openapi.schemas import OWN_FORMAT, Schema, reference, request_properties
+from forebay.openapi.schemas import OWN_FORMAT, Schema, build_request_properties, reference
 from forebay.query.grammar import FORM_TYPE, MAX_FORM_BYTES, list_parameters
 from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
@@ -91,7 +91,7 @@ class Operations:
         self._relations = relations
         self._require_api_key = require_api_key
         self._parameters = Parameters(spec, relations)
-        self._example = item_of(spec, request_properties(spec))
+        self._example = make_item(spec, build_request_properties(spec))
         self._actions: Mapping[str, Callable[[], Schema]] = {
             "list": self._describe_list,
             "query": self._describe_query,

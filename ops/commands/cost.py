@@ -9,7 +9,7 @@ import typer
 from ops import options
 from ops.console import Console
 from ops.cost.estimate import Load
-from ops.cost.report import as_json_object, report
+from ops.cost.report import build_json_object, report
 from ops.cost.settings import load
 from ops.errors import UsageError
 from ops.exit_codes import ExitCode
@@ -64,5 +64,5 @@ def cost(
         peak=peak,
     )
     console = Console(as_json=as_json)
-    console.result(as_json_object(env, settings, estimated), report(settings, estimated))
+    console.result(build_json_object(env, settings, estimated), report(settings, estimated))
     return ExitCode.OK
