@@ -48,6 +48,7 @@ def connect(
     prefer_standby: bool = False,
     may_wake: bool = False,
     connect_timeout_seconds: int | None = None,
+    connection_class: type[Connection] = psycopg.Connection,
 ) -> Connection:
     """An autocommit connection: callers open transactions explicitly.
 
@@ -84,7 +85,7 @@ def connect(
     last_error: psycopg.OperationalError | None = None
     for attempt in attempts:
         try:
-            return psycopg.connect(
+            return connection_class.connect(
                 attempt,
                 autocommit=True,
                 application_name=application_name,

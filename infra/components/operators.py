@@ -39,6 +39,7 @@ class OperatorPolicies(Construct):
         queues: Sequence[ArchiveEvents],
         logins: Sequence[str],
         owner_logins: Sequence[str],
+        read_cache: Sequence[str] = (),
     ) -> None:
         super().__init__(scope, construct_id)
         policy = iam.ManagedPolicy(
@@ -53,6 +54,7 @@ class OperatorPolicies(Construct):
                 _allow("cloudwatch:GetMetricData", on=["*"]),
                 _allow("firehose:DescribeDeliveryStream", on=streams),
                 *_log_in(logins),
+                *([_allow("elasticache:Connect", on=read_cache)] if read_cache else []),
             ],
         )
         accept(policy, {"AwsSolutions-IAM5[Resource::*]": "CloudWatch's metrics have no ARN."})

@@ -51,6 +51,7 @@ class Watched:
     #: Minutes between two sweeps, which emit metrics too.
     sweep_minutes: int = 60
     database: WatchedDatabase | None = None
+    has_read_cache: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -69,6 +70,7 @@ class Watched:
             standby=settings.standby,
             sweep_minutes=settings.sweep.every_minutes,
             database=_describe_database(settings),
+            has_read_cache=settings.read_cache is not None,
         )
 
     def stream_metrics(self, name: str, statistic: Statistic) -> list[cloudwatch.Metric]:

@@ -18,6 +18,7 @@ from ops.cost.database import (
     count_processors,
     price_database,
     price_proxy,
+    price_read_cache,
 )
 from ops.cost.prices import HOURS_PER_MONTH
 from ops.cost.settings import AuroraDatabase, ExternalDatabase, Function, RdsDatabase, Settings
@@ -43,6 +44,7 @@ _DAYS_PER_MONTH: Final = HOURS_PER_MONTH / 24
 _TRACED_SHARE: Final = 0.05
 #: Metrics of the alarms in every environment, without those of streams and of the database.
 _ALARM_METRICS: Final = 13
+_CACHE_ALARM_METRICS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,8 @@ def estimate_buffered(settings: Settings, load: Load) -> Estimate:
     items += price_database(settings, work)
     if not isinstance(settings.database, ExternalDatabase) and settings.database.proxy:
         items.append(price_proxy(settings.database, work))
+    if settings.read_cache is not None:
+        items.append(price_read_cache(settings.read_cache))
     return Estimate(items)
 
 
@@ -295,6 +299,7 @@ def _price_archive(settings: Settings, load: Load) -> Item:
 def count_alarm_metrics(settings: Settings) -> int:
     """Return the number of metrics that the alarms of an environment use."""
     count = _ALARM_METRICS + 2 * settings.stream.count
+    count += _CACHE_ALARM_METRICS if settings.read_cache is not None else 0
     match settings.database:
         case RdsDatabase(replicas=replicas):
             return count + 3 + replicas
@@ -312,7 +317,11 @@ def _count_own_metrics(settings: Settings, load: Load) -> float:
         "read": 1 if load.reads_per_second else 0,
         "sweep": min(1.0, 60 / settings.sweep.every_minutes),
     }
-    return sum((len(metric.values) or 1) * hours[metric.service] for metric in METRICS)
+    return sum(
+        (len(metric.values) or 1) * hours[metric.service]
+        for metric in METRICS
+        if settings.read_cache is not None or not metric.needs_read_cache
+    )
 
 
 def _count_traces(settings: Settings, load: Load) -> float:

@@ -39,7 +39,7 @@ MAILS = {
 
 def synthesised(settings: Settings, flags: Mapping[str, Any], database: Any) -> Template:
     app = cdk.App(context=dict(flags))
-    watched = replace(Watched.of(settings), database=database)
+    watched = replace(Watched.of(settings), database=database, has_read_cache=True)
     stack = OperationsStack(app, settings=settings, watched=watched)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     app.synth()
@@ -61,7 +61,7 @@ def alarms(template: Template) -> Mapping[str, Mapping[str, Any]]:
 def test_there_are_no_more_alarms_than_one_can_look_after(operations: Template) -> None:
     names = set(alarms(operations))
 
-    assert len(names) <= 11
+    assert len(names) <= 12
     assert names >= set(RUNBOOKS) - {"replicas-behind", "database-strained"}
 
 
@@ -296,6 +296,9 @@ def test_alarms_and_dashboard_name_only_declared_metrics_of_the_functions(
     assert alarmed <= declared
     assert drawn <= declared
     assert {name for name, _ in alarmed} == {
+        "CacheChangesMissed",
+        "CacheHits",
+        "CacheSkipped",
         "CommandsByFallback",
         "CommandsRejected",
         "MessagesFailed",
