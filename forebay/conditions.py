@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, Self
@@ -23,14 +23,17 @@ from forebay.conditional import EXISTS, does_tag_match
 from forebay.ids import COMMAND_ID
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
-#: The operators that order values; the other operators are `eq`, `neq`, `is` and `in`.
-_ORDERS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+#: The operators that compare with a value or, in the case of `in`, with a list.
+_COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "eq": operator.eq,
+    "neq": operator.ne,
     "gt": operator.gt,
     "gte": operator.ge,
     "lt": operator.lt,
     "lte": operator.le,
+    "in": lambda left, rights: left in rights,
 }
-OPERATORS: Final = frozenset({"eq", "neq", "is", "in", *_ORDERS})
+OPERATORS: Final = frozenset({"is", *_COMPARE})
 #: Comparisons and tags in a condition, and values of `in`.
 MAX_COMPARISONS: Final = 50
 MAX_VALUES: Final = 500
@@ -82,6 +85,11 @@ class Condition:
             members["after"] = list(self.after)
         return members
 
+    @property
+    def names_commands(self) -> bool:
+        """True if the condition depends on what has become of other commands."""
+        return bool(self.after or self.match)
+
     def list_command_tags(self) -> list[str]:
         """The tags that are ids of commands, and not tags of patched items."""
         return [tag for tag in self.match if COMMAND_ID.fullmatch(tag)]
@@ -104,34 +112,6 @@ class Condition:
         """Return why the resource can't have this condition; None if it can."""
         return next(self._list_faults(spec), None)
 
-    def find_failure(
-        self,
-        spec: ResourceSpec,
-        state_tag: str | None,
-        values: Mapping[str, Any],
-        effective_id_of: Callable[[str], str] = str,
-    ) -> str | None:
-        """Return why the condition does not hold for an item; None if it holds.
-
-        Args:
-            spec: the resource; `find_fault` finds no fault.
-            state_tag: the item's state tag (see `forebay.conditional`); None if the condition has
-                no tags.
-            values: the item's fields as JSON values.
-            effective_id_of: as in `has_match`.
-        """
-        if not self.has_match(state_tag, effective_id_of):
-            return f"the item is not as expected: its entity tag was {state_tag}"
-        for comparison in self.where:
-            field = spec.column(comparison.field)
-            value = values.get(comparison.field)
-            if field is None or not _holds(field, comparison, value):
-                return (
-                    f"{comparison.field} {comparison.operator} {comparison.value!r} does not hold: "
-                    f"the value was {value!r}"[:500]
-                )
-        return None
-
     def _list_faults(self, spec: ResourceSpec) -> Iterator[str]:
         for name, operator_name, value in self.where:
             field = spec.column(name)
@@ -151,6 +131,53 @@ class Condition:
                 unreadable = [each for each in values if _read_value(field, each) is None]
                 if unreadable:
                     yield f"{name}: {unreadable[0]!r} is no {field.kind.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A condition, prepared for the items of a resource."""
+
+    condition: Condition
+    #: Why the resource can't have the condition; None if it can.
+    fault: str | None
+    #: By comparison, whether a JSON value meets it.
+    _tests: Sequence[tuple[Comparison, Callable[[object], bool]]]
+
+    @classmethod
+    def of_json(cls, members: Mapping[str, Any], spec: ResourceSpec) -> Self:
+        """The guard of an envelope's member `if`, for which `is_condition` holds."""
+        condition = Condition.of_json(members)
+        fault = condition.find_fault(spec)
+        if fault is not None:
+            return cls(condition, fault, ())
+        fields = {field.name: field for field in spec.columns} if condition.where else {}
+        tests = [(c, _make_test(fields[c.field], c)) for c in condition.where]
+        return cls(condition, None, tests)
+
+    def find_failure(
+        self,
+        state_tag: str | None,
+        values: Mapping[str, Any],
+        effective_id_of: Callable[[str], str] = str,
+    ) -> str | None:
+        """Return why the condition does not hold for an item; None if it holds.
+
+        Args:
+            state_tag: the item's state tag (see `forebay.conditional`); None if the condition has
+                no tags.
+            values: the item's fields as JSON values.
+            effective_id_of: as in `Condition.has_match`.
+        """
+        if self.condition.match and not self.condition.has_match(state_tag, effective_id_of):
+            return f"the item is not as expected: its entity tag was {state_tag}"
+        for comparison, test in self._tests:
+            value = values.get(comparison.field)
+            if not test(value):
+                return (
+                    f"{comparison.field} {comparison.operator} {comparison.value!r} does not hold: "
+                    f"the value was {value!r}"[:500]
+                )
+        return None
 
 
 def is_condition(value: object) -> bool:
@@ -184,23 +211,22 @@ def _is_comparison(value: object) -> bool:
     )
 
 
-def _holds(field: FieldSpec, comparison: Comparison, value: object) -> bool:
-    """Compare like SQL: a comparison with null never holds, except `is`."""
+def _make_test(field: FieldSpec, comparison: Comparison) -> Callable[[object], bool]:
+    """Return a function that compares like SQL: a comparison with null never holds, except `is`."""
     name, operand = comparison.operator, comparison.value
     if name == "is":
-        return value is None
-    left = _read_value(field, value)
-    if left is None:
-        return False
+        return lambda value: value is None
+    compare = _COMPARE[name]
     if name == "in":
-        rights: Collection[object] = [_read_value(field, each) for each in operand]
-        return left in rights
-    right = _read_value(field, operand)
-    if right is None:
-        return False
-    if name in _ORDERS:
-        return _ORDERS[name](left, right)
-    return (left == right) is (name == "eq")
+        right: Any = [_read_value(field, each) for each in operand]
+    else:
+        right = _read_value(field, operand)
+
+    def test(value: object) -> bool:
+        left = _read_value(field, value)
+        return left is not None and compare(left, right)
+
+    return test
 
 
 def _read_value(field: FieldSpec, value: object) -> Any:  # noqa: ANN401 - as the field's kind

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from forebay.apply.claims import Claim, find_rivals
 from forebay.apply.decided import is_decided
 from forebay.apply.dependencies import Patience
 from forebay.apply.merging import drop_known, merge
@@ -103,7 +104,7 @@ class ChunkApplier:
         first_id, last_id = (chunk.ids[0], chunk.ids[-1]) if chunk.ids else (None, None)
         any_rejected = self.log.check(first_id, last_id)
         chunk = self._drop_rejected(chunk, chunk.ids if any_rejected else ())
-        chunk = self._follow_effects(chunk)
+        chunk = self._edit_rivals(self._follow_effects(chunk))
         result = self._apply_tables(chunk, decides=False).result
         if any(refusal.depends_on_other_rows for refusal in result.refusals):
             result = self._merge_conflicts(chunk, result)
@@ -144,7 +145,7 @@ class ChunkApplier:
                 {(c.resource, c.key) for c in candidates.commands if c.resource in editing}
             )
         places = [command.id for command in candidates.commands]
-        chunk = self._drop_rejected(candidates, [*candidates.ids, *places])
+        chunk = self._drop_rejected(candidates, list({*candidates.ids, *places}))
         chunk = self._follow_effects(chunk)
         patience = Patience(is_alone and not self.source.replay, self.source.delivered_ms)
         merged = self._apply_tables(chunk, decides=True, patience=patience)
@@ -237,6 +238,23 @@ class ChunkApplier:
                 unfit.append(Refusal.of_body(command, exc))
         chunk = chunk.replace_commands(plain, unfit)
         return chunk.without(rejected_places, chunk.invalid_lines) if rejected_places else chunk
+
+    def _edit_rivals(self, chunk: Chunk) -> Chunk:
+        """The chunk in which commands that claim a unique value of an edited key are merged too.
+
+        So all claims of the value are in the order of their commands' ids.
+        """
+        rivals: set[Target] = set()
+        for path, by_key in chunk.folded.edits.items():
+            winners = chunk.folded.winners.get(path, ())
+            if not winners:
+                continue
+            unique_columns = Table(self.connection, self.resources[path]).read_unique_columns()
+            edits = [command for commands in by_key.values() for command in commands]
+            claims = [Claim.of_command(command) for command in (*winners, *edits)]
+            for key, others in find_rivals(unique_columns, claims).items():
+                rivals |= {(path, rival) for rival in (key, *others)}
+        return chunk.edit(rivals) if rivals else chunk
 
     def _apply_tables(
         self, chunk: Chunk, *, decides: bool, patience: Patience = _NO_PATIENCE

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from forebay.apply.edits import KeyState
 from forebay.command import Body, Command
-from forebay.conditions import Condition
+from forebay.conditions import Guard
 from forebay.errors import BodyError
 from forebay.ids import make_id_above
 from forebay.resource.partial import INCREMENT, is_increment
@@ -36,7 +36,7 @@ def is_decided(command: Command, spec: ResourceSpec) -> bool:
 
 def decide(
     command: Command,
-    condition: Condition,
+    guard: Guard | None,
     state: KeyState,
     spec: ResourceSpec,
     effective_id_of: Callable[[str], str] = str,
@@ -45,7 +45,7 @@ def decide(
 
     Args:
         command: of the current schema version.
-        condition: the command's; an empty one always holds.
+        guard: its condition; None if it has none.
         state: of its key, with all values of the item.
         spec: its resource.
         effective_id_of: returns the id under which a command has taken its place.
@@ -53,20 +53,22 @@ def decide(
     Raises:
         BodyError: its condition does not hold, or an increment has no valid result.
     """
-    if (fault := condition.find_fault(spec)) is not None:
-        raise BodyError("condition_invalid", fault)
+    if guard is not None and guard.fault is not None:
+        raise BodyError("condition_invalid", guard.fault)
     if not state.has_item:
         raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
-    # Few conditions need the tag, which is a digest.
-    state_tag = state.state_tag if condition.match else None
-    failure = condition.find_failure(spec, state_tag, state.values, effective_id_of)
-    if failure is not None:
-        raise BodyError(PRECONDITION_FAILED, failure)
+    if guard is not None:
+        # Few conditions need the tag, which is a digest.
+        state_tag = state.state_tag if guard.condition.match else None
+        failure = guard.find_failure(state_tag, state.values, effective_id_of)
+        if failure is not None:
+            raise BodyError(PRECONDITION_FAILED, failure)
     body = _add_increments(command, state, spec)
     command_id, greatest_id = command.id, state.greatest_id
     if command_id <= greatest_id:
         command_id = make_id_above(greatest_id, create=False)
-    return command._replace(id=command_id, body=body, condition=None)
+    members = (command.op, command.resource, command.key, command.schema, command.by, command.trace)
+    return Command(command_id, *members, body, command.amends)
 
 
 def _add_increments(command: Command, state: KeyState, spec: ResourceSpec) -> Body | None:
@@ -101,6 +103,8 @@ def _add(field: FieldSpec, value: Any, increment: Any) -> int | str:  # noqa: AN
     """
     if value is None:
         raise BodyError(INCREMENT_FAILED, f"{field.name} is null, so it can't be incremented")
+    if field.kind is Kind.INTEGER and type(value) is type(increment) is int:  # the common case
+        return value + increment
     try:
         total = _EXACT.add(Decimal(str(value)), Decimal(str(increment)))
     except ArithmeticError:

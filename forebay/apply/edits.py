@@ -140,18 +140,21 @@ class KeyState:
         self._rebase(command)
         return "applied"
 
+    @property
+    def is_unpatched_item(self) -> bool:
+        """True if there is an item, and no trace of a patch."""
+        return self.has_item and not (self.is_recorded or self.fields or self.kept)
+
     def absorb_first_patch(self, patch: Command) -> bool:
-        """Absorb a patch as `absorb` does, if it is the first one of an item.
+        """Absorb the first patch of an unpatched item, as `absorb` does.
 
         The common case; most checks of `absorb` can't apply.
 
         Returns:
-            False if it may not be the first one, or is older than the item; nothing has changed.
+            False if it is no patch, or is older than the item; nothing has changed.
         """
         base = self.base
-        if base is None or base.is_delete or self.is_recorded or self.fields or self.kept:
-            return False
-        if patch.op != "patch" or patch.id <= base.id:
+        if patch.op != "patch" or base is None or patch.id <= base.id:
             return False
         body = patch.body or {}
         self.fields, self.values = dict.fromkeys(body, patch.id), {**self.values, **body}

@@ -8,15 +8,20 @@ held exclusively.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
+from forebay.apply.claims import Claim, find_rivals
 from forebay.apply.dependencies import Patience
+from forebay.apply.edits import KeyState
 from forebay.apply.results import Counts, Merged, Result
 from forebay.apply.singly import merge_singly
 from forebay.apply.statements import Table
-from forebay.apply.walk import KeyCommands, MergePlan
+from forebay.apply.states import read_states
+from forebay.apply.walk import FirstPatches, KeyCommands, MergePlan, Walk
 from forebay.apply.writing import write_states
-from forebay.command import KeyValue
+from forebay.command import Command, KeyValue
+from forebay.db.faults import UNIQUE_VIOLATION, code_of_state
 from forebay.decisions.refusals import Refusal
 
 #: The code of a refusal of a command that is not decided yet.
@@ -47,24 +52,22 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
     if not plan.commands:
         return merged
     states = plan.read_states()
-    simple = plan.absorb_first_patches(states)
-    walks = {key: plan.walk(key, state) for key, state in states.items() if key not in simple}
+    first = plan.absorb_first_patches(states)
+    walks = {key: plan.walk(key, state) for key, state in states.items() if key not in first.keys}
     ready = {key: walk for key, walk in walks.items() if decides or not walk.refusals}
-    unready = walks.keys() - ready.keys()
-    refused = write_states(table, {key: s for key, s in states.items() if key not in unready})
-    if refused and decides:
-        written = {key: states[key] for key in refused}
-        merged += merge_singly(plan.select(refused), refused, written)
+    writable = {key: states[key] for key in states if key in first.keys or key in ready}
+    unready = [c for key in commands.keys() - writable.keys() for c in commands[key]]
+    refused, postponed = _write_in_turn(table, writable, unready)
+    if decides and (refused or postponed):
+        tried = plan.select([*refused, *postponed])
+        merged += merge_singly(tried, refused, {key: states[key] for key in refused})
     elif not decides:
-        first = [walk.refusals[0] for walk in walks.values() if walk.refusals]
-        merged += Merged(Result(refusals=[*first, *_blame(refused, commands)]))
-    done = [walk for key, walk in ready.items() if key not in refused]
-    counts = Counts(applied=len(simple - refused.keys()))
-    counts += Counts(*map(sum, zip(*[walk.count() for walk in done], strict=True)))
-    refusals = [refusal for walk in done for refusal in walk.refusals]
-    effects = [effect for walk in done for effect in walk.effects]
-    unsettled = next(filter(None, [walk.unsettled for walk in done]), None)
-    return merged + Merged(Result(counts, refusals, unsettled=unsettled), effects)
+        reasons = [walk.refusals[0] for walk in walks.values() if walk.refusals]
+        reasons += [*_blame(refused, commands), *_postpone(postponed, commands)]
+        merged += Merged(Result(refusals=reasons))
+    unwritten = {*refused, *postponed}
+    done = [walk for key, walk in ready.items() if key not in unwritten]
+    return merged + _sum_up(first, done, unwritten)
 
 
 def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
@@ -76,7 +79,7 @@ def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
     """
     if not refusals:
         return Result()
-    states = table.read_states(list({refusal.command.key for refusal in refusals}))
+    states = read_states(table, list({refusal.command.key for refusal in refusals}))
     counts, remaining = Counts(), []
     for refusal in refusals:
         fate = states[refusal.command.key].copied().absorb(refusal.command)
@@ -88,6 +91,54 @@ def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
     return Result(counts, remaining)
 
 
+def _write_in_turn(
+    table: Table, states: Mapping[KeyValue, KeyState], unready: Collection[Command]
+) -> tuple[dict[KeyValue, Refusal], list[KeyValue]]:
+    """Write the states; of those that claim the same unique value, the oldest claim first.
+
+    Args:
+        table: their table.
+        states: to be written.
+        unready: the commands of other keys, which are not written yet.
+
+    Returns:
+        The refusals by key, and the keys that were not written because an older claim was not
+        written either, and for another reason than a conflict.
+    """
+    unique_columns = table.read_unique_columns() if len(states) + len(unready) > 1 else ()
+    if not unique_columns:  # the common case
+        return write_states(table, states), []
+    claims = [Claim.of_state(key, state) for key, state in states.items()]
+    rivals = find_rivals(unique_columns, [*claims, *map(Claim.of_command, unready)])
+    leading = {key: state for key, state in states.items() if key not in rivals}
+    refused = write_states(table, leading)
+    done = {key for key in leading if key not in refused or refused[key].conflict}
+    following = {
+        key: state
+        for key, state in states.items()
+        if key in rivals and done.issuperset(rivals[key])
+    }
+    refused |= write_states(table, following) if following else {}
+    return refused, [key for key in states if key not in leading and key not in following]
+
+
+def _sum_up(first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[KeyValue]) -> Merged:
+    """The result of the keys that were written.
+
+    Args:
+        first: the first patches of keys.
+        walks: those of the other keys that were written.
+        unwritten: the keys that were not written.
+    """
+    counts = Counts(applied=len(first.keys - unwritten))
+    counts += Counts(*map(sum, zip(*[walk.count() for walk in walks], strict=True)))
+    refusals = [refusal for walk in walks for refusal in walk.refusals]
+    effects = [effect for key, effect in first.effects.items() if key not in unwritten]
+    effects += [effect for walk in walks for effect in walk.effects]
+    unsettled = next(filter(None, [walk.unsettled for walk in walks]), None)
+    return Merged(Result(counts, refusals, unsettled=unsettled), effects)
+
+
 def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:
     detail = "its condition or increment is not decided yet"
     for key, of_key in plan.commands.items():
@@ -95,6 +146,13 @@ def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:
             if command.id in plan.decided:
                 yield key, Refusal(command, UNDECIDED, detail)
                 break
+
+
+def _postpone(keys: Iterable[KeyValue], commands: KeyCommands) -> Iterator[Refusal]:
+    """Refusals of keys that are to be tried again after the older claims of their values."""
+    detail = "an older command of the object, which is not applied yet, claims its unique value"
+    for key in keys:
+        yield Refusal(commands[key][0], code_of_state(UNIQUE_VIOLATION), detail, UNIQUE_VIOLATION)
 
 
 def _blame(refused: Mapping[KeyValue, Refusal], commands: KeyCommands) -> Iterator[Refusal]:

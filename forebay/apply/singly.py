@@ -11,6 +11,7 @@ from forebay.apply.dependencies import Settled
 from forebay.apply.edits import KeyState
 from forebay.apply.results import Merged, Result
 from forebay.apply.statements import Table
+from forebay.apply.states import read_item_values
 from forebay.apply.table import CONFLICT_TRIES, one_per_constraint
 from forebay.apply.walk import MergePlan, Walk, by_id
 from forebay.apply.writing import write_states
@@ -30,8 +31,8 @@ def merge_singly(
     the key in its way, and all are tried again as long as one of them succeeds.
 
     Args:
-        plan: of the refused keys.
-        refused: why the keys were refused when they were written together.
+        plan: of the refused keys, and of keys that were not written because of others.
+        refused: why keys were refused when they were written together.
         written: the states that were refused.
     """
     states, commands = plan.read_states(), plan.commands  # as they are, without the failed commands
@@ -39,8 +40,10 @@ def merge_singly(
     obstacles = _find_obstacles(plan.table, states, refused, written, simple)
     merged, pending = Merged(), dict[KeyValue, Sequence[Command]]()
     for key, of_key in sorted(commands.items(), key=lambda item: min(map(by_id, item[1]))):
-        if key in simple and (key in obstacles.hopeless or not refused[key].conflict):
-            merged += Merged(Result(refusals=[_refuse_as(of_key[0], refused[key])]))
+        refusal = refused.get(key)
+        is_final = refusal is not None and (key in obstacles.hopeless or not refusal.conflict)
+        if key in simple and refusal is not None and is_final:
+            merged += Merged(Result(refusals=[_refuse_as(of_key[0], refusal)]))
         else:
             pending[key] = of_key
     refusals: dict[KeyValue, _Try] = {}
@@ -92,7 +95,7 @@ def _find_obstacles(
     hopeless, waiters = set[KeyValue](), defaultdict[KeyValue, list[Command]](list)
     if not keys:
         return _Obstacles(hopeless, {})
-    table.read_item_values(states, keys)
+    read_item_values(table, states, keys)
     spec, by_text = table.spec, {str(key): key for key in refused}
     puts = [
         Command(

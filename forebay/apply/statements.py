@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import orjson
 from psycopg import sql
 
-from forebay.apply.edits import Base, KeyState
 from forebay.apply.results import Counts, Result
-from forebay.apply.rows import Encoder, Rows, as_copied, copy_texts
-from forebay.codec import decode, encode
-from forebay.command import Body, Command, KeyValue
-from forebay.db.arrays import write_array
+from forebay.apply.rows import Encoder, Rows, as_copied
+from forebay.command import Command, KeyValue
+from forebay.db.arrays import write_plain_array
 from forebay.db.connect import Connection
 from forebay.db.faults import code_of_state
 from forebay.decisions.refusals import Refusal
-from forebay.ids import is_create_id, is_orphaned, original_version
 from forebay.resource.spec import Kind, ResourceSpec
 
 # Resources whose statements are kept. No declaration has as many, but tests may.
@@ -67,7 +63,7 @@ class Table:
         While the resource's lock is held, other consumers may add or change rows after the query,
         but neither delete nor bury any.
         """
-        creates = "{" + ",".join(["t" if put.op == "create" else "f" for put in puts]) + "}"
+        creates = write_plain_array(["t" if put.op == "create" else "f" for put in puts])
         values = {"keys": self._build_keys(puts), "versions": _build_ids(puts)}
         row = self.connection.execute(
             self.sql.probe, {**values, "creates": creates, "count": len(puts)}
@@ -110,68 +106,10 @@ class Table:
         row = self.connection.execute(self.sql.has_triggers).fetchone()
         return row is None or bool(row[0])
 
-    def read_states(self, keys: Sequence[KeyValue]) -> dict[KeyValue, KeyState]:
-        """The states of keys that Postgres can store, without the values of their items.
-
-        An absent key has an empty state.
-        """
-        states = {str(key): KeyState() for key in keys}
-        values = {"keys": self._as_array(keys)}
-        run = self.connection.execute
-        for key, version in run(self.sql.read_tombstones, values).fetchall():
-            states[key].base = Base(version, is_delete=True)
-        for key, version, by_create in run(self.sql.read_versions, values).fetchall():
-            if is_orphaned(version):
-                states[key].base = None
-                continue
-            base_id = original_version(version)
-            is_outdated = base_id != version
-            is_create = is_create_id(base_id) if is_outdated else by_create
-            states[key].base = Base(base_id, is_create=is_create, is_outdated=is_outdated)
-        for key, fields, kept, recent in run(self.sql.read_edits, values).fetchall():
-            state = states[key]
-            state.recent, state.is_recorded = recent, True
-            # Without fields that the declaration no longer has (a replay sets their new names), and
-            # without those of a row that is orphaned or was deleted.
-            names = self.sql.field_names if state.has_item else ()
-            state.fields = {n: id_ for n, id_ in orjson.loads(fields).items() if n in names}
-            state.kept = {patch.id: patch for patch in map(decode, map(str.encode, kept))}
-        return {key: states[str(key)] for key in keys}
-
-    def read_item_values(
-        self, states: Mapping[KeyValue, KeyState], keys: Sequence[KeyValue]
-    ) -> None:
-        """Add the values of these keys' items to their states."""
-        by_text = {str(key): key for key in keys}
-        values = {"keys": self._as_array(keys)}
-        for text, *texts in self.connection.execute(self.sql.read_values, values).fetchall():
-            states[by_text[text]].values = self._read_values(texts)
-
-    def _read_values(self, texts: Sequence[str | None]) -> Body:
-        """The JSON values of the columns' texts."""
-        return {
-            field.name: None if text is None else _VALUE_READERS.get(field.kind, str)(text)
-            for field, text in zip(self.spec.fields, texts, strict=True)
-        }
-
-    def write_edits(self, states: Mapping[KeyValue, KeyState]) -> None:
-        """Write what the keys' states have beside rows and tombstones.
-
-        While the resource is locked exclusively, only this transaction adds such rows.
-        """
-        recorded = [str(key) for key, state in states.items() if state.is_recorded]
-        if recorded:
-            self.connection.execute(self.sql.delete_edits, {"keys": recorded})
-        rows = []
-        for key, state in states.items():
-            state.is_recorded = not state.is_plain
-            if state.is_recorded:
-                rows.append((self.spec.path, str(key), *_describe_edits(state)))
-        if rows:
-            columns = list(zip(*rows, strict=True))
-            with self.connection.cursor() as cursor, cursor.copy(self.sql.copy_edits) as copy:
-                for text in copy_texts(columns):
-                    copy.write(text)
+    def read_unique_columns(self) -> list[list[str]]:
+        """The columns of each unique index or constraint, except the key's and expressions."""
+        rows = self.connection.execute(self.sql.read_unique_columns).fetchall()
+        return [names for (names,) in rows]
 
     def find_edited(self, keys: Sequence[KeyValue]) -> set[KeyValue]:
         """The keys with a row in `forebay.edits`."""
@@ -234,48 +172,24 @@ class Table:
 
     def _build_keys(self, commands: Sequence[Command]) -> str | list[KeyValue]:
         """The commands' keys as an array parameter."""
-        return self._as_array([command.key for command in commands])
+        return self.as_array([command.key for command in commands])
 
-    def _as_array(self, keys: Sequence[KeyValue]) -> str | list[KeyValue]:
+    def as_array(self, keys: Sequence[KeyValue]) -> str | list[KeyValue]:
+        """Keys as an array parameter."""
         if self.spec.key.kind is Kind.TEXT:  # may need quotes, which the driver adds to a list
             return list(keys)
-        return "{" + ",".join(map(str, keys)) + "}"
+        return write_plain_array(map(str, keys))
 
 
 def _build_ids(commands: Sequence[Command]) -> str:
     """The commands' ids as an array parameter."""
-    return "{" + ",".join([command.id for command in commands]) + "}"
-
-
-def _describe_edits(state: KeyState) -> tuple[object, ...]:
-    """The columns of `forebay.edits` after the key, as COPY reads them."""
-    recent = "{" + ",".join(state.recent) + "}"
-    if not state.kept:  # the common case
-        return orjson.dumps(state.fields).decode(), "{}", recent, state.state_tag, 0, None
-    waiting = state.list_waiting()
-    kept = [encode(patch).decode().rstrip("\n") for patch in state.kept.values()]
-    return (
-        orjson.dumps(state.fields).decode(),
-        write_array(kept),
-        recent,
-        state.state_tag if state.fields else None,
-        len(waiting),
-        waiting[0] if waiting else None,
-    )
+    return write_plain_array([command.id for command in commands])
 
 
 def _template(text: str) -> cached_property[sql.Composed]:
     """A statement about a table, composed at its first use."""
     return cached_property(lambda statements: sql.SQL(text).format(**statements.parts))
 
-
-#: From a column's text to the JSON value that a body has; other kinds have texts.
-_VALUE_READERS: dict[Kind, Callable[[str], Any]] = {
-    Kind.INTEGER: int,
-    Kind.FLOAT: float,
-    Kind.BOOLEAN: "true".__eq__,
-    Kind.JSON: orjson.loads,
-}
 
 #: The types of archived keys, whatever range the column has.
 _KEY_TYPES = {Kind.INTEGER: "bigint", Kind.TEXT: "text", Kind.UUID: "uuid"}
@@ -432,6 +346,17 @@ class Statements:
     """)
     read_versions = _template("""
         SELECT {key}::text, _version::text, _by_create FROM {table}
+        WHERE {key} = ANY(%(keys)s::{key_type}[])
+    """)
+    read_unique_columns = _template("""
+        SELECT array_agg(a.attname::text) FROM pg_index AS i
+        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+        WHERE i.indrelid = {table_name}::regclass AND i.indisunique AND NOT i.indisprimary
+          AND 0 <> ALL(i.indkey)
+        GROUP BY i.indexrelid
+    """)
+    read_rows = _template("""
+        SELECT {key}::text, _version::text, _by_create{texts} FROM {table}
         WHERE {key} = ANY(%(keys)s::{key_type}[])
     """)
     read_values = _template("""

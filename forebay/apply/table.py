@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -83,7 +83,7 @@ def replace_rows(table: Table, winners: Sequence[Command]) -> Result:
         return result
     retried = _retry_conflicts(table, result.refusals)
     # Patches of other keys may yet resolve a conflict that no put or delete does.
-    refusals = [replace(r, conflict=errors.get(r.command.id)) for r in retried.refusals]
+    refusals = [r._replace(conflict=errors.get(r.command.id)) for r in retried.refusals]
     return Result(result.counts + retried.counts, refusals)
 
 
@@ -212,7 +212,7 @@ def _mark_hopeless(table: Table, refusals: Sequence[Refusal]) -> list[Refusal]:
     conflicts = [refusal for refusal in refusals if refusal.conflict]
     rows = _encode_again(table, conflicts)
     final = {
-        refusal.command.id: replace(refusal, conflict=None)
+        refusal.command.id: refusal._replace(conflict=None)
         for error in one_per_constraint(conflicts)
         for refusal in find_hopeless(table, rows, error).values()
     }

@@ -13,14 +13,17 @@ from functools import partial
 from operator import attrgetter
 from typing import Self
 
+import orjson
+
 from forebay.apply.decided import decide, is_decided
 from forebay.apply.dependencies import Dependencies, Patience, Settled
 from forebay.apply.edits import KeyState
 from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts
 from forebay.apply.statements import Table
+from forebay.apply.states import read_item_values, read_states
 from forebay.command import Command, KeyValue
-from forebay.conditions import Condition
+from forebay.conditions import Guard
 from forebay.decisions.effects import Effect
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
@@ -40,6 +43,8 @@ class MergePlan:
     decided: Mapping[str, Command]
     #: The decisions that their conditions name; empty before `with_dependencies`.
     dependencies: Dependencies = Dependencies()  # noqa: RUF009 - immutable
+    #: The guards that were made, by their conditions' texts: many commands have the same condition.
+    _guards: dict[bytes, Guard] = field(default_factory=dict)
 
     @classmethod
     def of_commands(cls, table: Table, commands: KeyCommands) -> Self:
@@ -58,16 +63,38 @@ class MergePlan:
             self, dependencies=Dependencies.read(self.table.connection, decided, patience)
         )
 
-    def absorb_first_patches(self, states: Mapping[KeyValue, KeyState]) -> set[KeyValue]:
-        """Absorb single patches of items that have no other; return their keys."""
-        decided, commands = self.decided, self.commands
-        return {
-            key
-            for key, state in states.items()
-            if len(commands[key]) == 1
-            and commands[key][0].id not in decided
-            and state.absorb_first_patch(commands[key][0])
-        }
+    def absorb_first_patches(self, states: Mapping[KeyValue, KeyState]) -> FirstPatches:
+        """Absorb single patches of items that have no other patch.
+
+        Decided patches among them that fail, or that may have to wait, are left to a walk.
+        """
+        decided, first = self.decided, FirstPatches()
+        for key, state in states.items():
+            if len(self.commands[key]) > 1 or not state.is_unpatched_item:
+                continue
+            plain = command = self.commands[key][0]
+            if command.id in decided:
+                guard = self.find_guard(command)
+                if command.op != "patch" or (guard is not None and guard.condition.names_commands):
+                    continue
+                try:
+                    plain = decide(command, guard, state, self.table.spec)
+                except BodyError:
+                    continue
+            if state.absorb_first_patch(plain):
+                first.keys.add(key)
+                if plain is not command:
+                    first.effects[key] = _make_effect(command, plain)
+        return first
+
+    def find_guard(self, command: Command) -> Guard | None:
+        """The guard of a command's condition; None without a condition."""
+        if command.condition is None:
+            return None
+        text = orjson.dumps(command.condition)
+        if (guard := self._guards.get(text)) is None:
+            guard = self._guards[text] = Guard.of_json(command.condition, self.table.spec)
+        return guard
 
     def walk(self, key: KeyValue, state: KeyState) -> Walk:
         """Absorb the key's commands into its state, which changes."""
@@ -77,23 +104,29 @@ class MergePlan:
 
     def read_states(self) -> dict[KeyValue, KeyState]:
         """The states of the keys, with the values of the items where the commands need them."""
-        states = self.table.read_states(list(self.commands))
+        states = read_states(self.table, list(self.commands), with_values=bool(self.decided))
         for state in states.values():
             if state.kept:
                 state.kept = {id_: _make_current(self.table, p) for id_, p in state.kept.items()}
         needy = [
             key
-            for key, of_key in self.commands.items()
-            if states[key].has_item
-            and (self.decided or states[key].fields)
-            and any(
-                command.id in self.decided or (states[key].fields and command.op != "patch")
-                for command in of_key
-            )
+            for key, state in states.items()
+            if state.fields
+            and state.has_item
+            and any(command.op != "patch" for command in self.commands[key])
         ]
-        if needy:
-            self.table.read_item_values(states, needy)
+        if needy and not self.decided:
+            read_item_values(self.table, states, needy)
         return states
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPatches:
+    """Single patches that were absorbed by items without other patches."""
+
+    keys: set[KeyValue] = field(default_factory=set)
+    #: Of the decided patches among them.
+    effects: dict[KeyValue, Effect] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -116,10 +149,10 @@ class Walk:
         try:
             plain = command
             if command.id in self.plan.decided:
-                condition = command.condition and Condition.of_json(command.condition)
-                if condition and self._must_wait(command, condition):
+                guard = self.plan.find_guard(command)
+                if guard is not None and self._must_wait(command, guard):
                     return
-                plain = self._decide(command, condition or Condition())
+                plain = self._decide(command, guard)
             is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
         except BodyError as exc:
             self.refusals.append(Refusal.of_body(command, exc))
@@ -152,17 +185,20 @@ class Walk:
         applied = sum(map(self.state.has_taken, counted))
         return Counts(applied, len(counted) - applied, self.duplicates)
 
-    def _must_wait(self, command: Command, condition: Condition) -> bool:
-        needed = self.plan.dependencies.find_unsettled(command, condition, self.state, self.settled)
-        if needed is not None and condition.find_fault(self.plan.table.spec) is not None:
-            return False  # it is refused for that
-        if needed is not None:
-            self.unsettled = f"command {command.id} waits for {needed}, which is not applied yet"
-        return needed is not None
+    def _must_wait(self, command: Command, guard: Guard) -> bool:
+        if not guard.condition.after:
+            return False
+        needed = self.plan.dependencies.find_unsettled(
+            command, guard.condition, self.state, self.settled
+        )
+        if needed is None or guard.fault is not None:  # it is refused for the fault
+            return False
+        self.unsettled = f"command {command.id} waits for {needed}, which is not applied yet"
+        return True
 
-    def _decide(self, command: Command, condition: Condition) -> Command:
+    def _decide(self, command: Command, guard: Guard | None) -> Command:
         find_effective_id = partial(self.plan.dependencies.find_effective_id, self.settled)
-        return decide(command, condition, self.state, self.plan.table.spec, find_effective_id)
+        return decide(command, guard, self.state, self.plan.table.spec, find_effective_id)
 
     def _complete(self, command: Command) -> Command:
         """The command with all fields of its item.

@@ -12,6 +12,7 @@ from forebay.apply.conflicts import find_conflicts
 from forebay.apply.edits import KeyState
 from forebay.apply.rows import Rows, copy_texts
 from forebay.apply.statements import Table
+from forebay.apply.states import write_edits
 from forebay.apply.table import replace_rows
 from forebay.command import Command, KeyValue
 from forebay.db.faults import is_data_fault, needs_newer_code
@@ -42,7 +43,7 @@ def write_states(table: Table, states: Mapping[KeyValue, KeyState]) -> dict[KeyV
             by_fields[frozenset(state.changed)].append(key)
     for names, keys in by_fields.items():
         refused.update(_update(table, _Changes(sorted(names), keys, states)))
-    table.write_edits({key: state for key, state in states.items() if key not in refused})
+    write_edits(table, {key: state for key, state in states.items() if key not in refused})
     return refused
 
 

@@ -10,6 +10,11 @@ def write_array(texts: Iterable[str | None]) -> str:
     return "{" + ",".join(map(_quote, texts)) + "}"
 
 
+def write_plain_array(texts: Iterable[str]) -> str:
+    """The same for texts that need no quotes: numbers, UUIDs, ISO timestamps, NULL."""
+    return "{" + ",".join(texts) + "}"
+
+
 def _quote(text: str | None) -> str:
     if text is None:
         return "NULL"

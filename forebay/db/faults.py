@@ -21,8 +21,9 @@ _DATA_CLASSES = frozenset({"20", "21", "22", "23", "38", "44", "45", "54", "P0"}
 _OWN_CODES = re.compile(r"[5-9I-Z]")
 _POSTGRES_CLASSES = frozenset({"53", "54", "55", "57", "58", "72", "P0", "XX"})
 
+UNIQUE_VIOLATION = "23505"
 #: Unique and exclusion constraints, and references.
-CONFLICTS = frozenset({"23505", "23503", "23P01"})
+CONFLICTS = frozenset({UNIQUE_VIOLATION, "23503", "23P01"})
 
 _COPY_LINE = re.compile(r"^COPY \w+, \D*(\d+)", re.MULTILINE)
 _CAMEL = re.compile(r"(?<!^)(?=[A-Z])")

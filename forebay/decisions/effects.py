@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
 from forebay.command import Body, Command
-from forebay.db.arrays import write_array
+from forebay.db.arrays import write_array, write_plain_array
 from forebay.db.connect import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """The effect of a decided command that passed."""
 
     id: str
@@ -76,13 +74,13 @@ def find_effects(connection: Connection, ids: Sequence[str]) -> dict[str, Effect
     """The effects of those commands that have passed, by id."""
     if not ids:
         return {}
-    rows = connection.execute(_FIND, ["{" + ",".join(ids) + "}"]).fetchall()
+    rows = connection.execute(_FIND, [write_plain_array(ids)]).fetchall()
     return {effect.id: effect for effect in _read(rows)}
 
 
 def find_effective_ids(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     """The effective ids of those commands that have passed, by id; bodies may be large."""
-    rows = connection.execute(_FIND_IDS, ["{" + ",".join(ids) + "}"]).fetchall()
+    rows = connection.execute(_FIND_IDS, [write_plain_array(ids)]).fetchall()
     return dict(rows)
 
 
@@ -102,19 +100,16 @@ def insert_effects(connection: Connection, effects: Sequence[Effect], slot: int 
     """
     if not effects:
         return
-    rows = [
-        (
-            effect.id,
-            effect.resource,
-            effect.key,
-            effect.effective_id,
-            None if effect.body is None else orjson.dumps(effect.body).decode(),
-            None if effect.schema is None else str(effect.schema),
-            effect.decided_at.isoformat(),
-        )
-        for effect in effects
+    columns = [
+        write_plain_array([effect.id for effect in effects]),
+        write_array([effect.resource for effect in effects]),
+        write_array([effect.key for effect in effects]),
+        write_plain_array([effect.effective_id for effect in effects]),
+        write_array([None if e.body is None else orjson.dumps(e.body).decode() for e in effects]),
+        write_plain_array(["NULL" if e.schema is None else str(e.schema) for e in effects]),
+        write_plain_array([effect.decided_at.isoformat() for effect in effects]),
     ]
-    connection.execute(_INSERT, [slot, *map(write_array, zip(*rows, strict=True))])
+    connection.execute(_INSERT, [slot, *columns])
 
 
 def _read(rows: Sequence[tuple[Any, ...]]) -> list[Effect]:

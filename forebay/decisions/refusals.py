@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import psycopg
 
@@ -12,8 +12,7 @@ from forebay.db.faults import CONFLICTS, fault_code, fault_detail
 from forebay.errors import BodyError
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A command, or an invalid line, that a run could not apply."""
 
     entry: Entry

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from forebay.archive.lines import Entry, InvalidLine
 from forebay.codec import encode
+from forebay.db.arrays import write_plain_array
 from forebay.db.connect import Connection
 from forebay.decisions.refusals import Refusal
 
@@ -94,9 +95,9 @@ def line_id(object_key: str, line: InvalidLine) -> str:
 def find_rejected(connection: Connection, ids: Sequence[str]) -> set[str]:
     """The ids that were rejected before: a rejected command stays rejected."""
     # As text: to adapt a list of ten thousand takes the driver as long as the rest of the chunk.
-    id_array = "{" + ",".join(ids) + "}"
     rows = connection.execute(
-        "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])", [id_array]
+        "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])",
+        [write_plain_array(ids)],
     ).fetchall()
     return {row[0] for row in rows}
 

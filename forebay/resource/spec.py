@@ -117,6 +117,11 @@ class ResourceSpec:
     body: BodyValidator
     #: Upcasters of the bodies of patches, which hold some fields only. A version may lack one.
     patch_upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
+    #: The columns by name.
+    _by_name: Mapping[str, FieldSpec] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {column.name: column for column in self.columns})
 
     def __hash__(self) -> int:
         """Hash the path: upcasters are a dictionary, which has no hash."""
@@ -151,9 +156,7 @@ class ResourceSpec:
 
     def column(self, name: str) -> FieldSpec | None:
         """Return the column with this name, if any."""
-        if name == self.key.name:
-            return self.key
-        return next((field for field in self.fields if field.name == name), None)
+        return self._by_name.get(name)
 
 
 class Resources(dict[str, ResourceSpec]):

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from forebay.apply.statements import Table
+from forebay.apply.states import write_edits
 from forebay.archive.decisions import LogEntry
 from forebay.archive.layout import COMMANDS_PREFIX
 from forebay.db.connect import Connection
@@ -27,7 +28,7 @@ from ops.folding.scan import Numbers, select_effects_up_to, select_rejections_up
 from ops.rebuild.share import Block, Folded
 
 _REJECTION = ("slot", *(member.name for member in fields(Rejection)))
-_EFFECT = ("slot", *(member.name for member in fields(Effect)))
+_EFFECT = ("slot", *Effect._fields)
 
 
 class Loader:
@@ -53,7 +54,7 @@ class Loader:
             self._copy_rows(block)
         self._copy_tombstones(folded.tombstones)
         for path, states in folded.edits.items():
-            Table(self._connection, self._resources[path]).write_edits(states)
+            write_edits(Table(self._connection, self._resources[path]), states)
             self.edits += len(states)
 
     def load_rejections(self, entries: Iterable[LogEntry], cut: str) -> int:

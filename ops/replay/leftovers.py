@@ -15,18 +15,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from forebay.apply import Counts, Outcome, Source, apply
+from forebay.apply.dependencies import Dependencies, Patience, Settled
 from forebay.apply.merging import UNDECIDED
 from forebay.apply.results import Ledger
+from forebay.apply.statements import Table
+from forebay.apply.states import read_states
 from forebay.archive.lines import CHUNK_COMMANDS, Entry, InvalidLine
 from forebay.conditions import SETTLING_SECONDS, Condition
 from forebay.db.connect import Connection
 from forebay.decisions.log import DecisionLog
 from forebay.decisions.refusals import Refusal
+from forebay.errors import BodyError
 from forebay.ids import accepted_ms
 from forebay.resource.spec import ResourceSpec
 
@@ -138,28 +142,35 @@ class Leftovers:
         self._apply_until_stuck(applier)
         rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
 
-        def is_kept(refusal: Refusal, *, is_applied: bool) -> bool:
-            if refusal.code == UNDECIDED and not is_applied and _may_wait(refusal):
-                return not rejects_all
+        def is_kept(refusal: Refusal, *, is_applied: bool, own_ids: Collection[str]) -> bool:
+            if refusal.code == UNDECIDED and not is_applied:
+                return not rejects_all and applier.must_wait(refusal, own_ids)
             return not (rejects_all or refusal.code == UNDECIDED) and (
                 is_applied
                 or refusal.needs_other_release
                 or (refusal.depends_on_other_rows and not rejects_conflicts)
             )
 
-        for key, item in sorted(self._objects.items(), key=lambda pair: _first_id(pair[1])):
-            if item.remaining:
-                applier.decide(
-                    key,
-                    item,
-                    keep=partial(is_kept, is_applied=_is_applied(connection, key)),
-                    tries_runners_up=rejects_all or rejects_conflicts,
-                )
+        count = -1
+        while count != self._count_remaining():  # some may have waited for others
+            count = self._count_remaining()
+            for key, item in sorted(self._objects.items(), key=lambda pair: _first_id(pair[1])):
+                if item.remaining:
+                    is_applied, ids = _is_applied(connection, key), _list_ids(item.remaining)
+                    applier.decide(
+                        key,
+                        item,
+                        keep=partial(is_kept, is_applied=is_applied, own_ids=ids),
+                        tries_runners_up=rejects_all or rejects_conflicts,
+                    )
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
             if not item.remaining and is_everything:
                 _mark_applied(connection, key, total)
             yield LeftoversResult(key, total, item.added, _describe_error(item.remaining))
+
+    def _count_remaining(self) -> int:
+        return sum(len(item.remaining) for item in self._objects.values())
 
     def _apply_until_stuck(self, applier: _Applier) -> None:
         """Try all leftovers until no more of them can be applied."""
@@ -170,16 +181,6 @@ class Leftovers:
             # Commands of several objects may block each other in a cycle.
             applier.try_together(entries)
             applier.try_each(self._objects)
-
-
-def _may_wait(refusal: Refusal) -> bool:
-    """Return whether the consumer may still let the command wait for one that it depends on."""
-    command = refusal.command
-    if command.condition is None:
-        return False
-    condition = Condition.of_json(command.condition)
-    is_young = accepted_ms(command.id) + SETTLING_SECONDS * 1000 > time.time() * 1000
-    return is_young and bool(condition.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,29 @@ class _Applier:
             has_progress = has_progress or len(outcome.undecided) < len(item.remaining)
             item.remaining, item.added = outcome.undecided, item.added + outcome.counts
         return has_progress
+
+    def must_wait(self, refusal: Refusal, own_ids: Collection[str]) -> bool:
+        """Return whether the consumer may still let the command wait for one that it depends on.
+
+        Args:
+            refusal: of a command without a decision.
+            own_ids: the ids of the commands that are decided with it.
+        """
+        command = refusal.command
+        is_young = accepted_ms(command.id) + SETTLING_SECONDS * 1000 > time.time() * 1000
+        if command.condition is None or not is_young:
+            return False
+        condition = Condition.of_json(command.condition)
+        table = Table(self.connection, self.resources[command.resource])
+        state = read_states(table, [command.key])[command.key]
+        dependencies = Dependencies.read(self.connection, [command], Patience(may_wait=True))
+        try:
+            needed = dependencies.find_unsettled(
+                command, condition, state, Settled(refused={*own_ids})
+            )
+        except BodyError:
+            return False
+        return needed is not None
 
     def try_together(self, entries: Sequence[Entry]) -> None:
         """Try the leftovers of all objects in the same chunks."""
@@ -279,11 +303,22 @@ def _mark_applied(connection: Connection, key: str, total: Outcome) -> None:
     )
 
 
+def _list_ids(refusals: Sequence[Refusal]) -> set[str]:
+    entries = [refusal.entry for refusal in refusals]
+    return {entry.id for entry in entries if not isinstance(entry, InvalidLine)}
+
+
 def _describe_error(undecided: Sequence[Refusal]) -> str | None:
     if not undecided:
         return None
     first = undecided[0]
     name = "an invalid line" if isinstance(first.entry, InvalidLine) else first.entry.id
+    if first.code == UNDECIDED:
+        return (
+            f"{len(undecided):,} commands wait for others that are not applied yet; the first is "
+            f"{name}. The consumer decides them within {SETTLING_SECONDS // 60} minutes; after "
+            "that time, a replay decides them too"
+        )
     return (
         f"{len(undecided):,} commands can't be applied, and a replay may not reject them; the "
         f"first is {name}: {first.detail}. Use a release that can apply them. If the object was "

@@ -342,6 +342,42 @@ def test_of_two_claims_of_a_unique_value_in_a_chunk_the_first_sent_wins(
     )
 
 
+CLAIMS: dict[str, Any] = {
+    "put": {"op": "put", "name": "wanted"},
+    "new": {"op": "put", "name": "wanted"},
+    "patch": {"op": "patch", "body": {"name": "wanted"}},
+    "patch of two fields": {"op": "patch", "body": {"name": "wanted", "population": 7}},
+    "decided": {"op": "patch", "body": {"name": "wanted"}, "condition": THERE},
+}
+
+
+def claim(number: int, key: int, kind: str) -> Command:
+    """A command that sets the name of a city; only a new city is not there before."""
+    members = dict(CLAIMS[kind])
+    command = city(number, "put", key, name="wanted")
+    return command._replace(**{n: v for n, v in members.items() if n != "name"})
+
+
+@pytest.mark.parametrize("first", CLAIMS)
+@pytest.mark.parametrize("second", CLAIMS)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_claims_of_a_unique_value_by_any_operations_are_in_the_order_of_ids(
+    database: Database, first: str, second: str, *, swapped: bool
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
+    keys = (2, 1) if swapped else (1, 2)
+    there = [city(n, key=k) for n, k in enumerate(keys) if (first, second)[n] != "new"]
+    database.apply(there, source="a") if there else None
+    chunk = [claim(10, keys[0], first), claim(11, keys[1], second)]
+    # A patch of another key makes the chunk merge, whatever the claims are.
+    database.apply([city(2, key=3)], source="b")
+    database.apply([*chunk, patch(12, 3, population=1)], source="c")
+    assert database.rejections() == {command_id(11): "unique_violation"}
+    rows = dict(database.rows("SELECT geonameid, name FROM cities"))
+    assert rows[keys[0]] == "wanted"
+    assert rows.get(keys[1]) == (None if second == "new" else "version 1")
+
+
 @pytest.mark.parametrize("key", ['"\\', "{,", "\t\n", "Ää", "''", "%s", "NU"])
 def test_a_key_of_any_characters_can_be_patched_and_wait(database: Database, key: str) -> None:
     there = country(1, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from forebay.command import Command
+from tests.fixtures.archives import id_at
 from tests.fixtures.commands import CITY
 from tests.fixtures.edited import edit, edit_id, make_edits, read_edited, scatter, write_objects
 from tests.fixtures.operating import Operator, apply_live
@@ -139,6 +141,38 @@ def test_commands_without_a_decision_are_left_to_the_next_run(
     apply_live(operator, objects=[key])
     other.done("replay", "--yes")
     assert read_edited(other) == read_edited(operator)
+
+
+def test_a_replay_leaves_a_command_that_may_still_wait_to_the_consumer(
+    operator: Operator,
+) -> None:
+    """It would fail now; the command that it depends on may be in an object that is not there."""
+    just_now = round(time.time() * 1000)
+    item = edit(1, "put", population=10)._replace(id=id_at(just_now, 1, create=False))
+    dependent = added(2, 5)._replace(
+        id=id_at(just_now, 2, create=False)[:-6] + "dec1de", condition={"after": [item.id]}
+    )
+    last = dependent._replace(
+        id=id_at(just_now + 1, 3, create=False)[:-6] + "dec1de", condition={"after": [dependent.id]}
+    )
+    write_objects(operator.archive, [[last], [dependent, edit(3, timezone="UTC", key=6)]])
+
+    told = operator.done("replay", "--yes", code=5)
+
+    assert told["objects_failed"] == 2
+    assert operator.rows("SELECT count(*) FROM forebay.rejections") == [(0,)]
+    assert operator.rows("SELECT count(*) FROM forebay.edits") == [(1,)], "the other applies"
+    write_objects(operator.archive, [[item]], 2)
+    operator.done("replay", "--yes")
+    assert operator.rows("SELECT population FROM cities") == [(20,)]
+    assert operator.done("verify", *NOW)["agrees"]
+
+
+def test_a_replay_decides_a_command_that_has_waited_long_enough(operator: Operator) -> None:
+    dependent = added(2, 5)._replace(condition={"after": [edit_id(1)]})
+    write_objects(operator.archive, [[dependent]])
+    operator.done("replay", "--yes")
+    assert operator.rows("SELECT code FROM forebay.rejections") == [("precondition_failed",)]
 
 
 def test_an_undecided_command_in_an_applied_object_is_drift(operator: Operator) -> None:

@@ -93,6 +93,6 @@ def test_the_first_patch_of_an_item_is_absorbed_as_any_other(commands: list[Comm
             state.is_recorded = bool(state.fields or state.kept or state.recent)
             state.changed, state.new_base = set(), None
             simple = state.copied()
-            if simple.absorb_first_patch(command):
+            if simple.is_unpatched_item and simple.absorb_first_patch(command):
                 assert state.absorb(command) == "applied"
             assert simple == state
