@@ -21,6 +21,8 @@ _SETTINGS = (
     *("shared_buffers", "max_wal_size", "checkpoint_timeout", "wal_compression"),
 )
 
+_QUICK_DIVISOR = 10
+
 
 class Stage:
     """The resources of a run."""
@@ -33,13 +35,15 @@ class Stage:
         quick: bool,
         rounds: int | None,
         chosen_size: int | None = None,
+        divisor: int = _QUICK_DIVISOR,
     ) -> None:
         self._opened = opened
         self._rounds = rounds
+        self._divisor = divisor
         self.folder = folder
         #: The number of items, if the operator has chosen it; some comparisons use it.
         self.chosen_size = chosen_size
-        #: A tenth of the rows: for trying the benchmark, not for figures.
+        #: A part of the rows: for trying the benchmark, not for figures.
         self.quick = quick
 
     def rounds(self, usual: int) -> int:
@@ -48,7 +52,7 @@ class Stage:
 
     def size(self, usual: int) -> int:
         """The number of items that a contender handles."""
-        return max(1, usual // 10) if self.quick else usual
+        return max(1, usual // self._divisor) if self.quick else usual
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -93,9 +97,27 @@ class Stage:
 
 @contextmanager
 def open_stage(
-    *, quick: bool, rounds: int | None, chosen_size: int | None = None
+    *,
+    quick: bool,
+    rounds: int | None,
+    chosen_size: int | None = None,
+    divisor: int = _QUICK_DIVISOR,
 ) -> Iterator[Stage]:
-    """A stage; its servers are stopped, and its folder removed, at the end of the block."""
+    """A stage; its servers are stopped, and its folder removed, at the end of the block.
+
+    Args:
+        quick: whether contenders handle only a part of the items.
+        rounds: of each contender; by default as many as the comparison usually has.
+        chosen_size: the number of items that the operator has chosen.
+        divisor: of the usual number of items in a quick run.
+    """
     with ExitStack() as resources:
         name = resources.enter_context(tempfile.TemporaryDirectory(prefix="forebay-bench-"))
-        yield Stage(resources, Path(name), quick=quick, rounds=rounds, chosen_size=chosen_size)
+        yield Stage(
+            resources,
+            Path(name),
+            quick=quick,
+            rounds=rounds,
+            chosen_size=chosen_size,
+            divisor=divisor,
+        )

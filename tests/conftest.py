@@ -1,6 +1,7 @@
 """List the fixture modules; each module in tests/fixtures holds the fixtures of one topic."""
 
 pytest_plugins = [
+    "tests.fixtures.collector",
     "tests.fixtures.interrupts",
     "tests.fixtures.properties",
     "tests.fixtures.emulator",

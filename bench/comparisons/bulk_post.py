@@ -21,12 +21,13 @@ from tests.fixtures.firehose import FirehoseServer, deploy_stream
 
 ITEMS = 500
 ROUNDS = 5
-BULK, SINGLE = "one POST of 500", "500 POSTs of one"
 
 
 def compare(stage: Stage) -> Findings:
     """Send the same items both ways."""
-    items = [command.body for command in orders.commands(ITEMS)]
+    count = stage.size(ITEMS)
+    one_post, posts = f"one POST of {count}", f"{count} POSTs of one"
+    items = [command.body for command in orders.commands(count)]
     single = [proxy_event("POST", "/orders", body=json_bytes(item)) for item in items]
     bulk = proxy_event("POST", "/orders", body=json_bytes(items))
     with ExitStack() as resources:
@@ -39,12 +40,12 @@ def compare(stage: Stage) -> Findings:
                 _check(handle(event), 202)
 
         contenders = [
-            Contender(BULK, lambda: _check(handle(bulk), 207), ITEMS),
-            Contender(SINGLE, one_by_one, ITEMS),
+            Contender(one_post, lambda: _check(handle(bulk), 207), count),
+            Contender(posts, one_by_one, count),
         ]
         series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
     return Findings(
-        series, [speed("bulk POST, per item", series, BULK, SINGLE, Aim(at_least=30))], {}
+        series, [speed("bulk POST, per item", series, one_post, posts, Aim(at_least=30))], {}
     )
 
 

@@ -102,7 +102,8 @@ class Chunk:
 
     def _archived_id(self, command: Command) -> str:
         """The command's own id; that of a command with an effect may differ."""
-        return self.archived[command.id].id if command.id in self.archived else command.id
+        archived = self.archived.get(command.id)
+        return command.id if archived is None else archived.id
 
     def edit(self, targets: Collection[Target]) -> Chunk:
         """The chunk, knowing that these keys have patches in the database."""
@@ -176,11 +177,12 @@ class Chunk:
         commands = [command for command in self.commands if (command.resource, command.key) in keys]
         unfit_commands = [refusal.command for refusal in unfit]
         ids = sorted(map(self._archived_id, [*commands, *unfit_commands]))
+        is_all = len(commands) == len(self.commands)  # as in a chunk of decided commands only
         return Chunk(
             (),
             ids,
             commands,
-            self._fold_part(commands),
+            self.folded if is_all else self._fold_part(commands),
             unfit,
             self.invalid_lines,
             self.archived,

@@ -1,9 +1,9 @@
-"""Synthesise both environments once, with empty packages: these tests are for the wiring."""
+"""Synthesise each environment once, with empty packages: these tests are for the wiring."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,19 @@ import pytest
 
 from infra.settings import Settings
 from tests.infra.templates import LOCAL_CONTEXT, ROOT, Synthesised
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Run all of these tests in one process, so that each environment is synthesised once.
+
+    The first synthesis of a process takes several times as long as a later one.
+    """
+    for item in items:
+        if item.path.is_relative_to(FOLDER):
+            item.add_marker(pytest.mark.xdist_group("infra"))
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +51,12 @@ def local(flags: Mapping[str, Any], package: Path) -> Synthesised:
 def dev(flags: Mapping[str, Any], package: Path) -> Synthesised:
     """The development environment on AWS."""
     return Synthesised.of(Settings.load("dev", {}), flags, package)
+
+
+@pytest.fixture(scope="session")
+def prod(flags: Mapping[str, Any], package: Path) -> Synthesised:
+    """The production environment."""
+    return Synthesised.of(Settings.load("prod", {}), flags, package)
 
 
 @pytest.fixture(params=["local", "dev"])

@@ -6,13 +6,11 @@ The calls of each command are derived from its sources (tests/fixtures/api_calls
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.components.database_servers import OWNER, READER, WRITER
-from infra.settings import Settings
 from ops.context import _OUTPUTS, DATABASE, REPLICA
 from tests.fixtures.api_calls import SERVICES, find_actions, find_clients
 from tests.infra.templates import Synthesised, readable
@@ -27,12 +25,6 @@ OUTSIDE = ("cloudformation", "cloudwatch", "codebuild", "firehose", "logs")
 def actions() -> Mapping[str, frozenset[str]]:
     """The IAM actions of each command."""
     return find_actions()
-
-
-@pytest.fixture(scope="module")
-def prod(flags: Mapping[str, Any], package: Path) -> Synthesised:
-    """The production environment."""
-    return Synthesised.of(Settings.load("prod", {}), flags, package)
 
 
 def list_statements(prod: Synthesised, name: str) -> Iterator[tuple[str, str]]:

@@ -14,17 +14,10 @@ from typing import Any
 
 import pytest
 
-from infra.settings import Settings
 from tests.infra.templates import Synthesised, readable
 from tests.infra.variants import STANDBY, settings_of
 
 USES_DATABASE = ["read", "status", "about", "firehose_consumer", "migrate", "sweep"]
-
-
-@pytest.fixture(scope="module")
-def prod(flags: Mapping[str, Any], package: Path) -> Synthesised:
-    """The production environment."""
-    return Synthesised.of(Settings.load("prod", {}), flags, package)
 
 
 @pytest.fixture(scope="module")

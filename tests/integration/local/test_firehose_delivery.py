@@ -20,6 +20,12 @@ MIB = 1024 * 1024
 KIB_400 = b"x" * 400 * 1024
 
 
+@pytest.fixture
+def firehose(reused_firehose: FirehoseServer) -> FirehoseServer:
+    """A running server that other tests have used before."""
+    return reused_firehose
+
+
 def put(server: FirehoseServer, stream: Stream, data: bytes) -> None:
     server.client().put_record(DeliveryStreamName=stream.name, Record={"Data": data})
 

@@ -10,6 +10,12 @@ from tests.fixtures.emulator import Emulator
 from tests.fixtures.firehose import FirehoseServer, Stream, deploy_stream
 
 
+@pytest.fixture
+def firehose(reused_firehose: FirehoseServer) -> FirehoseServer:
+    """A running server that other tests have used before."""
+    return reused_firehose
+
+
 def put(server: FirehoseServer, stream: Stream, data: bytes, **config: Any) -> None:
     server.client(**config).put_record(DeliveryStreamName=stream.name, Record={"Data": data})
 
@@ -117,7 +123,7 @@ def test_an_object_waits_for_a_later_one_when_reordering(
     log = firehose.log.read_text().splitlines()
     delivered = [entry.rpartition("/")[2] for entry in log if " delivered " in entry]
     content = {key.rpartition("/")[2]: min(stream.body(key)) for key in stream.object_keys()}
-    order = [content[name] for name in delivered]
+    order = [content[name] for name in delivered if name in content]
     assert bytes(sorted(order)) == b"acegikmo"
     assert order != sorted(order)
 
