@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import psycopg
 import pytest
 
 from forebay.command import Command
@@ -19,10 +20,12 @@ from forebay.read_cache.link import Budget, CacheUnavailableError, Link
 from forebay.read_cache.records import MAX_ANSWER_BYTES
 from forebay.read_cache.writer import Announcer, name_changes
 from lambdas.migrate.app import announce_migration
+from local.postgres.config import OWNER, SUPERUSER
 from ops.context import DATABASE, Context
 from tests.fixtures.commands import city, command_id, country, patch
+from tests.fixtures.postgres import ReplicatedCluster, cloned_database
 from tests.fixtures.reading import Reader, close, reader_of
-from tests.fixtures.tables import Database
+from tests.fixtures.tables import Database, open_connection
 from tests.fixtures.valkey import PATIENT, ValkeyServer
 
 ITEM = {"key": "1"}
@@ -232,6 +235,41 @@ def test_a_replica_that_takes_over_is_used_as_if_it_were_empty(
     assert setting.name() == "version 2"
     read_until_cached(setting, capsys)
     assert any(not key.startswith(run) for key in own_valkey.keys("answer"))
+
+
+def test_after_a_failover_of_the_database_only_its_new_history_is_cached(
+    own_replicated_cluster: ReplicatedCluster,
+    own_valkey: ValkeyServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Transactions may be lost, and their ids are assigned again."""
+    cluster = own_replicated_cluster
+    with cloned_database(cluster.primary) as name:
+        urls = [server.url(OWNER, name) for server in (cluster.primary, cluster.replica)]
+        with (
+            open_connection(urls[0]) as connection,
+            set_up(Database(urls[0], connection), own_valkey.url, own_valkey.address) as old,
+        ):
+            old.consumer.apply(country(101, "DE"), city(1))
+            read_until_cached(old, capsys)
+            cluster.wait_for_replica()
+            with psycopg.connect(cluster.replica.url(SUPERUSER, name), autocommit=True) as admin:
+                admin.execute("SELECT pg_promote()")
+            with (
+                open_connection(urls[1]) as promoted,
+                set_up(Database(urls[1], promoted), own_valkey.url, own_valkey.address) as new,
+            ):
+                new.consumer.objects = old.consumer.objects
+                new.consumer.apply(city(2))
+                assert new.name() == "version 2"
+                read_until_cached(new, capsys)
+
+                # The server that was left behind proves nothing, even with later transactions.
+                connection.execute("UPDATE cities SET name = 'lost' WHERE geonameid = 1")
+                own_valkey.call("UNLINK", *own_valkey.keys("answer"))
+                assert old.name() == "lost"
+                assert old.counted(capsys)["CacheAnswersRefused"] == 1
+                assert new.name() == "version 2"
 
 
 def test_changes_missed_by_the_cache_end_all_answers_when_it_answers_again(
