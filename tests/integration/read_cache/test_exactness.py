@@ -328,4 +328,4 @@ def test_no_read_is_older_than_one_without_the_cache(world: World) -> None:
     run()
     # The histories reach every case.
     for metric in (CACHE_HITS, CACHE_MISSES, CACHE_SKIPPED, CACHE_ANSWERS_REFUSED):
-        assert sum(reader.log.counts[metric] for reader in world.readers) > 20, metric.name
+        assert sum(reader.log.counts[metric] for reader in world.readers) > 5, metric.name
