@@ -174,6 +174,10 @@ migration: $(READY) ## write a migration for changed resources (m="title", RENAM
 synth: $(READY) $(PACKAGES) ## synthesise the CloudFormation templates of an environment (ENV=dev)
 	@exec $(BIN)/python -m local cdk synth --quiet -c env=$(or $(ENV),dev)
 
+.PHONY: changes
+changes: $(READY) $(PACKAGES) ## compare the settings with what is deployed on AWS, before a deployment (ENV=prod)
+	@exec $(BIN)/python -m local changes $(or $(ENV),dev)
+
 .PHONY: templates
 templates: $(READY) $(PACKAGES) ## synthesise and check the templates of every environment
 	@exec $(BIN)/python -m local templates

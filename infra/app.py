@@ -135,7 +135,7 @@ def _find_runner_place(
     cache_clients = service.read_cache_clients_id
     return RunnerPlace(
         vpc_id=network.vpc.vpc_id,
-        subnet_ids=network.subnet_ids(),
+        subnet_ids=[subnet.subnet_id for subnet in network.used_subnets],
         security_group_ids=[
             network.clients.security_group_id,
             *([] if cache_clients is None else [cache_clients]),

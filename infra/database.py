@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from infra.front import Names
 from infra.section import Section
@@ -15,6 +16,13 @@ MAX_REPLICAS: Final = 15
 #: Connections reserved for operators, backups and the migration.
 SPARE_CONNECTIONS: Final = 10
 
+#: RDS requires subnets in two zones.
+_LEAST_ZONES: Final = 2
+#: No region has more zones.
+_NUMBERED_BLOCKS: Final = 6
+
+ZoneId = Annotated[str, Field(pattern=r"^[a-z]+[0-9]-az([1-9]|10)$")]
+Zone = Annotated[str, Field(pattern=r"^([1-6]|[a-z]+[0-9]-az([1-9]|10))$")]
 ReadTimeout = Annotated[int, Field(ge=1, le=25)]
 #: As in `db.t4g.medium`, without `db.`.
 InstanceClass = Annotated[str, Field(pattern=r"^[a-z0-9]+\.[a-z0-9]+$")]
@@ -23,10 +31,60 @@ Capacity = Annotated[float, Field(ge=0, le=256, multiple_of=0.5)]
 
 
 class NetworkSettings(Section):
-    """A new VPC of the environment, with isolated subnets."""
+    """A new VPC of the environment, with an isolated subnet in each zone."""
 
-    cidr: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+\.\d+/(1[6-9]|2[0-4])$")] = "10.30.0.0/20"
-    availability_zones: Annotated[int, Field(ge=2, le=3)] = 2
+    #: It has room for a subnet in every zone, so that other zones can be added (`find_block`).
+    cidr: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+\.\d+/(1[6-9]|2[0-2])$")]
+    #: The region's first zones; 2 unless `zones` is given.
+    availability_zones: Annotated[int, Field(ge=2, le=3)] | None = None
+    #: Ids of zones, as `use1-az1`: unlike names, they mean the same zone in every account.
+    zones: Annotated[tuple[ZoneId, ...], Strict(strict=False)] = ()
+    #: Zones that the functions no longer use, whose subnets stay: ids, or numbers such as `3`.
+    kept_zones: Annotated[tuple[Zone, ...], Strict(strict=False)] = ()
+
+    @property
+    def used_zones(self) -> tuple[str, ...]:
+        """The zones of the functions: ids, or the numbers of the region's first zones."""
+        count = self.availability_zones or _LEAST_ZONES
+        return self.zones or tuple(str(number) for number in range(1, count + 1))
+
+    @property
+    def all_zones(self) -> tuple[str, ...]:
+        """The zones with a subnet: the database's servers may be in each."""
+        return (*self.used_zones, *self.kept_zones)
+
+    @model_validator(mode="after")
+    def _check_cidr(self) -> Self:
+        try:
+            IPv4Network(self.cidr)
+        except ValueError as invalid:
+            raise ValueError(f"cidr is no network: {invalid}") from invalid
+        return self
+
+    @model_validator(mode="after")
+    def _check_zones(self) -> Self:
+        if self.zones and self.availability_zones is not None:
+            raise ValueError("zones and availability_zones exclude each other")
+        if self.zones and len(self.zones) < _LEAST_ZONES:
+            raise ValueError("zones must name at least two zones, as RDS requires")
+        repeated = {zone for zone in self.all_zones if self.all_zones.count(zone) > 1}
+        if repeated:
+            raise ValueError(
+                f"zones and kept_zones name {', '.join(sorted(repeated))} twice; a zone that the "
+                "functions use needs no entry in kept_zones"
+            )
+        return self
+
+
+def find_block(zone: str) -> int:
+    """The block of the network's sixteen in which a zone's subnet is.
+
+    It depends on the zone alone, so that other zones can be added and removed. The first six blocks
+    are for zones by number, the others for zones by id: the same zone may be both, while settings
+    change from numbers to ids.
+    """
+    _, _, number = zone.rpartition("-az")
+    return int(number) - 1 + (_NUMBERED_BLOCKS if "-az" in zone else 0)
 
 
 class ExistingNetworkSettings(Section):
@@ -75,7 +133,10 @@ class ManagedDatabase(Section):
     """The common settings of RDS and Aurora."""
 
     read_timeout_seconds: ReadTimeout
-    network: NetworkSettings = NetworkSettings()
+    #: Another number creates another, empty database in a stack of its own, beside the one that is
+    #: deployed: for changes that no database survives (infra/README.md).
+    number: Annotated[int, Field(ge=1, le=9)] = 1
+    network: NetworkSettings
     #: The server's default would be about 112 for each gibibyte of memory.
     max_connections: Annotated[int, Field(ge=20, le=8_388_607)]
     #: Share connections through RDS Proxy. Worth its price only for many short connections.

@@ -206,13 +206,17 @@ class EdgeSettings(Section):
     window_seconds: Literal[60, 120, 300, 600] = 300
     #: Requests of one client address in the window; WAF requires at least 10.
     requests_per_address: Annotated[int, Field(ge=10)]
-    #: Limit for the same request from the same kind of client, over all addresses.
+    #: Limit for the same read by the same kind of client, over all addresses. All clients with one
+    #: TLS library are of one kind.
     requests_per_signature: Annotated[int, Field(ge=10)]
     price_class: Literal["100", "200", "all"] = "100"
     domain: DomainSettings | None = None
     #: Names of the secrets by which the API recognises the edge. The edge sends the last. To
     #: change the secret, deploy with a second name, then without the first.
     origin_secrets: Annotated[Names, Field(min_length=1, max_length=2)] = ("1",)
+    #: True if the API refuses requests that did not pass the edge. False while clients move from
+    #: one address to the other.
+    enforced: bool = True
 
     @model_validator(mode="after")
     def _check_signature_limit(self) -> Self:
@@ -251,6 +255,24 @@ def check_front(
         _check_certificate("edge.domain", edge.domain, EDGE_REGION)
     api_region = EDGE_REGION if api.endpoint == "edge" else region
     _check_certificate("api.domain", api.domain, api_region)
+    if edge is not None:
+        _check_rates(api, edge)
+
+
+def _check_rates(api: ApiSettings, edge: EdgeSettings) -> None:
+    """Refuse limits of the web ACL under which no client can use what its plan allows."""
+    if not api.require_api_key:
+        return  # without keys, no client has a plan
+    planned = api.plan.rate_per_second * edge.window_seconds
+    for key in ("requests_per_address", "requests_per_signature"):
+        limit = getattr(edge, key)
+        if limit < planned:
+            raise ValueError(
+                f"edge.{key} is {limit} in {edge.window_seconds} seconds, but "
+                f"api.plan.rate_per_second allows a client {planned}, which may come from one "
+                f"address and send one request again and again: raise edge.{key}, or lower "
+                "api.plan.rate_per_second"
+            )
 
 
 def _check_certificate(key: str, domain: DomainSettings | None, region: str) -> None:

@@ -185,6 +185,22 @@ class Settings(Section):
         return f"forebay-{self.name}"
 
     @property
+    def database_role(self) -> str:
+        """The last part of the name of the database's stack."""
+        return "database" if self._database_number == 1 else f"database-{self._database_number}"
+
+    @property
+    def server_name(self) -> str:
+        """The name of the primary, and the beginning of its replicas' names."""
+        number = self._database_number
+        # Not `-2`, which is the name of an instance of the first Aurora cluster.
+        return self.prefix if number == 1 else f"{self.prefix}-db{number}"
+
+    @property
+    def _database_number(self) -> int:
+        return 1 if isinstance(self.database, ExternalDatabase) else self.database.number
+
+    @property
     def emulated(self) -> bool:
         """True if the stacks go to the emulator of the one-machine stack."""
         return self.target == "emulator"

@@ -156,6 +156,14 @@ def _check_templates(settings: LocalSettings, _options: argparse.Namespace) -> i
     return check_templates(settings.root)
 
 
+def _compare_changes(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local import node
+    from local.templates import compare_changes
+
+    node.ensure(settings.root)
+    return compare_changes(settings.root, options.environment)
+
+
 def _run_audit(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.audit import audit
 
@@ -205,6 +213,8 @@ def _build_parser() -> argparse.ArgumentParser:
     cdk = add("cdk", _run_cdk, "run the CDK CLI with the installed Node.js")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)
     add("templates", _check_templates, "synthesise every environment and check its templates")
+    changes = add("changes", _compare_changes, "compare settings with what is deployed on AWS")
+    changes.add_argument("environment")
     add("audit", _run_audit, "check the locked packages for known vulnerabilities")
     openapi = add("openapi", _write_openapi, "write docs/openapi.json")
     openapi.add_argument("--check", action="store_true", help="only report if it is out of date")

@@ -50,6 +50,12 @@ def check_templates(root: Path) -> int:
     return subprocess.call(_lint(templates), cwd=root, env=env)  # noqa: S603
 
 
+def compare_changes(root: Path, name: str) -> int:
+    """Compare the settings of an environment with its stacks on AWS; return the exit code."""
+    env = node.build_environment(os.environ)
+    return subprocess.call([sys.executable, "-m", "infra.changes", name], cwd=root, env=env)  # noqa: S603
+
+
 def _lint(templates: Sequence[str]) -> list[str]:
     uv = [find_uv_bin(), "run", "--isolated", "--frozen", "--quiet", "--only-group", "templates"]
     return [*uv, "cfn-lint", "--ignore-checks", *_IGNORED, "--", *templates]

@@ -322,27 +322,32 @@ class Context:
 
     def _describe_stacks(self) -> Mapping[str, str]:
         """Return the outputs of the CloudFormation stacks of an environment on AWS."""
-        outputs: dict[str, str] = {}
-        cloudformation = self.client("cloudformation")
-        for role in ("data", "service", "database"):
-            name = f"forebay-{self.env}-{role}"
-            try:
-                stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
-            except ClientError as exc:
-                if role == "database" and exc.response["Error"]["Code"] == "ValidationError":
-                    continue  # the database is not part of the deployment
-                raise UsageError(
-                    f"the stack {name} can't be described: {exc}; "
-                    "check that it is deployed, and the account and region"
-                ) from exc
-            except BotoCoreError as exc:
-                raise UnavailableError(f"CloudFormation did not answer: {exc}; try again") from exc
-            outputs |= {
-                output["OutputKey"]: output["OutputValue"]
-                for stack in stacks
-                for output in stack.get("Outputs", [])
-            }
+        outputs = {
+            **self._describe_stack(f"forebay-{self.env}-data"),
+            **self._describe_stack(f"forebay-{self.env}-service"),
+        }
+        # Database stacks of earlier settings may be left, so the name alone is no proof of use.
+        if (database := outputs.get("DatabaseStackName")) is not None:
+            outputs |= self._describe_stack(database)
         return outputs
+
+    def _describe_stack(self, name: str) -> Mapping[str, str]:
+        """Return the outputs of one CloudFormation stack."""
+        cloudformation = self.client("cloudformation")
+        try:
+            stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        except ClientError as exc:
+            raise UsageError(
+                f"the stack {name} can't be described: {exc}; "
+                "check that it is deployed, and the account and region"
+            ) from exc
+        except BotoCoreError as exc:
+            raise UnavailableError(f"CloudFormation did not answer: {exc}; try again") from exc
+        return {
+            output["OutputKey"]: output["OutputValue"]
+            for stack in stacks
+            for output in stack.get("Outputs", [])
+        }
 
     @cached_property
     def _local_stack(self) -> LocalStack | None:

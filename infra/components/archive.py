@@ -36,7 +36,9 @@ class Archive(Construct):
         self, scope: Construct, construct_id: str, *, name_prefix: str, settings: ArchiveSettings
     ) -> None:
         super().__init__(scope, construct_id)
-        name = f"{name_prefix}-archive-{cdk.Aws.ACCOUNT_ID}-{cdk.Aws.REGION}"
+        stack = cdk.Stack.of(self)
+        # Literal if the settings name the account: then CloudFormation can import the bucket.
+        name = f"{name_prefix}-archive-{stack.account}-{stack.region}"
         #: Built from the name, without a reference: usable before the bucket exists, and in other
         #: stacks.
         self.arn = f"arn:{cdk.Aws.PARTITION}:s3:::{name}"

@@ -73,7 +73,8 @@ class AuroraCluster(Construct):
         settings = self._settings
         parameter_group = rds.CfnDBClusterParameterGroup(
             self,
-            "Parameters",
+            # Not the id of RDS's group: CloudFormation refuses another type under the same id.
+            "ClusterParameters",
             family=self._family,
             description=f"Forebay: {self._name}",
             parameters=build_parameters(settings),

@@ -51,7 +51,7 @@ def build_subnet_group(scope: Construct, network: Network) -> rds.CfnDBSubnetGro
         scope,
         "Subnets",
         db_subnet_group_description="Isolated subnets",
-        subnet_ids=network.subnet_ids(),
+        subnet_ids=[subnet.subnet_id for subnet in network.all_subnets],
     )
 
 
@@ -76,16 +76,6 @@ def build_monitoring_role(scope: Construct) -> iam.Role:
         },
     )
     return role
-
-
-def may_go(resource: cdk.CfnResource) -> None:
-    """Let settings remove the resource, although functions use its address.
-
-    CloudFormation refuses to delete a resource that another stack imports. The functions' stack,
-    which would stop importing it, is deployed after this one. With a weak reference the functions
-    get the address at their deployment, and until then use another server.
-    """
-    resource.apply_cross_stack_reference_strength(cdk.ReferenceStrength.WEAK)
 
 
 def survives(resource: cdk.CfnResource) -> None:

@@ -11,7 +11,6 @@ from aws_cdk import aws_rds as rds
 from constructs import Construct
 
 from infra.components.aurora_cluster import AuroraCluster
-from infra.components.database_parts import may_go
 from infra.components.database_servers import OWNER, READER, WRITER, Servers, build_login_arn
 from infra.components.network import POSTGRES_PORT, Network
 from infra.components.rds_instances import RdsInstances
@@ -61,10 +60,11 @@ class Proxy(Construct):
             default_auth_scheme="IAM_AUTH",
             require_tls=True,
             role_arn=role.role_arn,
-            vpc_subnet_ids=network.subnet_ids(),
+            # CloudFormation can't change them, and the proxy's name prevents its replacement: so
+            # not all zones, but two, as RDS Proxy requires. Further zones don't change them.
+            vpc_subnet_ids=[subnet.subnet_id for subnet in network.used_subnets[:2]],
             vpc_security_group_ids=[network.servers.security_group_id],
         )
-        may_go(proxy)
         group = rds.CfnDBProxyTargetGroup(
             self,
             "Target",

@@ -22,11 +22,13 @@ def make_edge_secrets(scope: Construct, settings: Settings) -> Sequence[str]:
     """Create the secrets that the settings name, with copies that the edge can read.
 
     Returns:
-        Their values, as references that CloudFormation resolves; empty without an edge.
+        The values by which the API accepts requests, as references that CloudFormation resolves;
+        empty if it accepts others too.
     """
     if settings.edge is None:
         return ()
-    return [_add_secret(scope, settings, version) for version in settings.edge.origin_secrets]
+    values = [_add_secret(scope, settings, version) for version in settings.edge.origin_secrets]
+    return values if settings.edge.enforced else ()
 
 
 def refer_to_edge_secret(settings: Settings, version: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Network
 from typing import Final
 
 import aws_cdk as cdk
@@ -10,6 +11,8 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
+
+from infra.database import NetworkSettings, find_block
 
 POSTGRES_PORT: Final = 5432
 _HTTPS: Final = 443
@@ -29,8 +32,7 @@ class Network(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        cidr: str,
-        availability_zones: int,
+        settings: NetworkSettings,
         archive_arn: str,
         log_retention: logs.RetentionDays,
     ) -> None:
@@ -38,17 +40,19 @@ class Network(Construct):
         self.vpc = ec2.Vpc(
             self,
             "Vpc",
-            ip_addresses=ec2.IpAddresses.cidr(cidr),
-            max_azs=availability_zones,
+            ip_addresses=ec2.IpAddresses.cidr(settings.cidr),
             nat_gateways=0,
-            subnet_configuration=[
-                ec2.SubnetConfiguration(
-                    name="isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED
-                )
-            ],
+            # CDK would divide the network by the number of zones: another number would move all
+            # subnets, whose addresses overlap until the old ones are deleted.
+            subnet_configuration=[],
             # The default group has no members; removing its rules would require a function.
             restrict_default_security_group=False,
         )
+        subnets = {zone: self._add_subnet(zone, settings.cidr) for zone in settings.all_zones}
+        #: The subnets of functions.
+        self.used_subnets: list[ec2.ISubnet] = [subnets[zone] for zone in settings.used_zones]
+        #: The subnets of the database's servers: a server stays in the zone that it is in.
+        self.all_subnets: list[ec2.ISubnet] = list(subnets.values())
         self._log_refused_traffic(log_retention)
         self._s3 = self._add_s3_endpoint(archive_arn)
         #: The security group of functions that use the database.
@@ -74,9 +78,24 @@ class Network(Construct):
         # one.
         self.clients.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(_HTTPS), "Endpoints")
 
-    def subnet_ids(self) -> list[str]:
-        """The subnets, one in each zone."""
-        return self.vpc.select_subnets(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED).subnet_ids
+    def _add_subnet(self, zone: str, cidr: str) -> ec2.PrivateSubnet:
+        """Add the zone's subnet, whose id and addresses depend on the zone alone."""
+        blocks = list(IPv4Network(cidr).subnets(prefixlen_diff=4))
+        numbered = zone.isdecimal()
+        subnet = ec2.PrivateSubnet(
+            self,
+            f"Subnet-{zone}",
+            vpc_id=self.vpc.vpc_id,
+            cidr_block=str(blocks[find_block(zone)]),
+            # Resolved at the deployment: a synthesis must not call AWS.
+            availability_zone=cdk.Fn.select(int(zone) - 1, cdk.Fn.get_azs()) if numbered else zone,
+        )
+        if not numbered:
+            raw = subnet.node.default_child
+            assert isinstance(raw, ec2.CfnSubnet)  # noqa: S101 - what PrivateSubnet is made of
+            raw.availability_zone = None
+            raw.availability_zone_id = zone
+        return subnet
 
     def add_interface(
         self,
@@ -107,7 +126,7 @@ class Network(Construct):
             service=service,
             open=False,
             security_groups=[group],
-            subnets=ec2.SubnetSelection(subnets=[self.vpc.isolated_subnets[0]]),
+            subnets=ec2.SubnetSelection(subnets=self.used_subnets[:1]),
         )
         endpoint.add_to_policy(
             iam.PolicyStatement(
@@ -125,7 +144,11 @@ class Network(Construct):
 
     def _add_s3_endpoint(self, archive_arn: str) -> ec2.GatewayVpcEndpoint:
         """Add the gateway to S3; without it, the consumer would hang on its first object."""
-        endpoint = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
+        endpoint = self.vpc.add_gateway_endpoint(
+            "S3",
+            service=ec2.GatewayVpcEndpointAwsService.S3,
+            subnets=[ec2.SubnetSelection(subnets=self.all_subnets)],
+        )
         endpoint.add_to_policy(
             iam.PolicyStatement(
                 sid="TheArchiveOnly",

@@ -16,8 +16,6 @@ from infra.components.queueing import ArchiveEvents
 
 #: Commands create amendments, decisions of replays, and decisions of operators.
 _WRITTEN_PREFIXES: Final = (COMMANDS_PREFIX, DECISIONS_PREFIX, AUDIT_PREFIX)
-#: The stacks whose outputs `--env` reads.
-_READ_STACKS: Final = ("data", "service", "database")
 
 
 class OperatorPolicies(Construct):
@@ -34,6 +32,7 @@ class OperatorPolicies(Construct):
         construct_id: str,
         *,
         name_prefix: str,
+        stacks: Sequence[str],
         archive: Archive,
         streams: Sequence[str],
         queues: Sequence[ArchiveEvents],
@@ -41,7 +40,21 @@ class OperatorPolicies(Construct):
         owner_logins: Sequence[str],
         read_cache: Sequence[str] = (),
     ) -> None:
+        """Create the policies.
+
+        Args:
+            scope: the stack.
+            construct_id: of the construct.
+            name_prefix: of the environment.
+            stacks: the names of the stacks whose outputs `--env` reads.
+            archive: the bucket.
+            streams: the ARNs of the delivery streams.
+            queues: the queues of events.
+            logins: the resources of `rds-db:connect` for all commands.
+            owner_logins: those for `forebay rebuild`.
+        """
         super().__init__(scope, construct_id)
+        stack_arns = self._format_stack_arns(stacks)
         policy = iam.ManagedPolicy(
             self,
             "Operator",
@@ -50,7 +63,7 @@ class OperatorPolicies(Construct):
             statements=[
                 *_use_archive(archive),
                 *_use_queues(queues),
-                _allow("cloudformation:DescribeStacks", on=self._list_stacks(name_prefix)),
+                _allow("cloudformation:DescribeStacks", on=stack_arns),
                 _allow("cloudwatch:GetMetricData", on=["*"]),
                 _allow("firehose:DescribeDeliveryStream", on=streams),
                 *_log_in(logins),
@@ -60,7 +73,7 @@ class OperatorPolicies(Construct):
         accept(policy, {"AwsSolutions-IAM5[Resource::*]": "CloudWatch's metrics have no ARN."})
         for pattern in (
             *(archive.objects(prefix) for prefix in ("", *_WRITTEN_PREFIXES)),
-            *self._list_stacks(name_prefix),
+            *stack_arns,
         ):
             accept_objects_below(policy, pattern)
         if owner_logins:
@@ -72,13 +85,11 @@ class OperatorPolicies(Construct):
                 statements=_log_in(owner_logins),
             )
 
-    def _list_stacks(self, name_prefix: str) -> list[str]:
+    def _format_stack_arns(self, names: Sequence[str]) -> list[str]:
         stack = cdk.Stack.of(self)
         return [
-            stack.format_arn(
-                service="cloudformation", resource="stack", resource_name=f"{name_prefix}-{role}/*"
-            )
-            for role in _READ_STACKS
+            stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{name}/*")
+            for name in names
         ]
 
 

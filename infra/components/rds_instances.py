@@ -19,7 +19,6 @@ from infra.components.database_parts import (
     build_parameters,
     build_subnet_group,
     forget_logs,
-    may_go,
     parse_major,
     survives,
 )
@@ -105,7 +104,6 @@ class RdsInstances(Construct):
             max_allocated_storage=settings.max_storage_gibibytes,
             **self._get_common_properties(),
         )
-        may_go(replica)
         forget_logs(replica, f"instance/{self._name}-replica-{number}", self._log_retention)
         accept_findings(replica, settings, multi_az=False)
         accept(

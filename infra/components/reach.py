@@ -12,10 +12,11 @@ from infra.front import ApiSettings, IamSettings
 _ALL: Final = "execute-api:/*"
 
 
-def build_access_policy(
-    settings: ApiSettings, *, known_by: Sequence[str]
-) -> iam.PolicyDocument | None:
-    """The policy of an API with restricted access; None without restrictions.
+def build_access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> iam.PolicyDocument:
+    """The policy of an API; one without effect if its access is not restricted.
+
+    Without any policy, an API whose restrictions the settings have removed would keep them:
+    CloudFormation does not clear the property (aws/aws-cdk#21840).
 
     Args:
         settings: the API's settings.
@@ -29,8 +30,9 @@ def build_access_policy(
         conditions.append({"StringNotEquals": {"aws:SourceVpce": list(settings.vpc_endpoint_ids)}})
     if known_by:
         conditions.append({"StringNotEquals": {"aws:Referer": list(known_by)}})
-    if not conditions:
-        return None
+    if not conditions and isinstance(settings.authorization, IamSettings):
+        # API Gateway accepts encrypted requests only.
+        conditions.append({"Bool": {"aws:SecureTransport": "false"}})
     deny = [_build_statement(iam.Effect.DENY, condition) for condition in conditions]
     # Within an account, a request is allowed if either policy allows it. With IAM the callers'
     # policies decide, so this policy may only deny.

@@ -45,7 +45,7 @@ class ReadCache(Construct):
             self,
             "Subnets",
             description="Isolated subnets",
-            subnet_ids=vpc.select_subnets(subnet_type=subnets.subnet_type).subnet_ids,
+            subnet_ids=[subnet.subnet_id for subnet in subnets.subnets or ()],
         )
         user = elasticache.CfnUser(
             self,

@@ -154,7 +154,7 @@ class Watched:
 
 def _describe_database(settings: Settings) -> WatchedDatabase | None:
     """The database to watch; None for an external one."""
-    database, name = settings.database, settings.prefix
+    database, name = settings.database, settings.server_name
     if isinstance(database, ExternalDatabase):
         return None
     if isinstance(database, AuroraDatabase):

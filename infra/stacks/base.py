@@ -5,7 +5,6 @@ from __future__ import annotations
 import aws_cdk as cdk
 from constructs import Construct
 
-from infra.front import EDGE_REGION
 from infra.settings import EMULATOR_ASSETS_BUCKET, Settings
 
 
@@ -25,15 +24,16 @@ class EnvironmentStack(cdk.Stack):
             scope,
             f"{settings.prefix}-{role}",
             env=cdk.Environment(account=settings.account, region=region or settings.region),
-            # Only the edge may be in another region, and only then references cross regions.
-            cross_region_references=settings.edge is not None
-            and settings.region != EDGE_REGION
-            and role in {"edge", "service"},
             tags={"project": "forebay", "environment": settings.name},
             synthesizer=_choose_synthesizer(settings),
             termination_protection=protected and not settings.emulated,
         )
         self.settings = settings
+        if not settings.emulated:
+            # CloudFormation keeps what another stack imports, so a strong reference would prevent
+            # settings from removing it: the importing stack is updated later
+            # (docs/adr/0030-weak-references.md). The emulator has strong references only.
+            cdk.CrossStackReferences.of(self).consume(cdk.ReferenceStrength.WEAK)
 
     def add_output(self, name: str, value: str) -> None:
         """Export a value for operators and tools after the deployment."""

@@ -26,8 +26,6 @@ from infra.database import ExternalDatabase, ManagedDatabase, RdsDatabase
 from infra.settings import Settings
 from infra.stacks.base import EnvironmentStack
 
-_MOST_ZONES = 3
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
@@ -66,13 +64,12 @@ class DatabaseStack(EnvironmentStack):
         database: ManagedDatabase,
         archive_arn: str,
     ) -> None:
-        super().__init__(scope, "database", settings=settings, protected=True)
+        super().__init__(scope, settings.database_role, settings=settings, protected=True)
         retention = log_retention(settings.logs.retention_days)
         self.network = Network(
             self,
             "Network",
-            cidr=database.network.cidr,
-            availability_zones=database.network.availability_zones,
+            settings=database.network,
             archive_arn=archive_arn,
             log_retention=retention,
         )
@@ -96,7 +93,7 @@ class DatabaseStack(EnvironmentStack):
         self.database: RdsInstances | AuroraCluster = kind(
             self,
             "Database",
-            name=settings.prefix,
+            name=settings.server_name,
             network=self.network,
             settings=database,  # type: ignore[arg-type] # each kind is given its own
             log_retention=retention,
@@ -104,7 +101,7 @@ class DatabaseStack(EnvironmentStack):
         self.servers = self.database.servers
         if database.proxy:
             proxy = Proxy(
-                self, "Proxy", name=settings.prefix, network=self.network, target=self.database
+                self, "Proxy", name=settings.server_name, network=self.network, target=self.database
             )
             # A migration holds its session for long, and its locks belong to the session.
             self._direct, self.servers = self.servers, proxy.servers
@@ -148,12 +145,6 @@ class DatabaseStack(EnvironmentStack):
         self.network.allow_reading(f"{_name_assets_bucket()}/*")
 
     @property
-    def availability_zones(self) -> list[str]:
-        """The region's first zones, resolved at the deployment: a synthesis must not call AWS."""
-        zones = cdk.Fn.get_azs()
-        return [cdk.Fn.select(number, zones) for number in range(_MOST_ZONES)]
-
-    @property
     def reach(self) -> Reach:
         """The database from the functions' point of view."""
         direct, servers = self._direct, self.servers
@@ -170,7 +161,7 @@ class DatabaseStack(EnvironmentStack):
             ),
             made_users=(WRITER, READER),
             vpc=self.network.vpc,
-            subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
+            subnets=ec2.SubnetSelection(subnets=self.network.used_subnets),
             security_group=self.network.clients,
         )
 

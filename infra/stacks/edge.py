@@ -59,7 +59,13 @@ class EdgeStack(EnvironmentStack):
     ) -> None:
         super().__init__(scope, "edge", settings=settings, region=EDGE_REGION)
         self._edge = edge
-        self._acl = WebAcl(self, "WebAcl", name=f"{settings.prefix}-edge", settings=edge)
+        self._acl = WebAcl(
+            self,
+            "WebAcl",
+            name=f"{settings.prefix}-edge",
+            settings=edge,
+            cors_allow_origin=settings.api.cors_allow_origin,
+        )
         api_domain = f"{service.api.api.rest_api_id}.execute-api.{settings.region}.amazonaws.com"
         self._distribution = cloudfront.Distribution(
             self,

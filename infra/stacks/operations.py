@@ -110,7 +110,7 @@ class OperationsStack(EnvironmentStack):
             self,
             "Budget",
             budget=budgets.CfnBudget.BudgetDataProperty(
-                budget_name=f"{self.settings.prefix}-monthly",
+                # Without a name: other receivers replace the budget, which would need another.
                 budget_type="COST",
                 time_unit="MONTHLY",
                 budget_limit=budgets.CfnBudget.SpendProperty(amount=dollars, unit="USD"),

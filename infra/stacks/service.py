@@ -81,7 +81,7 @@ class ServiceStack(EnvironmentStack):
         self._grant(data)
         self._grant_logins()
         if not settings.emulated:
-            self._add_operator_policies(data)
+            self._add_operator_policies(data, database)
         self._consume(data)
         # The consumer must know a resource or a schema version before clients can write it.
         self.write.node.add_dependency(self.consumer.function)
@@ -129,7 +129,7 @@ class ServiceStack(EnvironmentStack):
             user_pool_arn=user_pool_arn,
             known_by=make_edge_secrets(self, settings),
         )
-        self._add_outputs()
+        self._add_outputs(database)
 
     def _add_function(self, construct_id: str, name: FunctionName) -> ProductFunction:
         size = self.settings.functions.of(name)
@@ -258,12 +258,13 @@ class ServiceStack(EnvironmentStack):
                 on=events.dead_letters.queue_arn,
             )
 
-    def _add_operator_policies(self, data: DataStack) -> None:
+    def _add_operator_policies(self, data: DataStack, database: DatabaseStack | None) -> None:
         reach = self._reach
         OperatorPolicies(
             self,
             "Operators",
             name_prefix=self.settings.prefix,
+            stacks=[stack.stack_name for stack in (data, self, database) if stack is not None],
             archive=data.archive,
             streams=data.delivery.arns,
             queues=(data.events, data.replay, data.imports),
@@ -302,9 +303,11 @@ class ServiceStack(EnvironmentStack):
             )
         )
 
-    def _add_outputs(self) -> None:
-        if isinstance(self.settings.database, ExternalDatabase):
-            # There is no database stack with these outputs.
+    def _add_outputs(self, database: DatabaseStack | None) -> None:
+        if database is not None:
+            # Other database stacks may be left from earlier settings.
+            self.add_output("DatabaseStackName", database.stack_name)
+        else:
             self.add_output("DatabaseUrl", format_for_operators(self._reach.writer.url))
             self.add_output("ReplicaUrl", format_for_operators(self._reach.replicas.url))
         if self._cache is not None:

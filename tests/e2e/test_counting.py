@@ -13,10 +13,10 @@ from forebay.command import Command
 from local.settings import ROOT
 from tests.fixtures.stack import RunningStack
 
-CITIES = 4000  # and 252 countries; the test requests every command's status
+CITIES = 1000  # and 252 countries; the test requests every command's status
 # Faults affect puts and records. A small request is a single record, so many small requests give
 # many chances for faults.
-BATCH_ITEMS = 20
+BATCH_ITEMS = 5
 FAULTS = {
     "throttle": 0.1,
     "partial_failure": 0.1,

@@ -101,7 +101,9 @@ def readable(value: Any) -> str:
     match value:
         case {"Fn::Join": [separator, parts]}:
             return str(separator).join(readable(part) for part in parts)
-        case {"Ref": name} | {"Fn::ImportValue": name}:
+        case (
+            {"Ref": name} | {"Fn::ImportValue": name} | {"Fn::GetStackOutput": {"OutputName": name}}
+        ):
             return f"<{name}>"
         case {"Fn::GetAtt": [name, attribute]}:
             return f"<{name}.{attribute}>"

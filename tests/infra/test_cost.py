@@ -95,7 +95,7 @@ def test_the_web_acl_has_as_many_rules_as_are_billed(flags: Mapping[str, Any]) -
     settings = Settings.load("prod", {})
     assert settings.edge is not None
     stack = cdk.Stack(cdk.App(context=dict(flags)), "edge")
-    WebAcl(stack, "WebAcl", name="prod", settings=settings.edge)
+    WebAcl(stack, "WebAcl", name="prod", settings=settings.edge, cors_allow_origin="*")
 
     (acl,) = properties(Template.from_stack(stack), "AWS::WAFv2::WebACL")
     assert 5 + len(acl["Rules"]) == prices.WAF_FIXED.dollars

@@ -16,8 +16,8 @@ from infra.app import build_app
 from tests.infra.variants import ACCOUNT, properties, settings_of, two_resources
 
 EDGE = {
-    "requests_per_address": 2_000,
-    "requests_per_signature": 20_000,
+    "requests_per_address": 30_000,
+    "requests_per_signature": 300_000,
     "cache_seconds": 5,
     "origin_secrets": ["1", "2"],
 }
@@ -131,15 +131,82 @@ def test_rates_are_bounded_per_address_and_per_signature(edge: Template) -> None
     address = rules_by_name["per-address"]["Statement"]["RateBasedStatement"]
     signature = rules_by_name["per-signature"]["Statement"]["RateBasedStatement"]
 
-    assert (address["AggregateKeyType"], address["Limit"]) == ("IP", 2_000)
-    assert signature["Limit"] == 20_000
+    assert (address["AggregateKeyType"], address["Limit"]) == ("IP", 30_000)
+    assert signature["Limit"] == 300_000
     assert {key for one in signature["CustomKeys"] for key in one} == {
         *("JA4Fingerprint", "HTTPMethod", "UriPath", "QueryString"),
     }
     for name in ("per-address", "per-signature"):
         response = rules_by_name[name]["Action"]["Block"]["CustomResponse"]
         assert response["ResponseCode"] == 429
-        assert [one["Name"] for one in response["ResponseHeaders"]] == ["Retry-After"]
+        assert "Retry-After" in {one["Name"] for one in response["ResponseHeaders"]}
+
+
+def test_clients_with_one_tls_library_do_not_share_a_limit_of_writes(edge: Template) -> None:
+    """All writes of a resource have one address, so only JA4 would separate the clients."""
+    statement = rules(edge)["per-signature"]["Statement"]["RateBasedStatement"]
+
+    scope_down = statement["ScopeDownStatement"]["NotStatement"]["Statement"]
+    assert scope_down["RegexMatchStatement"]["RegexString"] == "^(POST|PUT|PATCH)$"
+
+
+def blocks(edge: Template) -> list[Mapping[str, Any]]:
+    """Each `Block` of the web ACL, of rules and of the overrides of managed rules."""
+    found = []
+    for rule in rules(edge).values():
+        group = rule["Statement"].get("ManagedRuleGroupStatement", {})
+        actions = [one["ActionToUse"] for one in group.get("RuleActionOverrides", [])]
+        found += [
+            action["Block"] for action in (*actions, rule.get("Action", {})) if "Block" in action
+        ]
+    return found
+
+
+def test_what_the_web_acl_blocks_is_answered_as_a_problem_that_pages_can_read(
+    edge: Template,
+) -> None:
+    """CloudFront's own answer is a page, and a browser hides it from the page that asked."""
+    (acl,) = properties(edge, "AWS::WAFv2::WebACL")
+    found = blocks(edge)
+
+    assert len(found) > 10
+    for block in found:
+        response = block["CustomResponse"]
+        body = acl["CustomResponseBodies"][response["CustomResponseBodyKey"]]
+        problem = json.loads(body["Content"])
+        assert body["ContentType"] == "APPLICATION_JSON"
+        assert problem["status"] == response["ResponseCode"]
+        assert problem["code"] in problem["type"]
+        headers = {one["Name"]: one["Value"] for one in response["ResponseHeaders"]}
+        assert headers["Access-Control-Allow-Origin"] == "*"
+        assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "GenericLFI_BODY",  # `../` in a text
+        "EC2MetaDataSSRF_BODY",  # 169.254.169.254 in a text
+        "RestrictedExtensions_URIPATH",  # the key `backup.log`
+        "Log4JRCE_BODY",  # `${jndi:…}` in a text
+        "CrossSiteScripting_QUERYARGUMENTS",  # a filter for `<b>`
+        "ExploitablePaths_URIPATH",  # the key `web-inf`
+    ],
+)
+def test_bodies_queries_and_keys_are_the_application_s_to_judge(edge: Template, rule: str) -> None:
+    actions = {
+        one["Name"]: one["ActionToUse"]
+        for group in rules(edge).values()
+        for one in group["Statement"]
+        .get("ManagedRuleGroupStatement", {})
+        .get("RuleActionOverrides", [])
+    }
+
+    assert actions[rule] == {"Count": {}}
+    judged = ("_BODY", "_QUERYARGUMENTS", "_QUERYSTRING", "_URIPATH")
+    blocked = [name for name, action in actions.items() if "Block" in action]
+    assert blocked
+    assert not [name for name in blocked if name.endswith(judged)]
 
 
 def test_aws_s_rules_let_through_what_writes_look_like(edge: Template) -> None:

@@ -230,6 +230,25 @@ def test_where_iam_decides_the_api_s_own_policy_only_forbids(flags: Mapping[str,
     assert {one["Effect"] for one in api["Policy"]["Statement"]} == {"Deny"}
 
 
+def test_an_api_without_restrictions_has_a_policy_that_replaces_a_former_one(
+    flags: Mapping[str, Any],
+) -> None:
+    """CloudFormation keeps the policy of an API whose template has none (aws/aws-cdk#21840)."""
+    for authorization in ({"kind": "none"}, {"kind": "lambda", "function_arn": JUDGE_ARN}):
+        template = api_template({"api.authorization": authorization}, flags)
+        (api,) = properties(template, "AWS::ApiGateway::RestApi")
+        (statement,) = api["Policy"]["Statement"]
+
+        assert statement["Effect"] == "Allow"
+        assert "Condition" not in statement
+    (api,) = properties(
+        api_template({"api.authorization": {"kind": "iam"}}, flags), "AWS::ApiGateway::RestApi"
+    )
+    (statement,) = api["Policy"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
 @pytest.mark.parametrize("endpoint", ["regional", "edge"])
 def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
     flags: Mapping[str, Any], endpoint: str
@@ -289,6 +308,15 @@ def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
             "a signature covers the host",
         ),
         (
+            {"edge": {"requests_per_address": 29_999, "requests_per_signature": 30_000}},
+            "edge.requests_per_address is 29999 in 300 seconds, but .* allows a client 30000",
+        ),
+        (
+            {"edge": {"requests_per_address": 6_000, "requests_per_signature": 6_000,
+                      "window_seconds": 60}, "api.plan.rate_per_second": 101},
+            "allows a client 6060",
+        ),
+        (
             {"api.domain": {**DOMAIN, "certificate_arn": DOMAIN["certificate_arn"].replace(
                 "us-east-1", "eu-west-1")}},
             "certificate in us-east-1",
@@ -298,6 +326,12 @@ def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
 def test_contradictions_are_refused_with_a_sentence(changes: Mapping[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         settings_of("dev", changes)
+
+
+def test_without_keys_no_plan_contradicts_the_limits_of_the_edge() -> None:
+    limits = {"requests_per_address": 10, "requests_per_signature": 10}
+
+    settings_of("dev", {"edge": limits, "api.require_api_key": False})
 
 
 #: By scope, the beginning of its row in the documentation of authorizers.

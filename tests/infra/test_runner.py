@@ -93,7 +93,7 @@ def test_the_runner_is_in_the_network_of_the_database(
     place = project["VpcConfig"]
 
     assert len(place["Subnets"]) == 3
-    assert all("isolated" in readable(subnet) for subnet in place["Subnets"])
+    assert all("NetworkSubnet" in readable(subnet) for subnet in place["Subnets"])
     (group,) = place["SecurityGroupIds"]
     assert "Clients" in readable(group)
     templates["database"].resource_count_is("AWS::EC2::NatGateway", 0)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from forebay.errors import SettingsError
-from infra.database import ExternalDatabase
+from infra.database import ExternalDatabase, find_block
 from infra.settings import CONTEXT_VARIABLE, ENVIRONMENTS, Settings, read_context
 from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 from tests.infra.variants import settings_of
@@ -166,12 +169,48 @@ AURORA: Mapping[str, Any] = {
     "max_connections": 600,
     "backup_days": 1,
     "deletion_protection": True,
+    "network": {"cidr": "10.40.0.0/20"},
 }
 
 
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])
 def test_every_environment_of_aws_is_consistent(name: str) -> None:
     assert Settings.load(name, {}).target == "aws"
+
+
+def test_no_two_environments_have_the_same_addresses() -> None:
+    """Networks with the same addresses can never be connected."""
+    databases = [Settings.load(name, {}).database for name in ("dev", "staging", "prod")]
+    networks = [
+        IPv4Network(database.network.cidr)
+        for database in databases
+        if not isinstance(database, ExternalDatabase)
+    ]
+
+    assert len(networks) == 3
+    assert not any(one.overlaps(other) for one, other in combinations(networks, 2))
+
+
+def test_the_addresses_of_a_network_have_no_default() -> None:
+    """A default would give two environments the same addresses."""
+    database = {key: value for key, value in AURORA.items() if key != "network"}
+
+    with pytest.raises(ValidationError, match="network"):
+        settings_of("prod", {"database": database})
+
+
+@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
+def test_writes_have_a_concurrency_of_their_own(name: str) -> None:
+    assert Settings.load(name, {}).functions.write.reserved_concurrency
+
+
+def test_the_subnet_of_each_zone_has_a_block_of_its_own() -> None:
+    numbers = [str(number) for number in range(1, 7)]
+    ids = [f"use1-az{number}" for number in range(1, 11)]
+
+    blocks = [find_block(zone) for zone in (*numbers, *ids)]
+
+    assert sorted(blocks) == list(range(16))
 
 
 @pytest.mark.parametrize(
@@ -230,6 +269,12 @@ def test_every_environment_of_aws_is_consistent(name: str) -> None:
         ("prod", {"archive.lock": {"mode": "compliance", "days": 365}}, "can't expire"),
         ("prod", {"stream.count": 0}, "greater than or equal to 1"),
         ("prod", {"database.network.cidr": "10.0.0.0/8"}, "should match pattern"),
+        ("prod", {"database.network.cidr": "10.0.0.0/23"}, "should match pattern"),
+        ("prod", {"database.network.cidr": "10.0.0.1/20"}, "cidr is no network"),
+        ("prod", {"database.network.zones": ["use1-az1", "use1-az2"]}, "exclude each other"),
+        ("dev", {"database.network.zones": ["use1-az1"]}, "at least two zones"),
+        ("dev", {"database.network.zones": ["use1-az1", "us-east-1b"]}, "should match pattern"),
+        ("dev", {"database.network.kept_zones": ["1"]}, "twice"),
         ("local", {"functions.read.snap_start": True}, "the emulator supports neither"),
         ("local", {"archive.copy_to": {"region": "eu-west-1", "bucket": "copy"}}, "AWS only"),
         ("local", {"database": {**AURORA, "proxy": True}}, "the emulator has no databases"),

@@ -27,6 +27,7 @@ STANDBY: Mapping[str, Any] = {
     "max_connections": 1000,
     "backup_days": 7,
     "deletion_protection": True,
+    "network": {"cidr": "10.40.0.0/20"},
     "in_global": {"identifier": "forebay", "role": "secondary"},
 }
 JUDGE_ARN = f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:judge"

@@ -34,9 +34,9 @@ MAKING = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def migrated(postgres_cluster: PostgresServer) -> Iterator[str]:
-    """The name of a database that its owner, not a superuser, has migrated."""
+    """The name of a database that its owner, not a superuser, has migrated; no test changes it."""
     with empty_database(postgres_cluster) as name:
         migrate(postgres_cluster.url(OWNER, name))
         yield name

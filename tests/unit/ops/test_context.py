@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
 import typer
+from botocore.exceptions import ClientError
 
 from ops.cli import app
 from ops.context import _OUTPUTS, ARCHIVE, DATABASE, Context
+from ops.errors import UsageError
 
 
 def list_options(command: Any) -> Iterator[str]:
@@ -17,6 +20,68 @@ def list_options(command: Any) -> Iterator[str]:
         yield from parameter.opts
     for subcommand in getattr(command, "commands", {}).values():
         yield from list_options(subcommand)
+
+
+class CloudFormation:
+    """CloudFormation with some stacks, by name with their outputs."""
+
+    def __init__(self, stacks: Mapping[str, Mapping[str, str]]) -> None:
+        self._stacks = stacks
+        self.described: list[str] = []
+
+    def describe_stacks(self, **request: str) -> Mapping[str, Any]:
+        """Return the outputs of one stack, as boto3 does."""
+        name = request["StackName"]
+        self.described.append(name)
+        if name not in self._stacks:
+            message = f"Stack with id {name} does not exist"
+            raise ClientError(
+                {"Error": {"Code": "ValidationError", "Message": message}}, "DescribeStacks"
+            )
+        outputs = [
+            {"OutputKey": key, "OutputValue": value} for key, value in self._stacks[name].items()
+        ]
+        return {"Stacks": [{"StackName": name, "Outputs": outputs}]}
+
+
+class ContextOnAws(Context):
+    """A context whose only client is the given one."""
+
+    cloudformation: CloudFormation
+
+    def client(self, service: str) -> Any:
+        """Return the client."""
+        assert service == "cloudformation"
+        return self.cloudformation
+
+
+def build_context(stacks: Mapping[str, Mapping[str, str]]) -> ContextOnAws:
+    context = ContextOnAws({}, env="prod", environment={})
+    context.cloudformation = CloudFormation(stacks)
+    return context
+
+
+def test_the_database_is_that_of_the_deployed_functions() -> None:
+    """A change of settings may leave the stack of an earlier database."""
+    left = {"DatabaseUrl": "postgresql://old/db"}
+    stacks = {
+        "forebay-prod-data": {"ArchiveBucketName": "bucket"},
+        "forebay-prod-service": {"DatabaseStackName": "forebay-prod-database-2"},
+        "forebay-prod-database": left,
+        "forebay-prod-database-2": {"DatabaseUrl": "postgresql://new/db"},
+    }
+
+    assert build_context(stacks).get(DATABASE) == "postgresql://new/db"
+    assert build_context(stacks).get(ARCHIVE) == "bucket"
+    external = {"DatabaseUrl": "postgresql://external/db"}
+    context = build_context({**stacks, "forebay-prod-service": external})
+    assert context.get(DATABASE) == "postgresql://external/db"
+    assert context.cloudformation.described == ["forebay-prod-data", "forebay-prod-service"]
+
+
+def test_a_stack_that_is_not_deployed_is_named() -> None:
+    with pytest.raises(UsageError, match="forebay-prod-data can't be described"):
+        build_context({}).get(DATABASE)
 
 
 def test_blanks_around_a_value_do_not_count() -> None:

@@ -1,0 +1,1 @@
+"""Check a change of an environment before its deployment, as CloudFormation would carry it out."""
