@@ -52,6 +52,7 @@ class OperatorPolicies(Construct):
             queues: the queues of events.
             logins: the resources of `rds-db:connect` for all commands.
             owner_logins: those for `forebay rebuild`.
+            read_cache: the resources of `elasticache:Connect`; empty without a read cache.
         """
         super().__init__(scope, construct_id)
         stack_arns = self._format_stack_arns(stacks)

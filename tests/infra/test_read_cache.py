@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import aws_cdk as cdk
 import pytest
 from pydantic import ValidationError
 
 from forebay.read_cache.address import Address
+from infra.app import build_app
 from infra.settings import FunctionName, Settings
 from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 from tests.infra.variants import STANDBY, settings_of
@@ -86,6 +88,24 @@ def test_only_its_users_are_in_the_group_that_reaches_it(cached: Synthesised) ->
     (ingress,) = cached.properties("service", "AWS::EC2::SecurityGroupIngress")
     assert (ingress["FromPort"], ingress["ToPort"]) == (6379, 6379)
     assert str(readable(ingress["SourceSecurityGroupId"])) in set().union(*groups.values())
+
+
+def test_the_runner_reaches_it_too(flags: Mapping[str, Any], package: Path) -> None:
+    """Commands that change tables announce their changes."""
+    app = cdk.App(context=dict(flags))
+    settings = settings_of("prod", {**NODES, "operations.runner": True})
+    build_app(settings, app=app, packages=lambda _: package)
+    template = next(
+        stack.template for stack in app.synth().stacks if stack.stack_name.endswith("operations")
+    )
+    (project,) = (
+        resource["Properties"]
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::CodeBuild::Project"
+    )
+    names = {entry["Name"] for entry in project["Environment"]["EnvironmentVariables"]}
+    assert "FOREBAY_READ_CACHE" in names
+    assert len(project["VpcConfig"]["SecurityGroupIds"]) == 2
 
 
 def test_without_the_setting_there_is_none(dev: Synthesised) -> None:
