@@ -34,14 +34,15 @@ def fill(database: Database, *, times: int = 1) -> int:
     return len(cities)
 
 
-def reader(database: Database) -> ReadApp:
-    """The read function's app over this database."""
+def reader(database: Database, *, read_cache: str = "", log: Log | None = None) -> ReadApp:
+    """The read function's app over this database, and the read cache at an address."""
     environment = {
         "FOREBAY_REPLICA_URL": database.url,
         "FOREBAY_DATABASE_URL": database.url,
         "FOREBAY_AUTHORIZATION": "none",
+        "FOREBAY_READ_CACHE": read_cache,
     }
-    return build(ReadSettings.from_env(environment), Log(SERVICE))
+    return build(ReadSettings.from_env(environment), log or Log(SERVICE))
 
 
 def _copy(connection: Connection, spec: ResourceSpec, bodies: Sequence[dict[str, Any]]) -> None:

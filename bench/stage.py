@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -11,6 +13,8 @@ from pathlib import Path
 from bench.harness import say
 from bench.postgres import Database, new_database, running_server, settings_of
 from local.postgres.config import Cluster
+from local.postgres.throwaway import find_free_port
+from local.read_cache import build_command, is_answering
 
 _SETTINGS = (
     *("server_version", "fsync", "full_page_writes", "synchronous_commit", "wal_level"),
@@ -67,6 +71,24 @@ class Stage:
         """A new database with the migrations' tables only."""
         with new_database(self.cluster, {}) as database:
             yield database
+
+    @cached_property
+    def read_cache(self) -> str:
+        """The address of the run's Valkey, started at its first use."""
+        say("  starting Valkey")
+        port = find_free_port()
+        process = subprocess.Popen(  # noqa: S603
+            build_command(port, self.folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        self._opened.callback(process.wait)
+        self._opened.callback(process.terminate)
+        while not is_answering(port):
+            if process.poll() is not None:
+                raise RuntimeError(f"Valkey ended with {process.returncode}")
+            time.sleep(0.01)
+        return f"valkey://127.0.0.1:{port}"
 
     def postgres_settings(self) -> dict[str, str]:
         """The server's parameters that affect speed."""

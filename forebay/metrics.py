@@ -28,6 +28,8 @@ class Metric:
     #: its values. AWS charges for each value as for a metric of its own.
     split_by: str | None = None
     values: tuple[str, ...] = ()
+    #: True if only an environment with a read cache has it.
+    needs_read_cache: bool = False
 
 
 COMMANDS_ACCEPTED: Final = Metric(
@@ -73,6 +75,27 @@ READS_ANSWERED: Final = Metric(
     values=("item", "list", "query", "status"),
 )
 READS_REFUSED: Final = Metric("ReadsRefused", "read", "requests answered with a 4xx status")
+CACHE_HITS: Final = Metric(
+    "CacheHits", "read", "reads answered by the read cache", needs_read_cache=True
+)
+CACHE_MISSES: Final = Metric(
+    "CacheMisses",
+    "read",
+    "reads for which the read cache had no valid answer",
+    needs_read_cache=True,
+)
+CACHE_SKIPPED: Final = Metric(
+    "CacheSkipped",
+    "read",
+    "times that the read cache did not answer in time, was full, or was skipped after a failure",
+    needs_read_cache=True,
+)
+CACHE_ANSWERS_REFUSED: Final = Metric(
+    "CacheAnswersRefused",
+    "read",
+    "answers that were not stored, because the replica did not show the newest change yet",
+    needs_read_cache=True,
+)
 
 OBJECTS_APPLIED: Final = Metric("ObjectsApplied", "consumer", "archive objects applied completely")
 OBJECTS_ALREADY_APPLIED: Final = Metric(
@@ -111,6 +134,12 @@ APPLY_LAG_NEWEST: Final = Metric(
 )
 MESSAGES_FAILED: Final = Metric(
     "MessagesFailed", "consumer", "deliveries of messages that failed; SQS delivers them again"
+)
+CACHE_CHANGES_MISSED: Final = Metric(
+    "CacheChangesMissed",
+    "consumer",
+    "changes that could not be announced to the read cache, whose answers may then be a minute old",
+    needs_read_cache=True,
 )
 
 OBJECTS_MISSED: Final = Metric(

@@ -76,7 +76,7 @@ def build_app(
             app,
             settings=settings,
             watched=Watched.of(settings),
-            place=_find_runner_place(settings, data, database),
+            place=_find_runner_place(settings, data, database, service),
             packages=packages,
         )
         # The runner's role has policies of the service stack, by their names.
@@ -125,16 +125,21 @@ def _build_database(app: cdk.App, settings: Settings, data: DataStack) -> Databa
 
 
 def _find_runner_place(
-    settings: Settings, data: DataStack, database: DatabaseStack | None
+    settings: Settings, data: DataStack, database: DatabaseStack | None, service: ServiceStack
 ) -> RunnerPlace | None:
     """The network and the addresses of the runner; None if the settings have no runner."""
     if not settings.operations.runner or database is None:
         return None
     network, reach = database.network, database.reach
+    cache = {} if service.read_cache_url is None else {"FOREBAY_READ_CACHE": service.read_cache_url}
+    cache_clients = service.read_cache_clients_id
     return RunnerPlace(
         vpc_id=network.vpc.vpc_id,
         subnet_ids=[subnet.subnet_id for subnet in network.used_subnets],
-        security_group_id=network.clients.security_group_id,
+        security_group_ids=[
+            network.clients.security_group_id,
+            *([] if cache_clients is None else [cache_clients]),
+        ],
         variables={
             "FOREBAY_DATABASE_URL": format_for_operators(reach.writer.url),
             "FOREBAY_REPLICA_URL": format_for_operators(reach.replicas.url),
@@ -146,6 +151,7 @@ def _find_runner_place(
             "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL": data.replay.dead_letters.queue_url,
             "FOREBAY_IMPORT_QUEUE_URL": data.imports.queue.queue_url,
             "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL": data.imports.dead_letters.queue_url,
+            **cache,
         },
     )
 

@@ -30,6 +30,7 @@ from infra.pipeline import (
     StreamSettings,
     SweepSettings,
 )
+from infra.read_cache import ReadCacheSettings, check_read_cache
 from infra.section import Section
 
 #: The package's name, which is a folder of `lambdas/`.
@@ -46,6 +47,7 @@ CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
     "database_url": ("database", "url"),
     "replica_url": ("database", "replica_url"),
     "firehose_endpoint": ("stream", "endpoint"),
+    "read_cache": ("read_cache", "address"),
 }
 
 #: The same as a JSON object. The command line takes precedence.
@@ -152,6 +154,8 @@ class Settings(Section):
     api: ApiSettings
     #: None: clients reach the API directly.
     edge: EdgeSettings | None = None
+    #: None: the read function always asks the replicas.
+    read_cache: ReadCacheSettings | None = None
     operations: OperationsSettings = OperationsSettings()
 
     @classmethod
@@ -306,6 +310,12 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_read_cache(self) -> Self:
+        if self.read_cache is not None:
+            check_read_cache(self.read_cache, self.database, emulated=self.emulated)
+        return self
+
+    @model_validator(mode="after")
     def _check_target(self) -> Self:
         if self.emulated:
             return self._check_emulator()
@@ -350,7 +360,8 @@ def _complete(values: Mapping[str, Any], context: Mapping[str, str | None]) -> d
     complete = dict(values)
     for name, (section, key) in CONTEXT.items():
         value = context.get(name)
-        if value is not None:
+        # Without its section, the file disables the part.
+        if value is not None and section in complete:
             complete[section] = {**complete.get(section, {}), key: value}
     return complete
 

@@ -66,6 +66,7 @@ def _run_psql(settings: LocalSettings, options: argparse.Namespace) -> int:
 
 
 def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
+    from local import read_cache
     from local.credentials import ACCESS_KEY_ID, read_secret_key
     from local.outputs import read_outputs, stack_name
     from local.postgres.config import READER, SUPERUSER, primary_of, replica_of
@@ -80,6 +81,7 @@ def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) ->
         "AWS_SECRET_ACCESS_KEY": read_secret_key(settings),
         "PRIMARY_URL": primary_of(settings).url(),
         "REPLICA_URL": replica_of(settings).url(READER),
+        "READ_CACHE_URL": read_cache.build_url(settings),
         # Makes databases, which the owner of the tables may not.
         "ADMIN_URL": primary_of(settings).url(SUPERUSER, "postgres"),
     }
@@ -174,7 +176,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--port",
         type=int,
         default=DEFAULT_BASE_PORT,
-        help="port of the API, the first of five ports (default: %(default)s)",
+        help="port of the API, the first of six ports (default: %(default)s)",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 

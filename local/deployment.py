@@ -15,7 +15,7 @@ from pathlib import Path
 
 from infra.front import OpenSettings
 from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName, Settings
-from local import emulator, node
+from local import emulator, node, read_cache
 from local.aws import Emulated
 from local.child import Spec
 from local.emulator import Folders
@@ -181,6 +181,7 @@ class Deployment:
             "database_url": self.primary.url(),
             "replica_url": self.replica.url(READER),
             "firehose_endpoint": self.settings.firehose_url,
+            "read_cache": read_cache.build_url(self.settings),
         }
 
 

@@ -6,6 +6,7 @@ one-machine stack.
 
 import json
 
+from local import read_cache
 from local.credentials import ACCESS_KEY_ID, read_secret_key
 from local.outputs import read_outputs
 from local.postgres.config import READER, primary_of, replica_of
@@ -23,6 +24,7 @@ def write_addresses(settings: LocalSettings) -> None:
         outputs |= stack
     outputs["DatabaseUrl"] = primary_of(settings).url()
     outputs["ReplicaUrl"] = replica_of(settings).url(READER)
+    outputs["ReadCacheUrl"] = read_cache.build_url(settings)
     addresses = {
         "outputs": outputs,
         "client": {

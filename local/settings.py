@@ -13,7 +13,7 @@ REGION = "us-east-1"
 ACCOUNT = "000000000000"
 
 DEFAULT_BASE_PORT = 8080
-_PORTS_IN_USE = 5
+_PORTS_IN_USE = 6
 _MAX_BASE_PORT = 65535 - _PORTS_IN_USE + 1
 _HOST_NAME = re.compile(r"[a-z0-9._-]+")
 
@@ -26,7 +26,7 @@ MIN_FREE_BYTES_RUNNING = 128 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The five consecutive ports of one stack."""
+    """The six consecutive ports of one stack."""
 
     #: The first port: the clients' address.
     base: int
@@ -56,6 +56,11 @@ class Ports:
         """The Postgres replica."""
         return self.base + 4
 
+    @property
+    def read_cache(self) -> int:
+        """The read cache."""
+        return self.base + 5
+
     def list_by_name(self) -> Mapping[str, int]:
         """Return every port by its server's name."""
         return {
@@ -64,6 +69,7 @@ class Ports:
             "Firehose server": self.firehose,
             "Postgres primary": self.primary,
             "Postgres replica": self.replica,
+            "read cache": self.read_cache,
         }
 
 
@@ -86,7 +92,7 @@ class LocalSettings:
         Args:
             env: read for `FOREBAY_STATE`, a folder instead of `.forebay` in the checkout, and for
                 `FOREBAY_LOCAL_HOSTS`, further host names of the gateway, separated by commas.
-            base_port: the first of the five ports; by default 8080.
+            base_port: the first of the six ports; by default 8080.
 
         Raises:
             ValueError: the ports would exceed 65535, or a host name is invalid.

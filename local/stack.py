@@ -1,4 +1,4 @@
-"""The whole stack as one object: databases, emulator, Firehose server, gateway.
+"""The whole stack as one object: databases, read cache, emulator, Firehose server, gateway.
 
 `make run` and the end-to-end tests use it as `with LocalStack(settings) as stack: …`. It has no
 output; a listener can receive its events.
@@ -13,7 +13,7 @@ from typing import Self
 
 import psycopg
 
-from local import declarations, emulator, missed, node, rebuilt, servers
+from local import declarations, emulator, missed, node, read_cache, rebuilt, servers
 from local.aws import Emulated
 from local.child import Child
 from local.deployment import Deployed, Deployment
@@ -34,8 +34,9 @@ class StopOrder(IntEnum):
     GATEWAY = 1
     FIREHOSE = 2
     EMULATOR = 3
-    REPLICA = 4
-    PRIMARY = 5
+    READ_CACHE = 4
+    REPLICA = 5
+    PRIMARY = 6
 
 
 class LocalStack:
@@ -138,6 +139,7 @@ class LocalStack:
         """Start the servers, as concurrently as their dependencies allow."""
         primary = pool.submit(self._start_primary)
         replica = pool.submit(self._start_replica, primary)
+        cache = pool.submit(self._start_read_cache, primary)
         check = pool.submit(self._check_migrations, primary)
         self._install_packages()
         kept_deployment = self._deployment.find_kept()
@@ -152,6 +154,7 @@ class LocalStack:
         self._rebuild_lost(deployed)
         firehose = pool.submit(self._start_firehose)
         replica.result()
+        cache.result()
         firehose.result()
         self._enqueue_missed(deployed)
         self._start_gateway(deployed)
@@ -174,6 +177,11 @@ class LocalStack:
         primary.result()
         with report_step("Postgres replica", self._listener) as notes:
             return self._postgres(notes.add).start_replica()
+
+    def _start_read_cache(self, primary: Future[Child]) -> Child:
+        primary.result()
+        with report_step("read cache", self._listener):
+            return read_cache.start(self._supervisor, self.settings, rank=StopOrder.READ_CACHE)
 
     def _postgres(self, note: Callable[[str], None]) -> Servers:
         return Servers(

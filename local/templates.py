@@ -17,6 +17,7 @@ _LOCAL_CONTEXT = {
     "database_url": "postgresql://forebay@127.0.0.1:5432/forebay",
     "replica_url": "postgresql://forebay@127.0.0.1:5433/forebay",
     "firehose_endpoint": "http://127.0.0.1:8082",
+    "read_cache": "valkey://127.0.0.1:8085",
 }
 #: The CDK repeats dependencies as `DependsOn` that references already imply.
 _IGNORED = ("W3005",)

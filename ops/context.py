@@ -12,15 +12,22 @@ may follow another primary.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 
 import resources
 from forebay.db.connect import Connection, connect
+from forebay.read_cache.address import Address
+from forebay.read_cache.connection import make_announcing_class
+from forebay.read_cache.link import CHANGE_BUDGET, Link
+from forebay.read_cache.records import ANSWER_SECONDS
+from forebay.read_cache.writer import Announcer
 from forebay.resource.spec import ResourceSpec
 from ops.archive.layout import check_layout
 from ops.archive.store import ObjectStore, open_store
@@ -78,6 +85,7 @@ IMPORT_DEAD_LETTERS: Final = Setting(
     "--import-dead-letter-queue-url",
     "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
 )
+READ_CACHE: Final = Setting("the read cache", None, "FOREBAY_READ_CACHE")
 STREAMS: Final = Setting("the delivery streams", None, "FOREBAY_STREAMS")
 
 #: The output of an environment's stacks that contains each setting.
@@ -91,6 +99,7 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
     REPLAY_DEAD_LETTERS: "ReplayDeadLetterQueueUrl",
     IMPORT_QUEUE: "ImportQueueUrl",
     IMPORT_DEAD_LETTERS: "ImportDeadLetterQueueUrl",
+    READ_CACHE: "ReadCacheUrl",
     STREAMS: "DeliveryStreamNames",
 }
 
@@ -220,9 +229,27 @@ class Context:
             statement_timeout_ms=statement_timeout_ms,
             lock_timeout_ms=30_000,
             connect_timeout_seconds=connect_timeout_seconds,
+            connection_class=self._make_connection_class(),
         )
         self._record_database("primary", connection)
         return connection
+
+    def _make_connection_class(self) -> type[Connection]:
+        """Make the class of a connection to the primary: with a read cache, it announces changes.
+
+        Only the environment that has the database also has its cache: another database, named by
+        an option or a variable, has none unless a variable names one.
+        """
+        text = ""
+        for place in self._list_places():
+            text = (place(READ_CACHE) or "").strip()
+            if text or place(DATABASE):
+                break
+        address = Address.parse(text)
+        if address is None:
+            return psycopg.Connection
+        announcer = Announcer(Link(address, CHANGE_BUDGET, on_failure=_warn))
+        return make_announcing_class(announcer)
 
     def connect_for_reading(
         self,
@@ -326,3 +353,9 @@ class Context:
     def _local_stack(self) -> LocalStack | None:
         """The one-machine stack; None if `--env` names another environment."""
         return read_local_stack(self.environment) if self.env == LOCAL else None
+
+
+def _warn(reason: str) -> None:
+    sys.stderr.write(
+        f"the read cache does not answer ({reason}); its answers may be {ANSWER_SECONDS} s old\n"
+    )

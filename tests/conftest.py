@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.stack",
     "tests.fixtures.tables",
+    "tests.fixtures.valkey",
     "tests.fixtures.reading",
     "tests.fixtures.about",
     "tests.fixtures.browser",

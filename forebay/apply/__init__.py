@@ -4,7 +4,7 @@ Data walks one way: the archive's lines (`forebay.archive`) → `prepare` decide
 `table` and `copying` write → `results` has the ledger, and `forebay.decisions` the rejections.
 """
 
-from forebay.apply.engine import apply, read_ahead, rehearse
+from forebay.apply.engine import Watch, apply, read_ahead, rehearse
 from forebay.apply.prepare import Chunk
 from forebay.apply.results import Counts, Outcome, Source
 from forebay.apply.table import Habits
@@ -15,6 +15,7 @@ __all__ = [
     "Habits",
     "Outcome",
     "Source",
+    "Watch",
     "apply",
     "read_ahead",
     "rehearse",

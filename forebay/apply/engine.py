@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 import psycopg
 
@@ -15,12 +16,16 @@ from forebay.apply.results import Ledger, Outcome, OvertakenError, PatchedError,
 from forebay.apply.table import Habits
 from forebay.archive.ahead import ReadAhead
 from forebay.archive.lines import Entry
+from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
 from forebay.decisions.log import DecisionLog, LogMovedError, PendingEntryError
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
 from forebay.retry import backoff_seconds
+
+#: Called with the connection and commands that its transaction may have applied.
+Watch: TypeAlias = Callable[[Connection, Sequence[Command]], None]
 
 _INSTANT_RETRIES = 5
 _FIRST_PAUSE_SECONDS = 0.2
@@ -49,6 +54,7 @@ def apply(
     decides: bool = True,
     admit: Callable[[int], None] = lambda _: None,
     habits: Habits | None = None,
+    watch: Watch = lambda *_: None,
 ) -> Outcome:
     """Apply an archive object: a transaction per chunk, and a second if it needs decisions.
 
@@ -66,6 +72,8 @@ def apply(
         admit: called with the number of a chunk's lines before its transaction begins; may block
             to limit the rate.
         habits: a performance hint from earlier objects; pass the same instance each time.
+        watch: called in each transaction, after its last change of a table, with the connection
+            and the commands that may have changed a row.
 
     Raises:
         HeldError: commands need newer code, all others are applied; the object stays incomplete.
@@ -78,7 +86,7 @@ def apply(
         if not connection.autocommit:
             raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
         applier = ChunkApplier(connection, source, resources, log, habits or Habits())
-        run = _Run(applier, Ledger(connection, source), decides)
+        run = _Run(applier, Ledger(connection, source), decides, watch)
         for chunk, is_last in ahead:
             admit(len(chunk.entries))
             if not run.take(chunk, is_last):
@@ -136,6 +144,7 @@ class _Run:
     applier: ChunkApplier
     ledger: Ledger
     decides: bool
+    watch: Watch
     #: Of committed transactions only.
     outcome: Outcome = field(default_factory=Outcome)
     #: Lines of the chunks that were taken.
@@ -184,6 +193,7 @@ class _Run:
                 self.lines_done = lines_done
                 return True
             applied = self.applier.apply(chunk)
+            self.watch(self.applier.connection, chunk.list_commands())
             candidates = applied.candidates
             if candidates is None:
                 outcome, is_complete = self._advance(chunk, applied.result, start, is_last)
@@ -213,6 +223,7 @@ class _Run:
                 with self.applier.log.next_slot() as slot, self.applier.connection.transaction():
                     slot.begin()
                     decided = self.applier.decide(candidates)
+                    self.watch(self.applier.connection, candidates.list_commands())
                     result = applied + decided.result
                     advanced = self._advance(chunk, result, start, is_last)
                     slot.record(decided.rejections, decided.effects)

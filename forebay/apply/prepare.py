@@ -96,6 +96,10 @@ class Chunk:
         """The entry with the body that the archive has."""
         return entry if isinstance(entry, InvalidLine) else self.archived.get(entry.id, entry)
 
+    def list_commands(self) -> Sequence[Command]:
+        """Every command, also those that only a decision of the database makes applicable."""
+        return [*self.commands, *(refusal.command for refusal in self.unfit)]
+
     def _archived_id(self, command: Command) -> str:
         """The command's own id; that of a command with an effect may differ."""
         archived = self.archived.get(command.id)

@@ -48,6 +48,7 @@ def connect(
     prefer_standby: bool = False,
     may_wake: bool = False,
     connect_timeout_seconds: int | None = None,
+    connection_class: type[Connection] = psycopg.Connection,
 ) -> Connection:
     """An autocommit connection: callers open transactions explicitly.
 
@@ -84,7 +85,7 @@ def connect(
     last_error: psycopg.OperationalError | None = None
     for attempt in attempts:
         try:
-            return _log_in(attempt, settings, application_name, timeout)
+            return _log_in(attempt, settings, application_name, timeout, connection_class)
         except psycopg.OperationalError as exc:
             last_error = exc
     assert last_error is not None  # noqa: S101 - there is at least one attempt
@@ -92,9 +93,13 @@ def connect(
 
 
 def _log_in(
-    attempt: str, settings: Mapping[str, str], application_name: str, timeout_seconds: int
+    attempt: str,
+    settings: Mapping[str, str],
+    application_name: str,
+    timeout_seconds: int,
+    connection_class: type[Connection],
 ) -> Connection:
-    return psycopg.connect(
+    return connection_class.connect(
         attempt,
         autocommit=True,
         application_name=application_name,

@@ -1,4 +1,4 @@
-"""Logins without passwords: IAM tokens that RDS accepts if the function's role allows it.
+"""Logins without passwords: IAM tokens that RDS and ElastiCache accept if the role allows it.
 
 A token is a URL, signed for one host, port and user, and valid for 15 minutes (Amazon RDS user
 guide, "Connecting to your DB instance using IAM authentication"). Signing it needs no request and
@@ -84,12 +84,40 @@ def parse_region(host: str) -> str | None:
 def token(
     *, host: str, port: int, user: str, region: str, credentials: Credentials, now: dt.datetime
 ) -> str:
-    """The user's password for the host during the next 15 minutes."""
+    """The user's password for the database's host during the next 15 minutes."""
+    return presign(
+        f"{host}:{port}",
+        {"Action": "connect", "DBUser": user},
+        service="rds-db",
+        region=region,
+        credentials=credentials,
+        now=now,
+    )
+
+
+def presign(
+    place: str,
+    request: Mapping[str, str],
+    *,
+    service: str,
+    region: str,
+    credentials: Credentials,
+    now: dt.datetime,
+) -> str:
+    """A signed GET of `place`, without its scheme; valid for 15 minutes.
+
+    Args:
+        place: the host that the request names.
+        request: its parameters.
+        service: AWS's name of the service that checks it.
+        region: the service's region.
+        credentials: sign it.
+        now: begins its validity.
+    """
     moment = now.astimezone(dt.UTC)
-    stamp, scope = f"{moment:%Y%m%dT%H%M%SZ}", f"{moment:%Y%m%d}/{region}/rds-db/aws4_request"
+    stamp, scope = f"{moment:%Y%m%dT%H%M%SZ}", f"{moment:%Y%m%d}/{region}/{service}/aws4_request"
     parameters = {
-        "Action": "connect",
-        "DBUser": user,
+        **request,
         "X-Amz-Algorithm": _ALGORITHM,
         "X-Amz-Credential": f"{credentials.access_key}/{scope}",
         "X-Amz-Date": stamp,
@@ -99,9 +127,9 @@ def token(
     if credentials.session_token is not None:
         parameters["X-Amz-Security-Token"] = credentials.session_token
     query = urlencode(sorted(parameters.items()), quote_via=quote, safe="-_.~")
-    request = f"GET\n/\n{query}\nhost:{host}:{port}\n\nhost\n{_NO_BODY}"
-    signature = _sign(credentials.secret_key, stamp, scope, request)
-    return f"{host}:{port}/?{query}&X-Amz-Signature={signature}"
+    canonical = f"GET\n/\n{query}\nhost:{place}\n\nhost\n{_NO_BODY}"
+    signature = _sign(credentials.secret_key, stamp, scope, canonical)
+    return f"{place}/?{query}&X-Amz-Signature={signature}"
 
 
 def _sign(secret_key: str, stamp: str, scope: str, request: str) -> str:

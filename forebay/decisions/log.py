@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -112,6 +112,7 @@ class DecisionLog:
         resources: Mapping[str, ResourceSpec],
         *,
         ownership: Ownership = "follow",
+        on_undo: Callable[[Connection], None] = lambda _: None,
     ) -> None:
         """Create a log without reading it; call `follow` before applying commands.
 
@@ -120,11 +121,13 @@ class DecisionLog:
             store: the archive.
             resources: the declarations, by path.
             ownership: how the archive's owner may be changed.
+            on_undo: called in a transaction that has undone commands.
         """
         self._connection = connection
         self._store = store
         self._resources = resources
         self._ownership = ownership
+        self._on_undo = on_undo
         #: Rows and tombstones removed because the archive rejects their commands.
         self.undone = 0
         #: True in a rehearsal: it makes no change, so it ignores the note of a dead writer.
@@ -286,7 +289,8 @@ class DecisionLog:
             effects = [
                 Effect.from_archive(members) for entry in entries for members in entry.effects
             ]
-            self.undone += undo(self._connection, self._resources, rejected, effects)
+            undone = undo(self._connection, self._resources, rejected, effects)
+            self.undone += undone
             for entry in entries:
                 effects_by_id = {members["id"]: members for members in entry.effects}
                 insert_effects(
@@ -302,6 +306,8 @@ class DecisionLog:
                 None,
             )
             self._connection.execute(_SET_POSITION, [entries[-1].slot, owner])
+            if undone:
+                self._on_undo(self._connection)
 
     def _keeps_decisions_private(self, state: LogState) -> bool:
         """Return whether only this database, not the archive, gets its decisions.

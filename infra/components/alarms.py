@@ -34,6 +34,7 @@ RUNBOOKS: Final[Mapping[str, str]] = {
     "reads-slow": "reads-slow.md",
     "replicas-behind": "reads-slow.md",
     "database-strained": "database-strained.md",
+    "read-cache-away": "read-cache-away.md",
 }
 
 _FULL: Final = 0.9  # of the available processor, connections or storage
@@ -66,6 +67,8 @@ class Alarms(Construct):
         self._add_answer_alarms()
         if watched.database is not None:
             self._add_database_alarms()
+        if watched.has_read_cache:
+            self._add_cache_alarm()
 
     def _add_delivery_alarms(self) -> None:
         freshness = self._watched.stream_metrics("DeliveryToS3.DataFreshness", "Maximum")
@@ -176,6 +179,26 @@ class Alarms(Construct):
             self._combine_strain(),
             threshold=_FULL,
             minutes=10,
+        )
+
+    def _add_cache_alarm(self) -> None:
+        # A single change that was not announced counts; reads only do if the cache stays away.
+        skipped = cloudwatch.MathExpression(
+            expression="FILL(missed, 0) + IF(FILL(skipped, 0) > FILL(hits, 0) + 5, 1, 0)",
+            using_metrics={
+                "missed": self._watched.own_metric(metrics.CACHE_CHANGES_MISSED, "Sum"),
+                "skipped": self._watched.own_metric(metrics.CACHE_SKIPPED, "Sum"),
+                "hits": self._watched.own_metric(metrics.CACHE_HITS, "Sum"),
+            },
+            label="changes not announced, or mostly skipped",
+            period=cdk.Duration.minutes(1),
+        )
+        self._add_alarm(
+            "read-cache-away",
+            "The read cache does not answer; reads burden the replicas, and may be a minute older.",
+            skipped,
+            threshold=0,
+            minutes=5,
         )
 
     def _combine_strain(self) -> cloudwatch.IMetric:

@@ -115,6 +115,7 @@ class Dashboard(Construct):
                 ),
                 self._watched.own_metric(metrics.READS_REFUSED, "Sum"),
             ),
+            *self._graph_cache(),
             _graph(
                 "Read function, ms",
                 function("read", "Duration", "p50"),
@@ -126,6 +127,21 @@ class Dashboard(Construct):
                 function("read", "Errors", "Sum"),
                 function("read", "Throttles", "Sum"),
             ),
+        ]
+
+    def _graph_cache(self) -> list[cloudwatch.GraphWidget]:
+        if not self._watched.has_read_cache:
+            return []
+        own = self._watched.own_metric
+        return [
+            _graph(
+                "Read cache",
+                own(metrics.CACHE_HITS, "Sum"),
+                own(metrics.CACHE_MISSES, "Sum"),
+                own(metrics.CACHE_SKIPPED, "Sum"),
+                own(metrics.CACHE_ANSWERS_REFUSED, "Sum"),
+            ),
+            _graph("Changes not announced", own(metrics.CACHE_CHANGES_MISSED, "Sum")),
         ]
 
     def _graph_database(self) -> list[cloudwatch.GraphWidget]:

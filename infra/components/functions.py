@@ -28,7 +28,7 @@ class FunctionNetwork:
 
     vpc: ec2.IVpc
     subnets: ec2.SubnetSelection
-    security_group: ec2.ISecurityGroup
+    security_groups: Sequence[ec2.ISecurityGroup]
 
 
 class ProductFunction(Construct):
@@ -84,7 +84,7 @@ class ProductFunction(Construct):
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
             vpc=network.vpc if network else None,
             vpc_subnets=network.subnets if network else None,
-            security_groups=[network.security_group] if network else None,
+            security_groups=list(network.security_groups) if network else None,
             environment={
                 "FOREBAY_LOG_LEVEL": log_level,
                 **environment,

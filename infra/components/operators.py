@@ -38,6 +38,7 @@ class OperatorPolicies(Construct):
         queues: Sequence[ArchiveEvents],
         logins: Sequence[str],
         owner_logins: Sequence[str],
+        read_cache: Sequence[str] = (),
     ) -> None:
         """Create the policies.
 
@@ -51,6 +52,7 @@ class OperatorPolicies(Construct):
             queues: the queues of events.
             logins: the resources of `rds-db:connect` for all commands.
             owner_logins: those for `forebay rebuild`.
+            read_cache: the resources of `elasticache:Connect`; empty without a read cache.
         """
         super().__init__(scope, construct_id)
         stack_arns = self._format_stack_arns(stacks)
@@ -66,6 +68,7 @@ class OperatorPolicies(Construct):
                 _allow("cloudwatch:GetMetricData", on=["*"]),
                 _allow("firehose:DescribeDeliveryStream", on=streams),
                 *_log_in(logins),
+                *([_allow("elasticache:Connect", on=read_cache)] if read_cache else []),
             ],
         )
         accept(policy, {"AwsSolutions-IAM5[Resource::*]": "CloudWatch's metrics have no ARN."})

@@ -47,7 +47,7 @@ class RunnerPlace:
 
     vpc_id: str
     subnet_ids: Sequence[str]
-    security_group_id: str
+    security_group_ids: Sequence[str]
     #: Environment variables of the commands, by name.
     variables: Mapping[str, str]
 
@@ -117,7 +117,7 @@ class Runner(Construct):
             vpc_config=codebuild.CfnProject.VpcConfigProperty(
                 vpc_id=place.vpc_id,
                 subnets=list(place.subnet_ids),
-                security_group_ids=[place.security_group_id],
+                security_group_ids=list(place.security_group_ids),
             ),
             logs_config=codebuild.CfnProject.LogsConfigProperty(
                 cloud_watch_logs=codebuild.CfnProject.CloudWatchLogsConfigProperty(

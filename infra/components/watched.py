@@ -53,6 +53,7 @@ class Watched:
     #: True if requests with an Idempotency-Key are recorded.
     has_records: bool = False
     database: WatchedDatabase | None = None
+    has_read_cache: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -72,6 +73,7 @@ class Watched:
             sweep_minutes=settings.sweep.every_minutes,
             has_records=settings.idempotency is not None,
             database=_describe_database(settings),
+            has_read_cache=settings.read_cache is not None,
         )
 
     def stream_metrics(self, name: str, statistic: Statistic) -> list[cloudwatch.Metric]:

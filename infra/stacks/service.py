@@ -25,6 +25,7 @@ from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
 from infra.components.operators import OperatorPolicies
+from infra.components.read_cache import ReadCache
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
 from infra.database import ExternalDatabase
@@ -44,6 +45,9 @@ _IMPORTS_AT_ONCE = 2
 #: The functions in the database's network; the others do not need it.
 _USES_DATABASE = frozenset({"read", "status", "about", "firehose_consumer", "migrate", "sweep"})
 
+#: The functions that use the read cache.
+_USES_CACHE = frozenset({"read", "status", "firehose_consumer", "migrate"})
+
 
 class ServiceStack(EnvironmentStack):
     """The functions, the API in front of four of them, and the migration before all."""
@@ -62,7 +66,8 @@ class ServiceStack(EnvironmentStack):
         super().__init__(scope, "service", settings=settings)
         self._packages = packages
         self._reach = self._find_reach(database)
-        self._variables = build_variables(settings, data, self._reach)
+        self._cache = self._add_read_cache()
+        self._variables = build_variables(settings, data, self._reach, self.read_cache_url)
 
         self.write = self._add_function("Write", "write")
         self.read = self._add_function("Read", "read")
@@ -142,7 +147,7 @@ class ServiceStack(EnvironmentStack):
             traces=self.settings.logs.traces,
             snap_start=size.snap_start,
             provisioned_concurrency=size.provisioned_concurrency,
-            network=self._network if name in _USES_DATABASE else None,
+            network=self._find_network(name) if name in _USES_DATABASE else None,
             environment=self._variables[name],
             log_level=self.settings.logs.level,
             log_retention=log_retention(self.settings.logs.retention_days),
@@ -160,14 +165,41 @@ class ServiceStack(EnvironmentStack):
         assert isinstance(self.settings.database, ExternalDatabase)  # noqa: S101 - the only other
         return build_external_reach(self, self.settings.database)
 
+    def _add_read_cache(self) -> ReadCache | None:
+        """The cache's servers on AWS; None if the settings have none."""
+        settings, reach = self.settings, self._reach
+        if settings.read_cache is None or settings.emulated:
+            return None
+        assert reach.vpc is not None and reach.subnets is not None  # noqa: S101, PT018 - checked
+        return ReadCache(
+            self,
+            "ReadCache",
+            name=settings.prefix,
+            vpc=reach.vpc,
+            subnets=reach.subnets,
+            settings=settings.read_cache,
+        )
+
     @property
-    def _network(self) -> FunctionNetwork | None:
+    def read_cache_url(self) -> str | None:
+        """The read cache's address; None without one."""
+        if self._cache is not None:
+            return self._cache.url
+        return None if self.settings.read_cache is None else self.settings.read_cache.address
+
+    @property
+    def read_cache_clients_id(self) -> str | None:
+        """The security group of the cache's clients; None without a cache on AWS."""
+        return None if self._cache is None else self._cache.clients.security_group_id
+
+    def _find_network(self, name: FunctionName) -> FunctionNetwork | None:
         reach = self._reach
         if reach.vpc is None or reach.subnets is None or reach.security_group is None:
             return None
-        return FunctionNetwork(
-            vpc=reach.vpc, subnets=reach.subnets, security_group=reach.security_group
-        )
+        groups = [reach.security_group]
+        if self._cache is not None and name in _USES_CACHE:
+            groups.append(self._cache.clients)
+        return FunctionNetwork(vpc=reach.vpc, subnets=reach.subnets, security_groups=groups)
 
     def _grant_logins(self) -> None:
         """Let each function log in as one user; functions that only read can't be the writer."""
@@ -178,6 +210,9 @@ class ServiceStack(EnvironmentStack):
         self._may_log_in(self.consumer, reach.writer)
         self._may_log_in(self.migrate, reach.owner)
         self._may_log_in(self.sweep, reach.reader)
+        for function in (self.read, self.status, self.consumer, self.migrate):
+            for arn in self._cache.arns if self._cache is not None else ():
+                function.allow("elasticache:Connect", on=arn)
 
     @staticmethod
     def _may_log_in(function: ProductFunction, *logins: Login) -> None:
@@ -239,6 +274,7 @@ class ServiceStack(EnvironmentStack):
             queues=(data.events, data.replay, data.imports),
             logins=(*reach.writer.arns, *reach.replicas.arns),
             owner_logins=reach.owner.arns,
+            read_cache=self._cache.arns if self._cache is not None else (),
         )
 
     def _consume(self, data: DataStack) -> None:
@@ -278,6 +314,8 @@ class ServiceStack(EnvironmentStack):
         else:
             self.add_output("DatabaseUrl", format_for_operators(self._reach.writer.url))
             self.add_output("ReplicaUrl", format_for_operators(self._reach.replicas.url))
+        if self._cache is not None:
+            self.add_output("ReadCacheUrl", self._cache.url)
         self.add_output("ApiId", self.api.api.rest_api_id)
         self.add_output("StageName", STAGE_NAME)
         self.add_output("ApiKeyId", self.api.api_key.key_id)
@@ -292,7 +330,7 @@ class ServiceStack(EnvironmentStack):
 
 
 def build_variables(
-    settings: Settings, data: DataStack, reach: Reach
+    settings: Settings, data: DataStack, reach: Reach, read_cache_url: str | None
 ) -> Mapping[FunctionName, Mapping[str, str]]:
     """The environment variables of each function: exactly those that its settings read."""
     replicas = {"FOREBAY_REPLICA_URL": reach.replicas.url}
@@ -302,6 +340,7 @@ def build_variables(
     stream = {"FOREBAY_STREAMS": ",".join(data.delivery.names)}
     if settings.stream.endpoint is not None:
         stream["AWS_ENDPOINT_URL_FIREHOSE"] = settings.stream.endpoint
+    cache = {} if read_cache_url is None else {"FOREBAY_READ_CACHE": read_cache_url}
     reading = {
         "FOREBAY_DATABASE_URL": reach.reader.url,
         "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
@@ -312,6 +351,7 @@ def build_variables(
         **replicas,
         **buffer,
         **cors,
+        **cache,
     }
     by_function: Mapping[FunctionName, Mapping[str, str]] = {
         "write": {
@@ -339,9 +379,11 @@ def build_variables(
             "FOREBAY_DATABASE_URL": reach.writer.url,
             "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
             **archive,
+            **cache,
         },
         "migrate": {
             "FOREBAY_DATABASE_URL": reach.owner.url,
+            **cache,
             **({"FOREBAY_USERS": ",".join(reach.made_users)} if reach.made_users else {}),
         },
         "sweep": {

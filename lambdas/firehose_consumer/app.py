@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from forebay.archive.lines import read_chunks
 from forebay.aws.archive import Archive
 from forebay.aws.events import EventRefusedError, object_records
 from forebay.aws.queue import Queue
+from forebay.command import Command
 from forebay.conditions import SETTLING_SECONDS
 from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost
@@ -28,6 +29,7 @@ from forebay.errors import ForebayError, TransientError, UnsettledError
 from forebay.failures import record_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.log import Log
+from forebay.read_cache.writer import Announcer, name_changes
 from forebay.replay import runs
 from forebay.replay.messages import Replaying
 from forebay.replay.selection import Selection
@@ -121,9 +123,11 @@ class Consumer:
         session: Session,
         log: Log,
         open_queue: Callable[[], Queue] | None = None,
+        announcer: Announcer | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._open_queue = open_queue
+        self._announcer = announcer
         self._patience_seconds = patience_seconds
         self._resources = resources
         self._archive = archive
@@ -173,6 +177,8 @@ class Consumer:
             self._hide(archive_object.message)
         for message_id, error in errors.items():
             self._report_failure(message_id, error)
+        if self._announcer is not None:
+            self._announcer.settle(self._session.connection)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in errors]}
 
     def _retry_waiting(
@@ -295,6 +301,7 @@ class Consumer:
                 log=self._follow_decision_log(connection),
                 decides=replaying is None,
                 habits=self._habits,
+                watch=self._announce,
             )
             if outcome.undecided:
                 raise _describe_undecided(key, outcome)
@@ -311,12 +318,27 @@ class Consumer:
         if self._followed is not None and self._followed[0] is connection:
             return self._followed[1]
         # The deployed consumer's database is the owner of the archive.
-        decision_log = DecisionLog(connection, self._archive, self._resources, ownership="adopt")
+        decision_log = DecisionLog(
+            connection,
+            self._archive,
+            self._resources,
+            ownership="adopt",
+            on_undo=self._announce_undo,
+        )
         decision_log.follow()
         if decision_log.undone:
             self._log.event("rows_undone", level="WARNING", rows=decision_log.undone)
         self._followed = (connection, decision_log)
         return decision_log
+
+    def _announce(self, connection: Connection, commands: Sequence[Command]) -> None:
+        """Announce the rows that a transaction has changed to the read cache."""
+        if self._announcer is not None:
+            self._announcer.announce(connection, name_changes(commands))
+
+    def _announce_undo(self, connection: Connection) -> None:
+        if self._announcer is not None:
+            self._announcer.announce_everything(connection)
 
     def _report_object(
         self, key: str, outcome: Outcome, seconds: float, replaying: Replaying | None

@@ -14,6 +14,10 @@ from forebay.aws.queue import Queue
 from forebay.db.connect import connect
 from forebay.db.session import Session
 from forebay.log import Log
+from forebay.metrics import CACHE_CHANGES_MISSED
+from forebay.read_cache.address import Address
+from forebay.read_cache.link import CHANGE_BUDGET, Link
+from forebay.read_cache.writer import Announcer
 from lambdas.firehose_consumer.app import Consumer
 
 if TYPE_CHECKING:
@@ -28,7 +32,11 @@ _AWS = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 
 
 def build(settings: ConsumerSettings, log: Log) -> Consumer:
-    """Build the consumer with AWS clients, or with clients of AWS_ENDPOINT_URL."""
+    """Build the consumer with AWS clients, or with clients of AWS_ENDPOINT_URL.
+
+    Raises:
+        forebay.errors.SettingsError: the read cache's address is invalid.
+    """
     client = cast("S3Client", botocore.session.get_session().create_client("s3", config=_AWS))
     return Consumer(
         resources=resources.load(),
@@ -46,8 +54,20 @@ def build(settings: ConsumerSettings, log: Log) -> Consumer:
         ),
         # Few calls need it.
         open_queue=cache(partial(_open_queue, settings.queue_url)),
+        announcer=_build_announcer(Address.parse(settings.read_cache), log),
         log=log,
     )
+
+
+def _build_announcer(address: Address | None, log: Log) -> Announcer | None:
+    if address is None:
+        return None
+
+    def report(reason: str) -> None:
+        missed = {CACHE_CHANGES_MISSED: 1}
+        log.event("changes_not_announced", level="WARNING", metrics=missed, reason=reason)
+
+    return Announcer(Link(address, CHANGE_BUDGET), on_missed=report)
 
 
 def _open_queue(url: str) -> Queue:

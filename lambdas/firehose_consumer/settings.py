@@ -22,6 +22,8 @@ class ConsumerSettings:
     archive_bucket: str
     #: URL of the queue of archive events.
     queue_url: str
+    #: The address of the read cache; empty without one.
+    read_cache: str
     statement_timeout_seconds: float
     lock_timeout_seconds: float
 
@@ -36,6 +38,7 @@ class ConsumerSettings:
             database_url=required(environment, "FOREBAY_DATABASE_URL"),
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
             queue_url=required(environment, "FOREBAY_QUEUE_URL"),
+            read_cache=environment.get("FOREBAY_READ_CACHE", ""),
             statement_timeout_seconds=number(
                 environment,
                 "FOREBAY_STATEMENT_TIMEOUT_SECONDS",

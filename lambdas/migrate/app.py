@@ -10,6 +10,9 @@ import psycopg
 from alembic.util.exc import CommandError
 
 from forebay.db.connect import login_attempts
+from forebay.read_cache.address import Address
+from forebay.read_cache.link import CHANGE_BUDGET, Link
+from forebay.read_cache.writer import Announcer
 from lambdas.migrate.users import make_users
 from migrations.chains import CHAINS, Chain, upgrade
 
@@ -41,6 +44,20 @@ def make_users_of(url: str, *, writer: str, reader: str) -> None:
     """
     with _connect(url) as connection:
         make_users(connection, writer=writer, reader=reader)
+
+
+def announce_migration(url: str, address: Address) -> bool:
+    """Make every answer of the read cache invalid; return whether that was possible.
+
+    Raises:
+        psycopg.Error: the database can't be reached.
+    """
+    missed: list[str] = []
+    announcer = Announcer(Link(address, CHANGE_BUDGET), on_missed=missed.append)
+    with _connect(url) as connection:
+        announcer.announce_everything(connection)
+    announcer.close()
+    return not missed
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:

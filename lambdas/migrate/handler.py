@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 from forebay.log import Log
+from forebay.read_cache.address import Address
 from forebay.settings import required
-from lambdas.migrate.app import make_users_of, migrate
+from lambdas.migrate.app import announce_migration, make_users_of, migrate
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, str]:
@@ -21,5 +22,9 @@ def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, str]:
     if users:
         writer, reader = users.split(",")
         make_users_of(url, writer=writer, reader=reader)
-    Log.of("migrate", os.environ).event("schema_migrated", outcome=status)
+    log = Log.of("migrate", os.environ)
+    address = Address.parse(os.environ.get("FOREBAY_READ_CACHE", ""))
+    if address is not None and not announce_migration(url, address):
+        log.event("changes_not_announced", level="WARNING")
+    log.event("schema_migrated", outcome=status)
     return {"status": status}

@@ -13,6 +13,7 @@ from forebay.metrics import READS_ANSWERED, READS_REFUSED
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, RequestView, Route, routes
+from lambdas.read.cached import CachedAnswers
 from lambdas.read.forms import read_form
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
@@ -36,6 +37,7 @@ class ReadApp:
         lists: ListReader,
         statuses: StatusReader,
         log: Log,
+        cache: CachedAnswers | None = None,
     ) -> None:
         self._resources = resources
         self._routes: dict[tuple[str, str], Route] = {
@@ -50,6 +52,7 @@ class ReadApp:
             "status": statuses.read,
         }
         self._log = log
+        self._cache = cache
 
     def handle(self, event: Mapping[str, Any]) -> Response:
         """Answer a proxy event.
@@ -74,7 +77,10 @@ class ReadApp:
             response = problem_response(exc.problem, instance)
         self._log.event(
             "read_answered",
-            metrics={READS_REFUSED if response.is_error else READS_ANSWERED: 1},
+            metrics={
+                READS_REFUSED if response.is_error else READS_ANSWERED: 1,
+                **(self._cache.take_counts() if self._cache is not None else {}),
+            },
             kind=route.action,
             path=ascii(instance)[1:-1],
             route=route.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import resources
@@ -10,13 +10,20 @@ from forebay.access import Access
 from forebay.db.connect import Connection, connect
 from forebay.db.session import Session
 from forebay.log import Log
+from forebay.read_cache.address import Address
+from forebay.read_cache.link import READ_BUDGET, Link
+from forebay.read_cache.positions import CURRENT_POSITION
+from forebay.read_cache.reader import CacheReader
 from forebay.resource.relations import find_relations
+from forebay.resource.spec import ResourceSpec
 from lambdas.read.app import ReadApp
+from lambdas.read.cached import CachedAnswers, read_current_position
 from lambdas.read.database import ReadDatabase
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
 from lambdas.read.read_after import ReadAfter
 from lambdas.read.settings import PRIMARY_WINDOW_SECONDS, ReadSettings
+from lambdas.read.sql.statement import Query
 from lambdas.read.statuses import StatusReader
 from lambdas.read.visibility import Visibility
 
@@ -29,7 +36,8 @@ def build(
     """Build the app with the databases that the settings name.
 
     Raises:
-        forebay.errors.SettingsError: the kind of authorization is unknown.
+        forebay.errors.SettingsError: the kind of authorization is unknown, or the read cache's
+            address is invalid.
     """
     open_session = partial(
         open_connection,
@@ -53,14 +61,17 @@ def build(
         wait_seconds=settings.read_after_wait_seconds,
         window_seconds=settings.buffer_seconds + PRIMARY_WINDOW_SECONDS,
     )
+    address = Address.parse(settings.read_cache)
+    cache = None if address is None else _build_cache(address, database, specs, log)
     return ReadApp(
         resources=specs,
-        items=ItemReader(database, read_after),
+        items=ItemReader(database, read_after, cache),
         lists=ListReader(
             database,
             find_relations(specs),
             access,
             read_after,
+            cache,
         ),
         statuses=StatusReader(
             visibility,
@@ -68,4 +79,18 @@ def build(
             wait_cap_seconds=settings.wait_cap_seconds,
         ),
         log=log,
+        cache=cache,
     )
+
+
+def _build_cache(
+    address: Address, database: ReadDatabase, specs: Mapping[str, ResourceSpec], log: Log
+) -> CachedAnswers:
+    link = Link(
+        address,
+        READ_BUDGET,
+        on_failure=lambda reason: log.event("read_cache_skipped", level="WARNING", reason=reason),
+    )
+    statement = Query(CURRENT_POSITION.encode(), {})
+    reader = CacheReader(link, partial(read_current_position, database, statement))
+    return CachedAnswers(reader, database, specs)

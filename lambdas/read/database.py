@@ -48,6 +48,8 @@ class ReadDatabase:
     def __init__(self, replica: Session, primary: Session) -> None:
         self._replica = replica
         self._primary = primary
+        #: How often another server or connection than before has answered in a replica's place.
+        self.changes = 0
 
     def fetch(self, query: Query) -> Rows:
         """Return every row of a query, from a replica unless the query conflicts with replication.
@@ -88,16 +90,19 @@ class ReadDatabase:
         except psycopg.OperationalError as exc:
             if not is_recovery_conflict(exc):
                 raise
+        self.changes += 1
         return _fetch(self._primary, query, take)
 
     def _read_from_replica(self, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
         was_open = self._replica.is_open
+        self.changes += not was_open
         try:
             return _fetch(self._replica, query, take)
         except psycopg.OperationalError as exc:
             # A connection that is new, or that could not be opened, would fail again.
             if not was_open or not is_connection_lost(exc):
                 raise
+        self.changes += 1
         return _fetch(self._replica, query, take)
 
 

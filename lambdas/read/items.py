@@ -11,8 +11,9 @@ from forebay.problem import Problem, ProblemError
 from forebay.query.representation import Media, parse_accept
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
+from lambdas.read.cached import CachedAnswers
 from lambdas.read.database import ReadDatabase, Rows
-from lambdas.read.read_after import ReadAfter, describe_pending
+from lambdas.read.read_after import NamedCommand, ReadAfter, describe_pending
 from lambdas.read.sql.rows import item_query, key_values
 from lambdas.read.sql.statement import Query
 
@@ -25,8 +26,11 @@ _VARY = "Accept, Read-After"
 class ItemReader:
     """Reads items."""
 
-    def __init__(self, database: ReadDatabase, read_after: ReadAfter) -> None:
+    def __init__(
+        self, database: ReadDatabase, read_after: ReadAfter, cache: CachedAnswers | None = None
+    ) -> None:
         self._database = database
+        self._cache = cache
         self._read_after = read_after
         #: The statements by the resource's path; only the values vary.
         self._statements: dict[str, Query] = {}
@@ -40,29 +44,50 @@ class ItemReader:
         """
         media = _choose_media(view)
         key = read_key(spec, view.path.get("key", ""))
-        rows = self._fetch_rows(spec, key, view)
-        if not rows:
-            raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
-        version, state_tag, text = rows[0]
-        tag = item_tag(state_tag or original_version(version), media.value, text)
-        headers = {"ETag": tag, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
-        if is_known(headers["ETag"], view.headers.get("if-none-match")):
-            return Response(304, headers=headers)
-        return Response(200, text, content_type=media.content_type, headers=headers)
+        response = self._read_answer(spec, key, view, media)
+        if is_known(response.headers["ETag"], view.headers.get("if-none-match")):
+            return Response(304, headers=response.headers)
+        return response
 
-    def _fetch_rows(self, spec: ResourceSpec, key: KeyValue, view: RequestView) -> Rows:
-        query = self._build_query(spec, key)
+    def _read_answer(
+        self, spec: ResourceSpec, key: KeyValue, view: RequestView, media: Media
+    ) -> Response:
+        """The answer to a client that has no tag of the item."""
+        cache = self._cache
         command = self._read_after.of_item(spec, key, view)
+        if command is None and cache is not None:
+            return cache.read_item(
+                spec, key, view, lambda: _build_answer(spec, key, media, self._fetch(spec, key))
+            )
+        if command is not None and cache is not None and (command.spec, command.key) == (spec, key):
+            response = cache.find_written(spec, key, view, command.id)
+            if response is not None:
+                return response
+        return _build_answer(spec, key, media, self._fetch_after(spec, key, command))
+
+    def _fetch(self, spec: ResourceSpec, key: KeyValue) -> Rows:
+        return self._database.fetch(self._build_query(spec, key))
+
+    def _fetch_after(self, spec: ResourceSpec, key: KeyValue, command: NamedCommand | None) -> Rows:
         if command is None or self._read_after.wait_for_replica(command):
-            return self._database.fetch(query)
+            return self._fetch(spec, key)
         if self._read_after.is_on_primary(command):
-            return self._database.fetch_from_primary(query)
+            return self._database.fetch_from_primary(self._build_query(spec, key))
         raise describe_pending(command)
 
     def _build_query(self, spec: ResourceSpec, key: KeyValue) -> Query:
         if spec.path not in self._statements:
             self._statements[spec.path] = item_query(spec, key).compose()
         return Query(self._statements[spec.path].text, key_values(spec, key))
+
+
+def _build_answer(spec: ResourceSpec, key: KeyValue, media: Media, rows: Rows) -> Response:
+    if not rows:
+        raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
+    version, state_tag, text = rows[0]
+    tag = item_tag(state_tag or original_version(version), media.value, text)
+    headers = {"ETag": tag, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
+    return Response(200, text, content_type=media.content_type, headers=headers)
 
 
 def _choose_media(view: RequestView) -> Media:

@@ -27,6 +27,7 @@ from forebay.query.representation import (
 from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
+from lambdas.read.cached import CachedAnswers
 from lambdas.read.database import ReadDatabase
 from lambdas.read.links import build_form_links, build_links
 from lambdas.read.pages import Page, PagePlan, plan_page, read_page
@@ -52,8 +53,10 @@ class ListReader:
         relations: Mapping[str, Sequence[Relation]],
         access: Access,
         read_after: ReadAfter,
+        cache: CachedAnswers | None = None,
     ) -> None:
         self._database = database
+        self._cache = cache
         self._relations = relations
         self._access = access
         self._read_after = read_after
@@ -73,16 +76,36 @@ class ListReader:
             psycopg.Error: the database could not answer.
         """
         representation = parse_representation(view.headers)
-        page, query = self._read_page(
-            spec, representation, self._parse_request(spec, view, representation), view
-        )
+        page_request = self._parse_request(spec, view, representation)
+        if self._cache is None or "read-after" in view.headers:
+            response = self._read_answer(spec, representation, page_request, view)
+        else:
+            # The caller is no part of the answer, so it is checked before.
+            self._require_access(page_request, view)
+            response = self._cache.read_list(
+                spec,
+                page_request.others,
+                view,
+                lambda: self._read_answer(spec, representation, page_request, view),
+            )
+        if is_known(response.headers["ETag"], view.headers.get("if-none-match")):
+            return Response(304, headers=response.headers)
+        return response
+
+    def _read_answer(
+        self,
+        spec: ResourceSpec,
+        representation: Representation,
+        page_request: PagePlan,
+        view: RequestView,
+    ) -> Response:
+        """The answer to a client that has no tag of the page."""
+        page, query = self._read_page(spec, representation, page_request, view)
         link = build_links(spec, view, query, page, states_limit=representation.range is not None)
         response = _build_answer(representation, query, page, link)
         headers = {**response.headers, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
         texts = [text.encode() for text in (representation.media, *headers.values())]
         headers["ETag"] = f'W/"{_compute_digest(*texts, page.body)}"'
-        if is_known(headers["ETag"], view.headers.get("if-none-match")):
-            return Response(304, headers=headers)
         return replace(response, headers=headers)
 
     def read_form(self, spec: ResourceSpec, view: RequestView) -> Response:
@@ -109,7 +132,7 @@ class ListReader:
         page_request: PagePlan,
         view: RequestView,
     ) -> tuple[Page, ListQuery]:
-        self._access.require(view.caller, map(read_scope, page_request.others))
+        self._require_access(page_request, view)
         self._wait_for_command(spec, page_request, view)
         page = read_page(self._database, page_request)
         if representation.media is Media.OBJECT and page.rows != 1:
@@ -117,6 +140,9 @@ class ListReader:
         if page.total is not None and page_request.query.offset > page.total:
             raise ProblemError(_describe_past_end(page_request.query.offset, page.total))
         return page, page_request.query
+
+    def _require_access(self, page_request: PagePlan, view: RequestView) -> None:
+        self._access.require(view.caller, map(read_scope, page_request.others))
 
     def _wait_for_command(
         self, spec: ResourceSpec, page_request: PagePlan, view: RequestView

@@ -37,6 +37,8 @@ class ReadSettings:
     authorization: str
     #: For `iam`: a JSON object of the principals' ARNs with their scopes; otherwise empty.
     principals: str
+    #: The address of the read cache; empty without one.
+    read_cache: str
     #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
 
@@ -63,5 +65,6 @@ class ReadSettings:
             ),
             authorization=required(environment, "FOREBAY_AUTHORIZATION"),
             principals=environment.get("FOREBAY_PRINCIPALS", ""),
+            read_cache=environment.get("FOREBAY_READ_CACHE", ""),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
         )

@@ -9,7 +9,7 @@ from typing import Final
 
 from ops.cost import prices
 from ops.cost.prices import HOURS_PER_MONTH, Price
-from ops.cost.settings import AuroraDatabase, ManagedDatabase, RdsDatabase, Settings
+from ops.cost.settings import AuroraDatabase, ManagedDatabase, RdsDatabase, ReadCache, Settings
 from ops.errors import UsageError
 
 #: Rows a second that one processor of the primary writes: docs/performance.md, on two cores.
@@ -74,6 +74,18 @@ def price_proxy(database: ManagedDatabase, work: Work) -> Item:
     processors = max(_LEAST_PROXY_PROCESSORS, count_processors(database, work))
     dollars = processors * HOURS_PER_MONTH * prices.DATABASE_PROXY.dollars
     return Item("RDS Proxy", dollars, f"{processors:g} processors")
+
+
+def price_read_cache(cache: ReadCache) -> Item:
+    """Return the item of the read cache's nodes.
+
+    Raises:
+        UsageError: the price of the node type is unknown.
+    """
+    assert cache.node_type is not None  # noqa: S101 - only on the emulator
+    nodes = 1 + cache.replicas
+    hourly = nodes * _find_hourly(prices.CACHE_LARGE, cache.node_type)
+    return Item("Read cache", hourly * HOURS_PER_MONTH, f"{nodes} {cache.node_type}")
 
 
 def count_processors(database: ManagedDatabase, work: Work | None = None) -> float:

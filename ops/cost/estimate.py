@@ -18,6 +18,7 @@ from ops.cost.database import (
     count_processors,
     price_database,
     price_proxy,
+    price_read_cache,
 )
 from ops.cost.prices import HOURS_PER_MONTH
 from ops.cost.settings import AuroraDatabase, ExternalDatabase, Function, RdsDatabase, Settings
@@ -46,6 +47,7 @@ _DAYS_PER_MONTH: Final = HOURS_PER_MONTH / 24
 _TRACED_SHARE: Final = 0.05
 #: Metrics of the alarms in every environment, without those of streams and of the database.
 _ALARM_METRICS: Final = 13
+_CACHE_ALARM_METRICS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,8 @@ def estimate_buffered(settings: Settings, load: Load) -> Estimate:
     items += price_database(settings, work)
     if not isinstance(settings.database, ExternalDatabase) and settings.database.proxy:
         items.append(price_proxy(settings.database, work))
+    if settings.read_cache is not None:
+        items.append(price_read_cache(settings.read_cache))
     return Estimate(items)
 
 
@@ -312,6 +316,7 @@ def _price_records(load: Load, retention_hours: int) -> Item:
 def count_alarm_metrics(settings: Settings) -> int:
     """Return the number of metrics that the alarms of an environment use."""
     count = _ALARM_METRICS + 2 * settings.stream.count + (1 if settings.idempotency else 0)
+    count += _CACHE_ALARM_METRICS if settings.read_cache is not None else 0
     match settings.database:
         case RdsDatabase(replicas=replicas):
             return count + 3 + replicas
@@ -333,7 +338,7 @@ def _count_own_metrics(settings: Settings, load: Load) -> float:
     return sum(
         (len(metric.values) or 1) * hours[metric.service]
         for metric in METRICS
-        if metric not in absent
+        if metric not in absent and (settings.read_cache is not None or not metric.needs_read_cache)
     )
 
 

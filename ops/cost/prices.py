@@ -89,6 +89,13 @@ AURORA_OPTIMIZED_FACTOR: Final = 1.3
 AURORA_OPTIMIZED_STORAGE: Final = Price(0.225, "GB-month", "2026-08, AWS's advisor for Aurora")
 RDS_STORAGE: Final = Price(0.115, "GB-month", "2026-05, half of Multi-AZ's 0.23")
 DATABASE_PROXY: Final = Price(0.015, "vCPU-hour", "2026-08, AWS's advisor for RDS Proxy")
+_VALKEY_QUOTED: Final = "2026, list prices of two public price tables, a fifth below Redis OSS"
+#: The class `large` of a family of nodes with Valkey; other sizes cost in proportion.
+CACHE_LARGE: Final[Mapping[str, Price]] = {
+    "t4g": Price(0.104, "hour of two cache.t4g.medium", _VALKEY_QUOTED),
+    "m7g": Price(0.1264, "hour of cache.m7g.large", _VALKEY_QUOTED),
+    "r7g": Price(0.1752, "hour of cache.r7g.large", _VALKEY_QUOTED),
+}
 #: Without the price of its traffic, of which the sweep has very little.
 ENDPOINT: Final = Price(0.01, "hour and zone of an interface endpoint", _PRICE_LIST)
 _CLOUDWATCH: Final = "2026-08, aws.amazon.com/cloudwatch/pricing"

@@ -163,6 +163,14 @@ class Edge(Section):
     origin_secrets: Annotated[tuple[str, ...], Strict(strict=False)] = ("1",)
 
 
+class ReadCache(Section):
+    """The nodes of the read cache."""
+
+    #: None on the emulator.
+    node_type: str | None = None
+    replicas: int = 0
+
+
 class Operations(Section):
     """The runner of operators' commands."""
 
@@ -185,6 +193,7 @@ class Settings(Section):
     sweep: Sweep
     api: Api
     edge: Edge | None = None
+    read_cache: ReadCache | None = None
     operations: Operations = Operations()
 
 

@@ -20,6 +20,7 @@ LOCAL_CONTEXT = {
     "database_url": "postgresql://forebay:secret@127.0.0.1:8083/forebay",
     "replica_url": "postgresql://forebay:secret@127.0.0.1:8084/forebay",
     "firehose_endpoint": "http://127.0.0.1:8082",
+    "read_cache": "valkey://default:secret@127.0.0.1:8085",
 }
 
 

@@ -16,7 +16,14 @@ from tests.infra.variants import settings_of
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("dev", {}), ("staging", {}), ("prod", {}), ("prod", {"operations.runner": True})],
+    [
+        ("dev", {}),
+        ("staging", {}),
+        ("prod", {}),
+        ("prod", {"operations.runner": True}),
+        ("prod", {"read_cache.node_type": "t4g.small"}),
+        ("prod", {"read_cache.node_type": "r7g.large", "read_cache.replicas": 1}),
+    ],
 )
 def test_every_finding_of_the_checks_is_mended_or_has_its_reason(
     flags: Mapping[str, Any], package: Path, name: str, changes: Mapping[str, Any]

@@ -40,7 +40,7 @@ MAILS = {
 
 def synthesised(settings: Settings, flags: Mapping[str, Any], database: Any) -> Template:
     app = cdk.App(context=dict(flags))
-    watched = replace(Watched.of(settings), database=database)
+    watched = replace(Watched.of(settings), database=database, has_read_cache=True)
     stack = OperationsStack(app, settings=settings, watched=watched)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     app.synth()
@@ -297,6 +297,9 @@ def test_alarms_and_dashboard_name_only_declared_metrics_of_the_functions(
     assert alarmed <= declared
     assert drawn <= declared
     assert {name for name, _ in alarmed} == {
+        "CacheChangesMissed",
+        "CacheHits",
+        "CacheSkipped",
         "CommandsByFallback",
         "CommandsRejected",
         "MessagesFailed",

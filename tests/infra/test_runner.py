@@ -137,7 +137,8 @@ def test_commands_have_every_address_without_cloudformation(project: Mapping[str
         for variable in project["Environment"]["EnvironmentVariables"]
     }
 
-    assert {setting.variable for setting in _OUTPUTS} == set(variables) - {"PYTHONUNBUFFERED"}
+    known = {setting.variable for setting in _OUTPUTS} - {"FOREBAY_READ_CACHE"}
+    assert known == set(variables) - {"PYTHONUNBUFFERED"}
     assert all(variables.values())
     assert "sslrootcert" not in variables["FOREBAY_DATABASE_URL"]
 

@@ -296,7 +296,10 @@ def test_what_contradicts_itself_is_refused_with_a_sentence(
 
     context = LOCAL_CONTEXT if name == "local" and "database" not in changes else {}
     if name == "local" and not context:
-        context = {"firehose_endpoint": "http://127.0.0.1:1"}
+        context = {
+            "firehose_endpoint": "http://127.0.0.1:1",
+            "read_cache": "valkey://127.0.0.1:1",
+        }
     message = _refusal(_written(tmp_path, name, edit), name, context)
 
     assert sentence in message

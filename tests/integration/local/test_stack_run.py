@@ -87,7 +87,8 @@ def test_a_signal_ends_it_and_every_process_it_started(
         assert all_gone(family)
         stopped = re.findall(r"■ (\S+(?: \S+)?) ", run.said())
         assert stopped == [
-            "gateway", "firehose", "emulator", "Postgres replica", "Postgres primary",
+            "gateway", "firehose", "emulator", "read cache", "Postgres replica",
+            "Postgres primary",
         ]  # fmt: skip
 
 

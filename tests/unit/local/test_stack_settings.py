@@ -26,13 +26,13 @@ def test_a_relative_state_folder_is_where_the_command_was_given(
     assert LocalSettings.from_env({"FOREBAY_STATE": "here"}).state == tmp_path / "here"
 
 
-def test_the_five_ports_are_neighbours() -> None:
-    assert list(Ports(9000).list_by_name().values()) == [9000, 9001, 9002, 9003, 9004]
+def test_the_six_ports_are_neighbours() -> None:
+    assert list(Ports(9000).list_by_name().values()) == [9000, 9001, 9002, 9003, 9004, 9005]
 
 
 @pytest.mark.parametrize("base", [0, -1, 65532, 100_000])
 def test_ports_that_do_not_fit_are_refused(base: int) -> None:
-    with pytest.raises(ValueError, match="between 1 and 65531"):
+    with pytest.raises(ValueError, match="between 1 and 65530"):
         LocalSettings.from_env({}, base)
 
 
