@@ -17,26 +17,29 @@ _FOLDERS = ("forebay", "lambdas", "ops", "local", "infra", "migrations", "resour
 _LONG_LINES = 40
 _VERBS = frozenset(
     """
-    accept acquire add adopt advance allow answer append apply are asserts ask attach authorize
-    await begin bisect block build bury call can cap check choose claim clear clone close collect
-    combine commit compare compile complete compute configure confirm connect consume contain
-    convert copy count create cut decide declare decode decompress delete deliver deploy derive
-    describe detach detect determine dig discard discover distribute do does draw drop dump emit
-    empty enable encode end enqueue ensure enter enumerate estimate evaluate examine execute exit
-    expand expect explain export extend extract fail fetch fill filter find finish fire fit fits
-    fold follow forget format generate get give go group guard guess handle has have hide hold
-    holds ignore import increment infer inflate inspect install interpret intersect invoke is join
-    keep kill know label learn leave limit link list listen load lock log look lower make map mark
-    match matches may measure merge migrate mount move must name needs normalize note observe omit
-    open order outdate override pack parse partition pause pick plan poll prefer prepare print
-    probe prove provide prune publish pull put query quote raise read receive record recover
-    redact redrive refuse register rehearse reject release reload rename render repeat replace
-    replay report request require reserve reset resolve restart restore resume retry return reveal
-    revoke rewrite roll rotate round run sample save say scan schedule search seek select send
-    serialize serve set settle show sign skip sleep sort split stage start stat steer stop store
-    stream strip suggest supports supersede swap sweep synthesize tail take tell test throttle
-    touch trace track translate trim truncate try unbury undo unlock unwrap update upcast upgrade
-    upload uses validate verify visit wait walk warn watch weigh wire withdraw wrap write yield
+    accept acquire add adopt advance allow annotate answer append apply are ask asserts attach
+    authorize await become begin bisect block build bury call can cap catch check choose claim clear
+    clone close collect combine commit compare compile complete compose compress compute configure
+    confirm connect consume contain contend convert copy count create cut decide declare decode
+    decompress delete deliver deploy derive describe detach detect determine dig discard discover
+    distribute do does draw drop dump emit empty enable encode end enqueue ensure enter enumerate
+    estimate evaluate examine execute exit expand expect explain export extend extract fail feed
+    fetch fill filter find finish fire fit fits flush fold follow forbid forget format generate get
+    give go group guard guess halve handle has hash have hide hold holds identify ignore import
+    increment infer inflate insert inspect install interpret intersect invoke is join judge keep
+    kill know label learn leave limit link list listen load lock log look lower make map mark match
+    matches may measure mend merge migrate mount move must name needs normalize note observe omit
+    open order outdate override pack pair parse partition pause pick plan poll prefer prepare price
+    print probe prove provide prune publish pull put query quote raise rank read rebuild receive
+    record recover redact redrive reduce refuse register rehearse reject relay release reload remove
+    rename render repeat replace replay report request require reserve reset resolve restart restore
+    resume retry return reveal revoke rewrite roll rotate round run salvage sample save say scan
+    schedule seal search seek select send serialize serve set settle shorten show shrink shuffle
+    sign skip sleep sort spawn spell split spread stage start stat steer stop store stream strip
+    submit suggest summarize supersede supports survey swap sweep synthesize tabulate tail take tell
+    test throttle tidy time touch trace track translate trim truncate try unbury undo unlock unwrap
+    upcast update upgrade upload uses validate verify visit wait wake walk warn watch weigh wire
+    withdraw wrap write yield
     """.split()  # noqa: SIM905 - a list of literals takes a line per word
 )
 

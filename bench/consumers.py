@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from bench import orders
-from bench.machine import own_peak_mebibytes
+from bench.machine import measure_own_peak_mebibytes
 from forebay.apply import Chunk, Counts, Habits, Outcome, Source, apply, read_ahead
 from forebay.archive.ahead import ReadAhead, one_ahead
 from forebay.archive.lines import read_chunks
@@ -124,7 +124,7 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
             except BaseException as exc:
                 pipe.send(exc)
                 raise
-            pipe.send(Done(counts, own_peak_mebibytes()))
+            pipe.send(Done(counts, measure_own_peak_mebibytes()))
 
 
 def _begin(archive: Folder, key: str) -> ReadAhead[Chunk]:

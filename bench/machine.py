@@ -60,7 +60,7 @@ def commit() -> str:
     return revision + ("+" if changed else "")
 
 
-def own_peak_mebibytes() -> float:
+def measure_own_peak_mebibytes() -> float:
     """The peak of this process's resident memory.
 
     `ru_maxrss` is not used on Linux: a forked process inherits its parent's value.

@@ -61,7 +61,9 @@ def main() -> int:
 
 def _render_rows(names: Sequence[str], by_comparison: Mapping[str, dict[str, Any]]) -> list[str]:
     rows = [
-        _render_row(ratio) for name in names for ratio in results.ratios_of(by_comparison[name])
+        _render_row(ratio)
+        for name in names
+        for ratio in results.compute_ratios_of(by_comparison[name])
     ]
     return [*_HEAD, *rows]
 

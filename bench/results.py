@@ -59,7 +59,7 @@ def read_all(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
         yield json.loads(file.read_text(encoding="utf-8"))
 
 
-def ratios_of(result: dict[str, Any]) -> list[Ratio]:
+def compute_ratios_of(result: dict[str, Any]) -> list[Ratio]:
     """The ratios of a result, as the comparison made them."""
     return [
         Ratio(**{**ratio, "aim": Aim(**ratio["aim"]) if ratio["aim"] else None})

@@ -65,7 +65,7 @@ def decode(line: bytes) -> Command:
         InvalidLineError: not JSON, nested too deep, not an envelope, or of an unknown format
             version.
     """
-    return _quickly(line) or _carefully(line)
+    return _quickly(line) or decode_carefully(line)
 
 
 def decode_all(lines: Sequence[bytes]) -> list[Command | InvalidLineError]:
@@ -123,7 +123,7 @@ def _decode_or_error(line: bytes) -> Command | InvalidLineError:
 
 
 def _quickly(line: bytes) -> Command | None:
-    """The command of a valid line; None for any other line, which `_carefully` examines.
+    """The command of a valid line; None for any other line, which `decode_carefully` examines.
 
     Apply decodes millions of lines, so the parser itself checks the envelope's members.
     """
@@ -214,8 +214,8 @@ def _count_brackets(line: bytes) -> int:
     return line.count(b"[") + line.count(b"{")
 
 
-def _carefully(line: bytes) -> Command:
-    """The command of a line, decoded step by step for a precise error.
+def decode_carefully(line: bytes) -> Command:
+    """The command of a line, decoded step by step for a precise error, and without msgspec.
 
     Raises:
         InvalidLineError: as `decode`.

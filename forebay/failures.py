@@ -31,7 +31,7 @@ def record_failure(connection: Connection, key: str, error: str) -> None:
     connection.execute(_RECORD, [key, text])
 
 
-def failures_of(connection: Connection, keys: Sequence[str]) -> dict[str, Failure]:
+def read_failures(connection: Connection, keys: Sequence[str]) -> dict[str, Failure]:
     """The last failures of objects, by key, without objects that never failed."""
     rows = connection.execute(_FAILURES, [list(keys)]).fetchall()
     return {key: Failure(error, failed_at, times) for key, error, failed_at, times in rows}

@@ -15,7 +15,10 @@ JSON = "application/json"
 MERGE_TYPE = "application/merge-patch+json"
 _FIRST_ERROR = 400  # of the status codes (RFC 9110 §15)
 #: Headers that scripts of other origins may read, besides those that the Fetch standard exposes.
-_EXPOSED = "Content-Location, Content-Range, ETag, Link, Location, Preference-Applied, Retry-After"
+_EXPOSED = (
+    "Content-Location, Content-Range, ETag, Idempotency-Replayed, Link, Location, "
+    "Preference-Applied, Retry-After"
+)
 
 
 @dataclass(frozen=True, slots=True)

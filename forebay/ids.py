@@ -109,7 +109,7 @@ def format_ms(ms: int) -> str:
     return f"{text[:8]}-{text[8:]}"
 
 
-def least_id(moment: dt.datetime) -> str:
+def make_least_id(moment: dt.datetime) -> str:
     """A UUID that sorts before every command id of that millisecond or later."""
     return f"{format_ms(milliseconds(moment))}-0000-0000-000000000000"
 

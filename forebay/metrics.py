@@ -52,6 +52,21 @@ ITEMS_REFUSED: Final = Metric(
     "ItemsRefused", "write", "items of batches that are answered with a 4xx status"
 )
 
+WRITES_REPLAYED: Final = Metric(
+    "WritesReplayed", "write", "repetitions of a request that were answered from its record"
+)
+KEYS_REUSED: Final = Metric(
+    "KeysReused", "write", "requests refused because another request has had their Idempotency-Key"
+)
+RECORDS_UNAVAILABLE: Final = Metric(
+    "RecordsUnavailable",
+    "write",
+    "requests for which the table of idempotency records was not available, refused or accepted",
+)
+
+#: Metrics of environments with idempotency records only.
+RECORDS_METRICS: Final = (WRITES_REPLAYED, KEYS_REUSED, RECORDS_UNAVAILABLE)
+
 READS_ANSWERED: Final = Metric(
     "ReadsAnswered",
     "read",

@@ -44,6 +44,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "PGRST127": (400, "A feature is not supported"),
     "PGRST200": (400, "The relation does not exist"),
     "method_not_allowed": (405, "The resource does not support this method"),
+    "idempotency_in_flight": (409, "A request with this Idempotency-Key is in progress"),
     "PGRST107": (406, "No accepted media type is available"),
     "PGRST116": (406, "The result is not exactly one row"),
     "PGRST103": (416, "The range is beyond the last row"),
@@ -59,6 +60,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "key_mismatch": (422, "The key in the body is not the key in the path"),
     "key_missing": (422, "The item has no key"),
     "key_not_allowed": (422, "The server generates this key"),
+    "idempotency_key_reused": (422, "The Idempotency-Key belongs to another request"),
     "forbidden": (403, "The caller is not allowed to do this"),
     # The gateway's own problems; the functions never return them.
     "bad_request": (400, "The request is not valid"),
@@ -67,6 +69,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "throttled": (429, "Too many requests"),
     "quota_exceeded": (429, "The API key's quota is used up"),
     "not_accepted": (503, "The write was not accepted"),
+    "idempotency_unavailable": (503, "The idempotency records are not available"),
     "unavailable": (503, "The service is not available"),
     "timeout": (504, "The request took too long"),
 }
@@ -100,7 +103,7 @@ class Problem:
             "detail": self.detail,
             "instance": instance,
             "code": self.code,
-            # PostgREST's members; its clients show nothing else.
+            # PostgREST's members; its clients show only these.
             "message": self.detail,
             "details": self._list_details(),
             "hint": self.hint,

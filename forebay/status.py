@@ -40,7 +40,7 @@ class Patches:
     in_item: Collection[str] = ()
     #: Patches without effect that may have one later.
     kept: Collection[str] = ()
-    #: The last patches of which nothing is left. If the list is full, older ones are forgotten.
+    #: The last patches without a remaining effect. If the list is full, older ones are forgotten.
     recent: Collection[str] = ()
 
     def may_have_forgotten(self, command_id: str) -> bool:

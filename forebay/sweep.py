@@ -231,11 +231,11 @@ def dead_objects(dead_letters: Queue, bucket: str, prefix: str = COMMANDS_PREFIX
     """
     keys: set[str] = set()
     for message in dead_letters.peek(DEAD_LETTERS_READ):
-        keys |= set(keys_in(message.body, bucket, prefix))
+        keys |= set(list_keys(message.body, bucket, prefix))
     return frozenset(keys)
 
 
-def keys_in(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str]:
+def list_keys(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str]:
     """The archive objects that a message names; empty if it is not an event of this archive."""
     try:
         return list(object_keys(body, bucket=bucket, prefix=prefix))

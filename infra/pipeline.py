@@ -60,6 +60,16 @@ class ArchiveSettings(Section):
         return self
 
 
+class IdempotencySettings(Section):
+    """The records of requests with an Idempotency-Key."""
+
+    #: How long a repetition gets the first answer. An attempt's lock is shorter than an hour.
+    retention_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 24
+    #: While DynamoDB is not available: `refuse` requests with a key (503), or `accept` them with
+    #: what the key guarantees without a record.
+    when_unavailable: Literal["refuse", "accept"] = "refuse"
+
+
 class QueueSettings(Section):
     """The queue between the archive and the consumer, and its dead letters."""
 

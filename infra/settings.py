@@ -24,6 +24,7 @@ from infra.operations import OperationsSettings
 from infra.pipeline import (
     ArchiveSettings,
     ConsumerSettings,
+    IdempotencySettings,
     QueueSettings,
     ReplaySettings,
     StreamSettings,
@@ -141,6 +142,8 @@ class Settings(Section):
     database: DatabaseSettings
     archive: ArchiveSettings = ArchiveSettings()
     stream: StreamSettings
+    #: None: no table of records; a key guarantees what its derived keys do.
+    idempotency: IdempotencySettings | None = None
     queue: QueueSettings
     functions: FunctionsSettings
     consumer: ConsumerSettings

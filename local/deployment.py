@@ -79,7 +79,7 @@ class Deployment:
     replica: Cluster
 
     def requires_credentials(self) -> bool:
-        """Whether callers of the API have to show who they are, or a key.
+        """Return whether the API requires a token or an API key.
 
         Raises:
             forebay.errors.SettingsError: the environment's file is wrong.
@@ -135,7 +135,7 @@ class Deployment:
         (folder / "fingerprint").write_text(fingerprint or self.fingerprint())
         (folder / "seal").write_text(_hash_files(folder / "state"))
 
-    def serving_folders(self) -> Folders:
+    def list_serving_folders(self) -> Folders:
         """Return the folders of an emulator that starts from the kept state and the archive."""
         folder = self.settings.emulator
         shutil.rmtree(folder / "state", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Commands with which a user tries a running stack, made from what is declared."""
+"""Example commands for a running stack, made from the declared resources."""
 
 import shlex
 from collections.abc import Mapping
@@ -7,37 +7,37 @@ from urllib.parse import quote
 
 import orjson
 
-from forebay.openapi.examples import item_of
-from forebay.openapi.schemas import request_properties
+from forebay.openapi.examples import make_item
+from forebay.openapi.schemas import build_request_properties
 from forebay.resource.body import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 
 
 def build_commands(resources: Mapping[str, ResourceSpec], url: str) -> str:
-    """Lines for a shell, each of which works when it is pasted after those before.
+    """Return lines for a shell, to run in their order.
 
-    The write is a create: pasted a second time, or where the item is there, it changes nothing.
+    The write is a create, so a second run changes nothing.
 
     Args:
         resources: the declarations, by path.
         url: of the API, with the stage.
 
     Returns:
-        A write, its status and a read of the item; only a read where no declaration has an example
-        that it takes itself; a sentence where nothing is declared.
+        A write, its status and a read of the item. Only a read of a list, if no declaration has a
+        valid example; a sentence, if no resource is declared.
     """
-    for spec in _by_preference(resources):
-        item = item_of(spec, request_properties(spec))
+    for spec in _sort_by_preference(resources):
+        item = make_item(spec, build_request_properties(spec))
         key = item.pop(spec.key.name)
-        if _is_taken(spec, str(key), item):
+        if _is_valid(spec, str(key), item):
             return _write_and_read(f"{url}/{spec.path}/{quote(str(key), safe='')}", item)
     if resources:
         return f"  curl -s '{url}/{next(iter(resources))}?limit=2'"
     return "  (no resource is declared in resources/: see docs/resources.md)"
 
 
-def _by_preference(resources: Mapping[str, ResourceSpec]) -> list[ResourceSpec]:
-    """Those that need no other item, first those whose keys people can read."""
+def _sort_by_preference(resources: Mapping[str, ResourceSpec]) -> list[ResourceSpec]:
+    """Return the resources without enforced references, those with natural keys first."""
     alone = [
         spec
         for spec in resources.values()
@@ -46,8 +46,8 @@ def _by_preference(resources: Mapping[str, ResourceSpec]) -> list[ResourceSpec]:
     return sorted(alone, key=lambda spec: spec.key_is_made)
 
 
-def _is_taken(spec: ResourceSpec, key: str, item: Mapping[str, Any]) -> bool:
-    """Whether the API takes it: a pattern, or a function of the declaration, may refuse it."""
+def _is_valid(spec: ResourceSpec, key: str, item: Mapping[str, Any]) -> bool:
+    """Return whether the item is valid: a validator of the declaration may refuse the example."""
     try:
         spec.body.read_key(key)
         spec.body.validate(orjson.dumps(item))

@@ -1,4 +1,4 @@
-"""What the stacks of the running deployment say of themselves: names, ids and addresses."""
+"""Outputs of the deployed stacks: names, ids and addresses."""
 
 import json
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ ENVIRONMENT = "local"
 
 
 def stack_name(stack: str) -> str:
-    """The name of a stack, such as `data`, in CloudFormation and in the outputs."""
+    """Return the name of a stack, such as `data`, in CloudFormation and in the outputs."""
     return f"forebay-{ENVIRONMENT}-{stack}"
 
 
 def kept_deployment(settings: LocalSettings) -> Path:
-    """The folder of what the last start deployed."""
+    """Return the folder of the last deployment."""
     return settings.emulator / "deployed"
 
 
 def read_outputs(settings: LocalSettings) -> Outputs:
-    """The outputs of every stack that the last start deployed, by stack and name.
+    """Return the outputs of every deployed stack, by stack and name.
 
     Raises:
-        FileNotFoundError: no start has deployed anything yet.
-        ValueError: an interrupted start has left the file damaged.
+        FileNotFoundError: the stacks have never been deployed.
+        ValueError: the file is damaged, because a start was interrupted.
     """
     outputs: Outputs = json.loads((kept_deployment(settings) / "outputs.json").read_bytes())
     return outputs

@@ -61,10 +61,10 @@ def start_time(pid: int) -> float:
 def is_alive(process: Running) -> bool:
     """Return whether this process still runs, rather than a later process with its pid."""
     drift = abs(start_time(process.pid) - process.started)
-    return drift < _START_TIME_TOLERANCE_SECONDS and pid_is_alive(process.pid)
+    return drift < _START_TIME_TOLERANCE_SECONDS and is_pid_alive(process.pid)
 
 
-def pid_is_alive(pid: int) -> bool:
+def is_pid_alive(pid: int) -> bool:
     """Return whether a process has this pid; a zombie does not count."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

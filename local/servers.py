@@ -2,6 +2,7 @@
 
 import http.client
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -14,6 +15,7 @@ from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
 _READY_SECONDS = 60.0
+_FLUSH_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0  # API Gateway's own time-out is 29 s
 # Time to deliver the buffered records to S3; the rest stays in the spool.
 _FIREHOSE_STOP_SECONDS = 15.0
@@ -26,21 +28,18 @@ def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int
         ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
     """
     port = settings.ports.firehose
-    child = supervisor.start(
-        Spec(
-            name="firehose",
-            command=[
-                *(sys.executable, "-m", "local.firehose"),
-                *("--port", str(port)),
-                *("--spool", settings.firehose),
-                *("--endpoint-url", settings.emulator_url),
-            ],
-            log=settings.logs / "firehose.log",
-            rank=rank,
-            env=_build_environment(settings),
-            cwd=settings.root,
-            patience_seconds=_FIREHOSE_STOP_SECONDS,
-        )
+    command = [
+        *("--port", str(port)),
+        *("--spool", str(settings.firehose)),
+        *("--endpoint-url", settings.emulator_url),
+    ]
+    child = _start(
+        supervisor,
+        settings,
+        "firehose",
+        command,
+        rank=rank,
+        patience_seconds=_FIREHOSE_STOP_SECONDS,
     )
     supervisor.wait_until(
         lambda: _is_answering(port, "/_health"), child=child, timeout_seconds=_READY_SECONDS
@@ -57,27 +56,41 @@ def start_gateway(
         ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
     """
     port = settings.ports.gateway
-    child = supervisor.start(
-        Spec(
-            name="gateway",
-            command=[
-                *(sys.executable, "-m", "local.gateway"),
-                *("--port", str(port)),
-                *("--emulator", settings.emulator_url),
-                *("--api-id", deployed.api_id),
-                *("--stage", deployed.stage),
-                *(argument for name in sorted(settings.hosts) for argument in ("--host", name)),
-            ],
-            log=settings.logs / "gateway.log",
-            rank=rank,
-            env=_build_environment(settings),
-            cwd=settings.root,
-        )
-    )
+    command = [
+        *("--port", str(port)),
+        *("--emulator", settings.emulator_url),
+        *("--api-id", deployed.api_id),
+        *("--stage", deployed.stage),
+        *(argument for name in sorted(settings.hosts) for argument in ("--host", name)),
+    ]
+    child = _start(supervisor, settings, "gateway", command, rank=rank)
     supervisor.wait_until(
         lambda: _is_answering(port, "/_gateway/health"), child=child, timeout_seconds=_READY_SECONDS
     )
     return child
+
+
+def _start(
+    supervisor: Supervisor,
+    settings: LocalSettings,
+    name: str,
+    options: Sequence[str],
+    *,
+    rank: int,
+    patience_seconds: float = 10.0,
+) -> Child:
+    """Start one of the stack's own servers, the module `local.<name>`."""
+    return supervisor.start(
+        Spec(
+            name=name,
+            command=[sys.executable, "-m", f"local.{name}", *options],
+            log=settings.logs / f"{name}.log",
+            rank=rank,
+            env=_build_environment(settings),
+            cwd=settings.root,
+            patience_seconds=patience_seconds,
+        )
+    )
 
 
 def start_functions(settings: LocalSettings, *, requires_credentials: bool = False) -> list[str]:
@@ -114,12 +127,7 @@ def _send_and_check(
 
 def flush_cache(settings: LocalSettings) -> None:
     """Empty the gateway's cache."""
-    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.gateway, timeout=5)
-    try:
-        connection.request("POST", "/_gateway/flush")
-        connection.getresponse().read()
-    finally:
-        connection.close()
+    _send(settings.ports.gateway, "POST", "/_gateway/flush", timeout_seconds=_FLUSH_SECONDS)
 
 
 def _build_environment(settings: LocalSettings) -> dict[str, str]:
@@ -137,8 +145,15 @@ def _is_answering(port: int, path: str) -> bool:
         return False
 
 
-def _send(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
+def _send(
+    port: int,
+    method: str,
+    path: str,
+    body: str | None = None,
+    *,
+    timeout_seconds: float = _ANSWER_SECONDS,
+) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()

@@ -211,7 +211,7 @@ class LocalStack:
             return emulator.start(
                 self._supervisor,
                 self.settings,
-                self._deployment.serving_folders(),
+                self._deployment.list_serving_folders(),
                 name="emulator",
                 rank=StopOrder.EMULATOR,
             )

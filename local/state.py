@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from local.errors import DiskFullError, StateLockedError, StateUnusableError
-from local.processes import pid_is_alive
+from local.processes import is_pid_alive
 from local.secret import make_secret
 from local.settings import LocalSettings
 
@@ -80,7 +80,7 @@ def _take(descriptor: int, state: Path, on_wait: Callable[[str], None]) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _read_holder(descriptor)
-            if (holder and pid_is_alive(holder)) or time.monotonic() > deadline:
+            if (holder and is_pid_alive(holder)) or time.monotonic() > deadline:
                 holder_text = f"process {holder}" if holder else "another process"
                 raise StateLockedError(
                     f"{holder_text} already runs the stack on {state}; stop it, "

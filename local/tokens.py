@@ -1,4 +1,4 @@
-"""`make token`: an access token of a program, where the API asks for tokens of Cognito."""
+"""`make token`: an access token of a program, if the API requires tokens of Cognito."""
 
 import base64
 import http.client
@@ -25,7 +25,8 @@ def fetch_access_token(settings: LocalSettings, client: str) -> str:
         client: its name in `api.authorization.machine_clients`.
 
     Raises:
-        ToolFailedError: the stack asks for no tokens, does not run, or has no such program.
+        ToolFailedError: the API requires no tokens, the stack does not run, or it has no such
+            program.
     """
     try:
         identity = read_outputs(settings).get(stack_name("identity"))
@@ -36,12 +37,12 @@ def fetch_access_token(settings: LocalSettings, client: str) -> str:
             "the API of this stack requires no tokens: set api.authorization in "
             "infra/environments/local.toml (docs/configuration.md), and start again"
         )
-    client_id = _client_id(identity, client)
+    client_id = _find_client_id(identity, client)
     secret = Emulated(settings).client_secret(identity["UserPoolId"], client_id)
     return _fetch(settings, client_id, secret)
 
 
-def _client_id(identity: Mapping[str, str], client: str) -> str:
+def _find_client_id(identity: Mapping[str, str], client: str) -> str:
     name = client.title().replace("-", "")
     names = {key.removeprefix(_OUTPUT) for key in identity if key.startswith(_OUTPUT)} - _NO_PROGRAM
     if name not in names:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from forebay.db.iam import region_of
+from forebay.db.iam import parse_region
 from ops.errors import UsageError
 
 #: Written by each synthesis that builds packages for AWS (infra/bundling.py).
@@ -41,7 +41,7 @@ def add_certificates(url: str, environment: Mapping[str, str], bundle: Path | No
     parameters = conninfo_to_dict(url)
     hosts = str(parameters.get("host") or "").split(",")
     is_verified = str(parameters.get("sslmode", "")).startswith("verify-")
-    if not is_verified or "sslrootcert" in parameters or not any(map(region_of, hosts)):
+    if not is_verified or "sslrootcert" in parameters or not any(map(parse_region, hosts)):
         return url
     bundle = bundle or BUNDLE
     if not bundle.is_file():

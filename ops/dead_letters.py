@@ -18,8 +18,8 @@ from forebay.archive.layout import COMMANDS_PREFIX
 from forebay.aws.events import EventRefusedError, object_keys
 from forebay.aws.queue import Depth, Message, Queue
 from forebay.db.connect import Connection
-from forebay.failures import Failure, failures_of
-from forebay.sweep import keys_in
+from forebay.failures import Failure, read_failures
+from forebay.sweep import list_keys
 from ops.errors import RefusedError
 
 Applied = Literal["no", "in part", "yes"]
@@ -70,9 +70,9 @@ def read(dead_letters: Queue, bucket: str, connection: Connection, limit: int) -
             "to which reading could move its messages; give the address of that queue"
         )
     messages = dead_letters.peek(limit)
-    keys = {message.id: keys_in(message.body, bucket) for message in messages}
+    keys = {message.id: list_keys(message.body, bucket) for message in messages}
     all_keys = [key for message_keys in keys.values() for key in message_keys]
-    applied, failures = _find_applied(connection, all_keys), failures_of(connection, all_keys)
+    applied, failures = _find_applied(connection, all_keys), read_failures(connection, all_keys)
     letters = [
         _describe_letter(message, bucket, keys[message.id], applied, failures)
         for message in messages

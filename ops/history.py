@@ -238,7 +238,7 @@ def _complete(command: Command, spec: ResourceSpec) -> Command:
 
 @dataclass(frozen=True, slots=True)
 class _Patched:
-    """What the tables show about the commands of a key."""
+    """The state of a key in the tables."""
 
     spec: ResourceSpec
     traces: Traces

@@ -42,7 +42,7 @@ def compare(stage: Stage) -> Findings:
                     [Contender(name, apply, size, database.empty)], rounds=rounds
                 )
                 peaks[name] = round(consumer.peak_mebibytes)
-    exponent = fitted_exponent(findings.series)
+    exponent = fit_exponent(findings.series)
     first, last = (peaks[f"{size:,} commands"] for size in (sizes[-2], sizes[-1]))
     findings.ratios = [
         single(
@@ -64,7 +64,7 @@ def compare(stage: Stage) -> Findings:
     return findings
 
 
-def fitted_exponent(series: list[Series]) -> float:
+def fit_exponent(series: list[Series]) -> float:
     """The slope of log time over log commands, by least squares over the fastest rounds."""
     points = [(math.log(timing.items), math.log(min(timing.seconds))) for timing in series]
     mean_x = sum(x for x, _ in points) / len(points)

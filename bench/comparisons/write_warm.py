@@ -1,9 +1,11 @@
-"""The write function, warm, without the call to Firehose, compared with powertools and plain code.
+"""The write function, warm, without the calls to AWS, compared with powertools and plain code.
 
 All three take the same proxy event, validate the same item, make a command with a UUIDv7 and an
 archive line, pass it to a stream that acknowledges immediately, log one line and answer 202. Only
 Forebay refuses ambiguous JSON (repeated members, lone surrogates), reports all faults in one answer
 (RFC 9457), and handles Idempotency-Key, If-Match and Read-After.
+
+With an idempotency record, a request also makes two calls of DynamoDB, which are left out too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Annotated, Any, cast
 import orjson
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench import orders
@@ -28,6 +31,7 @@ from bench.harness import Aim, Contender, Findings, duration, measure
 from bench.stage import Stage
 from forebay.access import Access
 from forebay.aws.firehose import FirehoseSink
+from forebay.aws.records import RecordTable
 from forebay.command import Command
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
@@ -36,6 +40,7 @@ from forebay.intake.json_text import parse_text
 from forebay.log import Log
 from lambdas.write.answers import Answers
 from lambdas.write.app import WriteApp
+from lambdas.write.records import Records
 from lambdas.write.requests import WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
@@ -43,6 +48,8 @@ REQUESTS = 5_000
 ROUNDS = 7
 OURS, POWERTOOLS, BARE = "write function", "powertools and pydantic", "by hand with orjson"
 PUT, PATCH = "write function, PUT", "write function, PATCH"
+KEYED = "write function, with an Idempotency-Key"
+RECORDED, REPEATED = "write function, with a record", "write function, a repetition"
 WHAT = "write function, warm, one POST"
 _STREAM = "commands"
 
@@ -50,7 +57,7 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Acknowledging:
-    """A Firehose client that acknowledges everything without a network call."""
+    """Clients of Firehose and DynamoDB that acknowledge everything without a network call."""
 
     def put_record(self, **_: object) -> dict[str, Any]:
         """Answer as AWS does."""
@@ -59,6 +66,32 @@ class Acknowledging:
     def put_record_batch(self, *, Records: list[object], **_: object) -> dict[str, Any]:  # noqa: N803
         """Answer as AWS does."""
         return {"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1"} for _ in Records]}
+
+    def put_item(self, **_: object) -> dict[str, Any]:
+        """Answer as DynamoDB does if the record is new."""
+        return {}
+
+    def update_item(self, **_: object) -> dict[str, Any]:
+        """Answer as DynamoDB does."""
+        return {}
+
+
+class Remembering(Acknowledging):
+    """A client of DynamoDB which collects records, and then has all of them, finished."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Any] = {}
+
+    def put_item(self, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Answer as DynamoDB does: with an error if the record is not new."""
+        item = arguments["Item"]
+        record = self._records.setdefault(item["id"]["S"], item)
+        if record is item:
+            item["finished"] = {"BOOL": True}
+            return {}
+        code = "ConditionalCheckFailedException"
+        answer: Any = {"Error": {"Code": code, "Message": ""}, "Item": record}
+        raise ClientError(answer, "PutItem")
 
 
 def compare(stage: Stage) -> Findings:
@@ -71,6 +104,10 @@ def compare(stage: Stage) -> Findings:
     puts = [_build_event("PUT", command) for command in orders.commands(count)]
     patches = [_build_event("PATCH", command) for command in orders.patches(count, decided=True)]
     client = Acknowledging()
+    keyed = [
+        {**event, "headers": {**event["headers"], "Idempotency-Key": f'"{number}"'}}
+        for number, event in enumerate(events)
+    ]
     handlers = {OURS: ours(client), POWERTOOLS: powertools(client), BARE: bare(client)}
     contenders = [
         Contender(name, _send_all(handler, events), count) for name, handler in handlers.items()
@@ -78,6 +115,9 @@ def compare(stage: Stage) -> Findings:
     contenders += [
         Contender(PUT, _send_all(handlers[OURS], puts), count),
         Contender(PATCH, _send_all(handlers[OURS], patches), count),
+        Contender(KEYED, _send_all(handlers[OURS], keyed), count),
+        Contender(RECORDED, _send_all(ours(client, has_records=True), keyed), count),
+        Contender(REPEATED, _send_all(_remember(keyed), keyed), count),
     ]
     with unheard():
         series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
@@ -87,6 +127,10 @@ def compare(stage: Stage) -> Findings:
         duration(WHAT, series, OURS, POWERTOOLS, Aim(at_most=1.0)),
         duration(WHAT, series, OURS, BARE),
         duration("write function, warm, one PATCH", series, PATCH, PUT, Aim(at_most=1.2)),
+        # The whole must stay within 1.5 times and a round trip to DynamoDB, which takes far longer
+        # than all of this.
+        duration("the POST with a record of its key", series, RECORDED, KEYED, Aim(at_most=2.0)),
+        duration("the POST, repeated", series, REPEATED, KEYED),
     ]
     findings.facts = {
         "requests": count,
@@ -113,9 +157,18 @@ def _send_all(handler: Handler, events: list[dict[str, Any]]) -> Callable[[], No
     return run
 
 
-def ours(client: Any, stream: str = _STREAM) -> Handler:  # noqa: ANN401
-    """The write function."""
+def _remember(events: list[dict[str, Any]]) -> Handler:
+    """The write function after it has answered the events once."""
+    handler = ours(Remembering(), has_records=True)
+    with unheard():
+        _send_all(handler, events)()
+    return handler
+
+
+def ours(client: Any, stream: str = _STREAM, *, has_records: bool = False) -> Handler:  # noqa: ANN401
+    """The write function; the client is of Firehose, and of DynamoDB if it has records."""
     log = Log("write")
+    table = RecordTable(client, "records")
     app = WriteApp(
         resources=orders.RESOURCES,
         acceptor=Acceptor(FirehoseSink(client, [stream]), cast("Any", None), log),
@@ -123,6 +176,9 @@ def ours(client: Any, stream: str = _STREAM) -> Handler:  # noqa: ANN401
         answers=Answers(15),
         log=log,
         access=Access("none"),
+        records=Records(table, retention_seconds=86_400, is_required=True, log=log)
+        if has_records
+        else None,
     )
     return lambda event: app.handle(event).to_proxy("*")
 

@@ -97,7 +97,7 @@ def _render_factors(result: Result) -> list[str]:
         "| Synchronous ÷ Forebay | Factor | Rounds from, to | Aim | |",
         "|---|---|---|---|---|",
     ]
-    for ratio in results.ratios_of(dict(result)):
+    for ratio in results.compute_ratios_of(dict(result)):
         verdict = (
             "" if ratio.aim is None else "met" if ratio.aim.is_met(ratio.value) else "**missed**"
         )

@@ -13,7 +13,7 @@ _FIRST_KEY = 1_000_000_000
 _keys = itertools.count(_FIRST_KEY)
 
 
-def new_cities() -> Callable[[int], Request]:
+def make_cities() -> Callable[[int], Request]:
     """PUTs of cities with new keys."""
 
     def make(_: int) -> Request:

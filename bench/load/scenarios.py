@@ -13,7 +13,7 @@ from bench.harness import Aim, Findings, Ratio, say
 from bench.load.freshness import Freshness
 from bench.load.generator import Request, Sent, offer, spread
 from bench.load.primary import look
-from bench.load.requests import new_cities, reads_of
+from bench.load.requests import make_cities, reads_of
 from bench.load.rig import Rig
 
 PER_CPU_AIM, PER_TRANSACTIONS_AIM = Aim(at_least=10), Aim(at_least=100)
@@ -45,11 +45,11 @@ def saturate(rig: Rig, plan: Plan, findings: Findings) -> None:
     for name, mode in (("forebay", "forebay"), ("synchronous", "synchronous")):
         rig.empty()
         with rig.front(mode, "write") as url:
-            steps = _measure_steps(rig, url, new_cities, plan, applied=mode == "forebay")
+            steps = _measure_steps(rig, url, make_cities, plan, applied=mode == "forebay")
         findings.facts[f"saturation_{name}"] = steps
     rig.empty()
     findings.facts["saturation_whole_stack"] = _measure_steps(
-        rig, rig.settings.base_url, new_cities, plan, applied=True
+        rig, rig.settings.base_url, make_cities, plan, applied=True
     )
     keys = [key for (key,) in rig.rows("SELECT geonameid FROM cities")]
     with rig.front("read", "read") as url:
@@ -161,7 +161,7 @@ def shelter(rig: Rig, plan: Plan, findings: Findings, name: str) -> None:
 def _measure_cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
     rig.empty()
     with rig.front(mode, "write") as url:
-        warm = asyncio.run(offer(url, new_cities(), rate=10, seconds=2, seed=0))
+        warm = asyncio.run(offer(url, make_cities(), rate=10, seconds=2, seed=0))
         rig.flush()
         ids = [command_id for command_id, _ in warm.accepted]
         rig.wait_until_applied(ids, seconds=_APPLIED_SECONDS)
@@ -170,7 +170,7 @@ def _measure_cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, An
         sent = asyncio.run(
             offer(
                 url,
-                new_cities(),
+                make_cities(),
                 rate=plan.sheltered_rate,
                 seconds=plan.sheltered_seconds,
                 seed=seed,
@@ -231,11 +231,11 @@ def outage(rig: Rig, plan: Plan, findings: Findings) -> None:
 async def _offer_during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, Sent, Sent]:
     seconds, rate = plan.outage_seconds, plan.outage_rate
     for url in (rig.settings.base_url, synchronous):
-        await offer(url, new_cities(), rate=5, seconds=2, seed=0)
+        await offer(url, make_cities(), rate=5, seconds=2, seed=0)
     # The result of the same load on this machine without a failure.
     reference = await offer(
         rig.settings.base_url,
-        new_cities(),
+        make_cities(),
         rate=rate,
         seconds=min(seconds, _BEFORE_SECONDS),
         seed=_SEED + 1,
@@ -243,8 +243,8 @@ async def _offer_during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[
     await asyncio.to_thread(rig.stop_primary)
     try:
         forebay, other = await asyncio.gather(
-            offer(rig.settings.base_url, new_cities(), rate=rate, seconds=seconds, seed=_SEED),
-            offer(synchronous, new_cities(), rate=1, seconds=seconds, seed=_SEED),
+            offer(rig.settings.base_url, make_cities(), rate=rate, seconds=seconds, seed=_SEED),
+            offer(synchronous, make_cities(), rate=1, seconds=seconds, seed=_SEED),
         )
     finally:
         await asyncio.to_thread(rig.start_primary)

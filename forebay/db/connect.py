@@ -73,37 +73,47 @@ def connect(
         "DateStyle": "ISO",
         "default_transaction_read_only": "on" if read_only else "off",
     }
-    # The process's own variables, as the SDKs read them.
-    attempts = login_attempts(
-        _prefer_standbys(url) if prefer_standby else url, environment=os.environ
-    )
     timeout = STANDBY_CONNECT_TIMEOUT_SECONDS if prefer_standby else CONNECT_TIMEOUT_SECONDS
     if connect_timeout_seconds is not None:
         timeout = connect_timeout_seconds
     if may_wake:
         timeout = WAKING_CONNECT_TIMEOUT_SECONDS
+    # The process's own variables, as the SDKs read them.
+    attempts = login_attempts(
+        _prefer_standbys(url) if prefer_standby else url, environment=os.environ
+    )
     last_error: psycopg.OperationalError | None = None
     for attempt in attempts:
         try:
-            return connection_class.connect(
-                attempt,
-                autocommit=True,
-                application_name=application_name,
-                connect_timeout=timeout,
-                # Answers contain Postgres's bytes unchanged, and COPY sends UTF-8.
-                client_encoding="UTF8",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-                options=_build_options(attempt, settings),
-                # Statements are few and large (apply), or run behind RDS Proxy, which pins the
-                # connection on PREPARE.
-                prepare_threshold=None,
-            )
+            return _log_in(attempt, settings, application_name, timeout, connection_class)
         except psycopg.OperationalError as exc:
             last_error = exc
     assert last_error is not None  # noqa: S101 - there is at least one attempt
     raise last_error
+
+
+def _log_in(
+    attempt: str,
+    settings: Mapping[str, str],
+    application_name: str,
+    timeout_seconds: int,
+    connection_class: type[Connection],
+) -> Connection:
+    return connection_class.connect(
+        attempt,
+        autocommit=True,
+        application_name=application_name,
+        connect_timeout=timeout_seconds,
+        # Answers contain Postgres's bytes unchanged, and COPY sends UTF-8.
+        client_encoding="UTF8",
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        options=_build_options(attempt, settings),
+        # Statements are few and large (apply), or run behind RDS Proxy, which pins the
+        # connection on PREPARE.
+        prepare_threshold=None,
+    )
 
 
 def _build_options(attempt: str, settings: Mapping[str, str]) -> str | None:
@@ -123,27 +133,32 @@ def login_attempts(url: str, *, environment: Mapping[str, str]) -> Iterator[str]
         forebay.errors.SettingsError: a token is needed, and there are no credentials to sign it.
         psycopg.OperationalError: the credentials could not be fetched.
     """
-    stated = conninfo_to_dict(url)
-    hosts = str(stated.get("host") or "").split(",")
-    if stated.get("password") or not any(iam.region_of(host) for host in hosts):
+    parameters_of_url = conninfo_to_dict(url)
+    hosts = str(parameters_of_url.get("host") or "").split(",")
+    if parameters_of_url.get("password") or not any(iam.parse_region(host) for host in hosts):
         yield url
         return
-    ports = [port or "5432" for port in str(stated.get("port") or "").split(",")]
+    ports = [port or "5432" for port in str(parameters_of_url.get("port") or "").split(",")]
     servers = list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True))
-    if stated.pop("load_balance_hosts", None) == "random":
+    if parameters_of_url.pop("load_balance_hosts", None) == "random":
         _CHANCE.shuffle(servers)
-    target_attributes = stated.pop("target_session_attrs", "any")
+    target_attributes = parameters_of_url.pop("target_session_attrs", "any")
     credentials = iam.Credentials.current(environment)
     for attributes in (
         ("standby", "any") if target_attributes == "prefer-standby" else (target_attributes,)
     ):
         for host, port in servers:
-            parameters = {**stated, "host": host, "port": port, "target_session_attrs": attributes}
+            parameters = {
+                **parameters_of_url,
+                "host": host,
+                "port": port,
+                "target_session_attrs": attributes,
+            }
             yield make_conninfo("", **_add_token(parameters, credentials))
 
 
 def _add_token(parameters: dict[str, Any], credentials: iam.Credentials) -> dict[str, Any]:
-    region = iam.region_of(parameters["host"])
+    region = iam.parse_region(parameters["host"])
     if region is None:
         return parameters
     if "user" not in parameters:
@@ -162,6 +177,6 @@ def _add_token(parameters: dict[str, Any], credentials: iam.Credentials) -> dict
 
 
 def _prefer_standbys(url: str) -> str:
-    stated = conninfo_to_dict(url)
-    choice = {name: value for name, value in _STANDBYS.items() if name not in stated}
+    parameters_of_url = conninfo_to_dict(url)
+    choice = {name: value for name, value in _STANDBYS.items() if name not in parameters_of_url}
     return make_conninfo(url, **choice)

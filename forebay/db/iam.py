@@ -75,7 +75,7 @@ class Credentials:
             raise OperationalError(f"no AWS credentials from {address}: {exc!r}") from exc
 
 
-def region_of(host: str) -> str | None:
+def parse_region(host: str) -> str | None:
     """The region of an RDS endpoint; None for any other host, which has no IAM tokens."""
     match = _RDS_HOST.search(host)
     return match["region"] if match else None

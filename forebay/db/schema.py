@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -144,9 +144,25 @@ def _build_skipped() -> sa.Column[int]:
     )
 
 
+_NOW: Final = sa.text("now()")
+_CLOCK: Final = sa.text("clock_timestamp()")
+_MOMENT: Final = sa.DateTime(timezone=True)
+_COUNTS: Final = ("lines", "applied", "superseded", "duplicates", "rejected")
+
+
 def _add_pipeline_tables(tables: sa.MetaData) -> None:
-    now = sa.text("now()")
-    moment = sa.DateTime(timezone=True)
+    _add_tombstones(tables)
+    _add_rejections(tables)
+    _add_decision_log(tables)
+    _add_operators_decisions(tables)
+    _add_edits(tables)
+    _add_effects(tables)
+    _add_ledger(tables)
+    _add_runs(tables)
+    _add_failures(tables)
+
+
+def _add_tombstones(tables: sa.MetaData) -> None:
     sa.Table(
         "tombstones",
         tables,
@@ -156,6 +172,9 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         schema=PIPELINE_SCHEMA,
         comment="What remains of deleted keys: keeps older commands from bringing them back",
     )
+
+
+def _add_rejections(tables: sa.MetaData) -> None:
     sa.Table(
         "rejections",
         tables,
@@ -168,7 +187,7 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         sa.Column("detail", sa.Text, nullable=False),
         sa.Column("line", sa.LargeBinary, nullable=False, comment="The archived line"),
         sa.Column("object", sa.Text, nullable=False, comment="Archive object it was found in"),
-        sa.Column("rejected_at", moment, nullable=False, server_default=now),
+        sa.Column("rejected_at", _MOMENT, nullable=False, server_default=_NOW),
         sa.Column(
             "slot",
             sa.BigInteger,
@@ -185,6 +204,9 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         schema=PIPELINE_SCHEMA,
         comment="Commands that can never apply, and lines that are no commands",
     )
+
+
+def _add_decision_log(tables: sa.MetaData) -> None:
     sa.Table(
         "decision_log",
         tables,
@@ -215,6 +237,9 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         schema=PIPELINE_SCHEMA,
         comment="How far this database has followed the archive's decision log",
     )
+
+
+def _add_operators_decisions(tables: sa.MetaData) -> None:
     sa.Table(
         "decisions",
         tables,
@@ -226,12 +251,15 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         sa.Column("reason", sa.Text),
         sa.Column("by", sa.Text, nullable=False, comment="The operator"),
         sa.Column("run", pg.UUID, nullable=False, comment="Which call of the tool"),
-        sa.Column("decided_at", moment, nullable=False),
-        sa.Column("recorded_at", moment, comment="Null: not yet accepted and in the archive"),
+        sa.Column("decided_at", _MOMENT, nullable=False),
+        sa.Column("recorded_at", _MOMENT, comment="Null: not yet accepted and in the archive"),
         sa.Index(None, "recorded_at", postgresql_where=sa.text("recorded_at IS NULL")),
         schema=PIPELINE_SCHEMA,
         comment="What operators decided about rejections; the archive's audit/ holds the same",
     )
+
+
+def _add_edits(tables: sa.MetaData) -> None:
     sa.Table(
         "edits",
         tables,
@@ -262,6 +290,9 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         schema=PIPELINE_SCHEMA,
         comment="Keys with patches: what the row has from them, and those without effect yet",
     )
+
+
+def _add_effects(tables: sa.MetaData) -> None:
     sa.Table(
         "effects",
         tables,
@@ -275,7 +306,7 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
             "body", pg.JSON, comment="The body with the sums of increments; null: as archived"
         ),
         sa.Column("schema", sa.Integer, comment="Schema version of `body`"),
-        sa.Column("decided_at", moment, nullable=False),
+        sa.Column("decided_at", _MOMENT, nullable=False),
         sa.Column(
             "slot",
             sa.BigInteger,
@@ -285,12 +316,14 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         schema=PIPELINE_SCHEMA,
         comment="Decided commands that passed: what they came to",
     )
-    counts = ("lines", "applied", "superseded", "duplicates", "rejected")
+
+
+def _add_ledger(tables: sa.MetaData) -> None:
     sa.Table(
         "ledger",
         tables,
         sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in _COUNTS),
         _build_skipped(),
         sa.Column("first_id", pg.UUID, comment="Smallest command id in the object"),
         sa.Column("last_id", pg.UUID, comment="Greatest command id in the object"),
@@ -299,13 +332,16 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
             pg.ARRAY(sa.Integer),
             comment="Commands by the time from acceptance to applied; forebay.lag has the buckets",
         ),
-        sa.Column("started_at", moment, nullable=False, server_default=now),
-        sa.Column("completed_at", moment, comment="Null: applied as far as `lines` says"),
+        sa.Column("started_at", _MOMENT, nullable=False, server_default=_NOW),
+        sa.Column("completed_at", _MOMENT, comment="Null: applied as far as `lines` says"),
         sa.Column("replays", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.Index(None, "completed_at"),
         schema=PIPELINE_SCHEMA,
         comment="One row per archive object, written in the transactions that applied it",
     )
+
+
+def _add_runs(tables: sa.MetaData) -> None:
     sa.Table(
         "runs",
         tables,
@@ -315,8 +351,8 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
         sa.Column("via_queue", sa.Boolean, nullable=False),
         sa.Column("state", sa.Text, nullable=False, comment="running, paused, stopped or done"),
         sa.Column("objects", sa.BigInteger, comment="How many it has, once that is known"),
-        sa.Column("started_at", moment, nullable=False, server_default=now),
-        sa.Column("updated_at", moment, nullable=False, server_default=now),
+        sa.Column("started_at", _MOMENT, nullable=False, server_default=_NOW),
+        sa.Column("updated_at", _MOMENT, nullable=False, server_default=_NOW),
         schema=PIPELINE_SCHEMA,
         comment="Replays",
     )
@@ -330,19 +366,22 @@ def _add_pipeline_tables(tables: sa.MetaData) -> None:
             primary_key=True,
         ),
         sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in _COUNTS),
         _build_skipped(),
         sa.Column("error", sa.Text, comment="Why it could not be applied; null: it was"),
-        sa.Column("done_at", moment, nullable=False, server_default=sa.text("clock_timestamp()")),
+        sa.Column("done_at", _MOMENT, nullable=False, server_default=_CLOCK),
         schema=PIPELINE_SCHEMA,
         comment="The objects that a replay is done with: a resumed one leaves them out",
     )
+
+
+def _add_failures(tables: sa.MetaData) -> None:
     sa.Table(
         "failures",
         tables,
         sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
         sa.Column("error", sa.Text, nullable=False, comment="Why it failed the last time"),
-        sa.Column("failed_at", moment, nullable=False, server_default=sa.text("clock_timestamp()")),
+        sa.Column("failed_at", _MOMENT, nullable=False, server_default=_CLOCK),
         sa.Column("times", sa.BigInteger, nullable=False, server_default=sa.text("1")),
         schema=PIPELINE_SCHEMA,
         comment="Objects that could not be applied, also if a later delivery applied them",

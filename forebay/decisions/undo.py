@@ -32,22 +32,12 @@ def undo(
     for inspection while another database owned the archive. A replay restores the rows that the
     removed rows had replaced. Call it inside a transaction.
     """
-    by_path: dict[str, list[_Made]] = defaultdict(list)
-    for made in (*_list_rejected(connection, rejected), *_list_overruled(connection, effects)):
-        if made.resource in resources:
-            by_path[made.resource].append(made)
+    by_path: dict[str, list[_Written]] = defaultdict(list)
+    for written in (*_list_rejected(connection, rejected), *_list_overruled(connection, effects)):
+        if written.resource in resources:
+            by_path[written.resource].append(written)
     lock_resources(connection, by_path, exclusive=True)
-    count, remaining = 0, list(by_path)
-    while remaining:
-        # Rows can be removed only after the rows that refer to them.
-        attempted, remaining = remaining, []
-        for path in attempted:
-            removed_count = _remove(connection, resources[path], by_path[path])
-            count += removed_count or 0
-            if removed_count is None:
-                remaining.append(path)
-        if remaining == attempted:
-            break
+    count, remaining = _remove_unreferenced(connection, resources, by_path)
     # Rows with references from other rows stay, marked until a replay.
     for path in remaining:
         spec, statements = resources[path], _build_statements(resources[path])
@@ -61,26 +51,50 @@ def undo(
     return count
 
 
-def _list_rejected(connection: Connection, rejected: Sequence[Rejection]) -> Iterator[_Made]:
-    """What rejected commands may have made, also under the ids of their effects."""
+def _remove_unreferenced(
+    connection: Connection,
+    resources: Mapping[str, ResourceSpec],
+    by_path: Mapping[str, Sequence[_Written]],
+) -> tuple[int, list[str]]:
+    """Remove rows resource by resource, until only rows with references from others remain.
+
+    Returns:
+        The number of removed rows and tombstones, and the paths of the remaining resources.
+    """
+    count, remaining = 0, list(by_path)
+    while remaining:
+        # Rows can be removed only after the rows that refer to them.
+        attempted, remaining = remaining, []
+        for path in attempted:
+            removed_count = _remove(connection, resources[path], by_path[path])
+            count += removed_count or 0
+            if removed_count is None:
+                remaining.append(path)
+        if remaining == attempted:
+            break
+    return count, remaining
+
+
+def _list_rejected(connection: Connection, rejected: Sequence[Rejection]) -> Iterator[_Written]:
+    """Yield the versions that rejected commands may have written, as themselves or as effects."""
     private = find_effects(connection, [r.id for r in rejected if r.resource is not None])
     for rejection in rejected:
         if rejection.resource is None or rejection.key is None:
             continue
-        yield _Made(rejection.resource, rejection.key, rejection.id)
+        yield _Written(rejection.resource, rejection.key, rejection.id)
         if rejection.id in private:
-            yield _Made(rejection.resource, rejection.key, private[rejection.id].effective_id)
+            yield _Written(rejection.resource, rejection.key, private[rejection.id].effective_id)
     _delete_private(connection, "effects", list(private))
 
 
-def _list_overruled(connection: Connection, effects: Sequence[Effect]) -> Iterator[_Made]:
-    """What decided commands have made that this database alone has decided otherwise."""
+def _list_overruled(connection: Connection, effects: Sequence[Effect]) -> Iterator[_Written]:
+    """Yield the versions written by commands that only this database has decided otherwise."""
     ids = [effect.id for effect in effects]
     private = find_effects(connection, ids)
     for effect in effects:
         own = private.get(effect.id)
         if own is not None and own.effective_id != effect.effective_id:
-            yield _Made(own.resource, own.key, own.effective_id)
+            yield _Written(own.resource, own.key, own.effective_id)
     _delete_private(connection, "rejections", ids)
 
 
@@ -92,7 +106,9 @@ def _delete_private(connection: Connection, table: str, ids: Sequence[str]) -> N
         connection.execute(sql.SQL(statement).format(name), [list(ids)])
 
 
-def _remove(connection: Connection, spec: ResourceSpec, rejections: Sequence[_Made]) -> int | None:
+def _remove(
+    connection: Connection, spec: ResourceSpec, rejections: Sequence[_Written]
+) -> int | None:
     """Remove rows and tombstones; return their number, or None if other rows refer to them."""
     statements = _build_statements(spec)
     try:
@@ -109,7 +125,7 @@ def _run(
     connection: Connection,
     statement: sql.Composed,
     spec: ResourceSpec,
-    rejections: Sequence[_Made],
+    rejections: Sequence[_Written],
 ) -> int:
     values = {
         "resource": spec.path,
@@ -121,8 +137,8 @@ def _run(
     return connection.execute(statement, values).rowcount
 
 
-class _Made(NamedTuple):
-    """What a command has made, if it has made anything."""
+class _Written(NamedTuple):
+    """A version of a row or tombstone that a command may have written."""
 
     resource: str
     #: As text.

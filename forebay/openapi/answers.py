@@ -45,6 +45,10 @@ RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
         "description": "RFC 7240: the preferences that were applied.",
         "schema": _TEXT,
     },
+    "Idempotency-Replayed": {
+        "description": "`true` if an earlier attempt has made the commands of this answer.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
     "Vary": {"schema": _TEXT},
     "Accept-Patch": {"description": "The supported media types.", "schema": _TEXT},
     "Accept-Post": {"description": "The supported media types.", "schema": _TEXT},
@@ -57,6 +61,10 @@ _EVERYWHERE: Final = (
 )  # fmt: skip
 _GATEWAY_ON_BODIES: Final = ("payload_too_large", "unsupported_media_type")
 _WITH_KEY: Final = ("invalid_api_key", "forbidden")
+#: Problems of the header Idempotency-Key.
+_REPETITIONS: Final = (
+    "idempotency_in_flight", "idempotency_key_reused", "idempotency_unavailable",
+)  # fmt: skip
 _QUERY: Final = ("unknown_parameter", "repeated_parameter")
 _ITEM: Final = (
     *("malformed_json", "duplicate_member", "not_utf8", "empty_body", "bad_header"),
@@ -145,6 +153,7 @@ def problems(action: str, *, api_key: bool, body: bool) -> dict[str, Schema]:
         body: the route accepts a body.
     """
     codes = [*_EVERYWHERE, *_PROBLEMS.get(action, ()), *(_WITH_KEY if api_key else ())]
+    codes += _REPETITIONS if action in _WRITES else ()
     codes += [*_QUERY, *(_GATEWAY_ON_BODIES if body else ())]
     by_status: dict[int, list[str]] = {}
     for code, (status, _) in CATALOGUE.items():
@@ -158,7 +167,7 @@ def problems(action: str, *, api_key: bool, body: bool) -> dict[str, Schema]:
 
 def _describe_problem(status: int, codes: Sequence[str], action: str) -> Schema:
     names: tuple[str, ...] = ("Cache-Control",)
-    if status in {429, 503, 504}:
+    if status in {409, 429, 503, 504}:
         names += ("Retry-After",)
     if status == 415 and action in {*_WRITES, "query"}:  # noqa: PLR2004 - a status of HTTP
         names += ("Accept-Patch" if action in _PATCHES else "Accept-Post",)

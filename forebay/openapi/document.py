@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from forebay.openapi.answers import RESPONSE_HEADERS
+from forebay.openapi.common import build_common_schemas
 from forebay.openapi.operations import Operations, general, operation_id
-from forebay.openapi.parameters import condition_schemas, filter_schemas
-from forebay.openapi.schemas import Schema, common_schemas, resource_schemas
+from forebay.openapi.parameters import build_condition_schemas, filter_schemas
+from forebay.openapi.schemas import Schema, build_resource_schemas
 from forebay.resource.relations import find_relations
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
@@ -91,14 +92,14 @@ def _collect_components(resources: Mapping[str, ResourceSpec], *, require_api_ke
     schemas = {
         name: schema
         for spec in resources.values()
-        for name, schema in resource_schemas(spec).items()
+        for name, schema in build_resource_schemas(spec).items()
     }
     components: Schema = {
         "schemas": {
             **schemas,
             **dict(filter_schemas()),
-            **dict(condition_schemas()),
-            **common_schemas(),
+            **dict(build_condition_schemas()),
+            **build_common_schemas(),
         },
         "headers": dict(RESPONSE_HEADERS),
     }

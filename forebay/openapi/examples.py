@@ -26,7 +26,7 @@ _BY_KIND: Final[Mapping[Kind, Any]] = {
 }
 
 
-def value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
+def make_value(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
     """Return an example value.
 
     Args:
@@ -42,9 +42,9 @@ def value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN40
     return _make_example(field, schema)
 
 
-def comparable_value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def make_comparable_value(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Return an example value for comparisons, which is never null."""
-    value = value_of(field, schema)
+    value = make_value(field, schema)
     return _make_example(field, schema) if value is None else value
 
 
@@ -57,8 +57,8 @@ def _make_example(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: 
     return [] if field.shape == "list" else value
 
 
-def item_of(spec: ResourceSpec, properties: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def make_item(spec: ResourceSpec, properties: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return an example item with its key and all fields."""
     return {
-        column.name: value_of(column, properties.get(column.name, {})) for column in spec.columns
+        column.name: make_value(column, properties.get(column.name, {})) for column in spec.columns
     }

@@ -9,9 +9,9 @@ from urllib.parse import quote
 from forebay.http import MERGE_TYPE
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.openapi.answers import JSON, content, headers, problems, rows
-from forebay.openapi.examples import COMMAND_ID, item_of
+from forebay.openapi.examples import COMMAND_ID, make_item
 from forebay.openapi.parameters import HEADERS, Parameters
-from forebay.openapi.schemas import OWN_FORMAT, Schema, reference, request_properties
+from forebay.openapi.schemas import OWN_FORMAT, Schema, build_request_properties, reference
 from forebay.query.grammar import FORM_TYPE, MAX_FORM_BYTES, list_parameters
 from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
@@ -20,8 +20,11 @@ from forebay.routes import API_PREFIX, Route
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The item's key is derived from this value, so a repeated request creates the "
-    "same item. In a batch, each key is derived from this value and the item, in any order.",
+    "description": "Identifies the request, so that it can be repeated. If the server makes the "
+    "item's key, the key is derived from this value, so a repetition creates the same item. Where "
+    "the deployment records requests, a repetition gets the first answer and creates no command "
+    "(`Idempotency-Replayed`); another request with this value is 422 `idempotency_key_reused`, "
+    "and a repetition while the request is in progress is 409 `idempotency_in_flight`.",
     "schema": {
         "type": "string",
         "pattern": r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-\[\]-~]{1,255})$',
@@ -74,6 +77,8 @@ _TRACEPARENT: Final = {
     "description": "W3C Trace Context; stored with the command.",
     "schema": {"type": "string"},
 }
+#: The headers of every write.
+_WRITE_HEADERS: Final = (_IDEMPOTENCY_KEY, _READ_AFTER, _PREFER, _TRACEPARENT)
 
 
 class Operations:
@@ -86,7 +91,7 @@ class Operations:
         self._relations = relations
         self._require_api_key = require_api_key
         self._parameters = Parameters(spec, relations)
-        self._example = item_of(spec, request_properties(spec))
+        self._example = make_item(spec, build_request_properties(spec))
         self._actions: Mapping[str, Callable[[], Schema]] = {
             "list": self._describe_list,
             "query": self._describe_query,
@@ -197,12 +202,7 @@ class Operations:
             "`columns` (the members that count) and `on_conflict` (the key) are accepted, and "
             "`return=representation` returns an array of results; with `columns` or `return`, the "
             "items are accepted together or not at all.",
-            "parameters": [
-                *([_IDEMPOTENCY_KEY] if self._spec.key_is_made else []),
-                _READ_AFTER,
-                _PREFER,
-                _TRACEPARENT,
-            ],
+            "parameters": [*_WRITE_HEADERS],
             "requestBody": {
                 "required": True,
                 "content": {
@@ -225,7 +225,7 @@ class Operations:
         item = {n: value for n, value in self._example.items() if n != self._spec.key.name}
         return {
             "summary": "Create or replace an item",
-            "parameters": [_IF_NONE_MATCH, _IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
+            "parameters": [_IF_NONE_MATCH, _IF_MATCH, *_WRITE_HEADERS],
             "requestBody": {
                 "required": True,
                 "content": content(reference(f"{self._spec.name}Content"), example=item),
@@ -239,7 +239,7 @@ class Operations:
             "description": "Other fields keep their values. An item that does not exist yet gets "
             "the fields when it is created, except with `If-Match`. An object for a JSON field "
             "replaces it, so it requires `application/json`.",
-            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
+            "parameters": [_IF_MATCH, *_WRITE_HEADERS],
             "requestBody": self._describe_patch_body(),
             "responses": {"202": self._describe_accepted()},
         }
@@ -248,7 +248,7 @@ class Operations:
         return {
             "summary": "Set some fields of the items with some keys",
             "description": f"{_TARGETS} {_FILTERS}",
-            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
+            "parameters": [_IF_MATCH, *_WRITE_HEADERS],
             "requestBody": self._describe_patch_body(),
             "responses": {"202": self._describe_accepted(), "207": _describe_results()},
         }
@@ -268,7 +268,7 @@ class Operations:
     def _describe_delete(self) -> Schema:
         return {
             "summary": "Delete an item",
-            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
+            "parameters": [_IF_MATCH, *_WRITE_HEADERS],
             "responses": {"202": self._describe_accepted()},
         }
 
@@ -276,7 +276,7 @@ class Operations:
         return {
             "summary": "Delete the items with some keys",
             "description": f"{_TARGETS} {_FILTERS}",
-            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
+            "parameters": [_IF_MATCH, *_WRITE_HEADERS],
             "responses": {"202": self._describe_accepted(), "207": _describe_results()},
         }
 
@@ -284,7 +284,8 @@ class Operations:
         return {
             "description": "The command is stored and will be applied later.",
             "headers": headers(
-                "Location", "Content-Location", "Retry-After", "Cache-Control", "Preference-Applied"
+                *("Location", "Content-Location", "Retry-After", "Cache-Control"),
+                *("Preference-Applied", "Idempotency-Replayed"),
             ),
             "content": content(reference("Accepted"), example=self._build_accepted()),
             "links": self._describe_links(),
@@ -358,7 +359,9 @@ def _remove_bodies(operation: Schema) -> Schema:
 def _describe_results() -> Schema:
     return {
         "description": "The result of each item: valid items are accepted.",
-        "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
+        "headers": headers(
+            "Retry-After", "Cache-Control", "Preference-Applied", "Idempotency-Replayed"
+        ),
         "content": content(reference("BatchResult")),
     }
 
@@ -382,7 +385,7 @@ _GENERAL: Final[Mapping[str, Schema]] = {
         "their order. A `create` never overwrites an item; without `key` the body has the key, or "
         "the server makes it. Operations are not a transaction: each is accepted, applied or "
         "rejected alone.",
-        "parameters": [_IDEMPOTENCY_KEY, _READ_AFTER, _PREFER, _TRACEPARENT],
+        "parameters": [*_WRITE_HEADERS],
         "requestBody": {
             "required": True,
             "content": content(_describe_batch(reference("Operation"))),
@@ -391,7 +394,9 @@ _GENERAL: Final[Mapping[str, Schema]] = {
             "202": {
                 "description": "All operations are accepted, and the request prefers another "
                 "answer than the usual results.",
-                "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
+                "headers": headers(
+                    "Retry-After", "Cache-Control", "Preference-Applied", "Idempotency-Replayed"
+                ),
             },
             "207": _describe_results(),
         },

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from forebay.openapi.examples import COMMAND_ID, ITEM_TAG, comparable_value_of, value_of
+from forebay.openapi.examples import COMMAND_ID, ITEM_TAG, make_comparable_value, make_value
 from forebay.openapi.schemas import (
     OWN_FORMAT,
     Schema,
-    key_schema,
+    build_key_schema,
+    build_request_properties,
     reference,
-    request_properties,
 )
 from forebay.query.ast import Operand
 from forebay.query.grammar import DEFAULT_LIMIT, LOGIC, MAX_LIMIT
@@ -19,7 +19,7 @@ from forebay.query.operators import (
     IS_STATES,
     QUANTIFIABLE,
     TEXT_SEARCH,
-    operators_of,
+    list_operators,
 )
 from forebay.resource.relations import Relation, select_direct
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
@@ -71,7 +71,7 @@ class Parameters:
         self._relations = {
             name: relation for relation in select_direct(relations) for name in relation.names
         }
-        self._taken = request_properties(spec)
+        self._taken = build_request_properties(spec)
 
     def of(self, route: Route) -> list[Schema]:
         """Describe all parameters of a route.
@@ -105,8 +105,8 @@ class Parameters:
             return {"schema": reference("CommandId"), "example": COMMAND_ID}
         return {
             "description": f"`{self._spec.key.name}`, in its canonical spelling.",
-            "schema": key_schema(self._spec, self._taken),
-            "example": value_of(self._spec.key, self._taken[self._spec.key.name]),
+            "schema": build_key_schema(self._spec, self._taken),
+            "example": make_value(self._spec.key, self._taken[self._spec.key.name]),
         }
 
     def _describe_query(self, name: str) -> Schema:
@@ -126,7 +126,7 @@ class Parameters:
         column = self._spec.column(name)
         if column is None or column is self._spec.key:
             return self._describe_key_filter()
-        value = value_of(column, self._taken[column.name])
+        value = make_value(column, self._taken[column.name])
         if isinstance(value, bool):
             value = str(value).lower()
         is_null = value is None or column.kind is Kind.JSON
@@ -136,7 +136,7 @@ class Parameters:
     def _describe_key_filter(self) -> Schema:
         """Describe the parameter that names the items of a write."""
         key = self._spec.key
-        value = value_of(key, self._taken[key.name])
+        value = make_value(key, self._taken[key.name])
         return {
             "required": True,
             "schema": {
@@ -185,7 +185,7 @@ def filter_schemas() -> Iterator[tuple[str, Schema]]:
             yield _build_filter_name(column), _build_filter_schema(column)
 
 
-def condition_schemas() -> Iterator[tuple[str, Schema]]:
+def build_condition_schemas() -> Iterator[tuple[str, Schema]]:
     """Yield the schemas of a write's filters on fields with their names: one for each kind."""
     for kind in Kind:
         is_json = kind is Kind.JSON
@@ -225,7 +225,7 @@ def _build_filter_name(column: FieldSpec) -> str:
 
 
 def _build_filter_schema(column: FieldSpec) -> Schema:
-    operators = operators_of(Operand(column))
+    operators = list_operators(Operand(column))
     states = IS_STATES if column.kind is Kind.BOOLEAN else ("null", "not_null")
     quoted = [f"`{operator}`" for operator in operators]
     return {
@@ -263,7 +263,7 @@ def _build_format_name(column: FieldSpec) -> str:
 
 
 def _build_examples(spec: ResourceSpec, column: FieldSpec) -> list[str]:
-    value = comparable_value_of(column, request_properties(spec)[column.name])
+    value = make_comparable_value(column, build_request_properties(spec)[column.name])
     if column.kind is Kind.JSON:
         return ["cs.[]" if column.shape == "list" else "cs.{}"]
     text = str(value).lower() if isinstance(value, bool) else str(value)

@@ -11,7 +11,7 @@ from forebay.query.ast import Operand
 from forebay.query.faults import fault, listed, shown
 from forebay.query.grammar import LOGIC, MANY_PARAMETERS, MAX_DEPTH
 from forebay.query.levels import Draft, DraftGroup, DraftPresence, Level, Setting
-from forebay.query.operands import column_of, read_operand, read_path
+from forebay.query.operands import find_column, read_operand, read_path
 from forebay.query.operators import OPERATORS, read_filter
 from forebay.query.scanner import Scanner
 
@@ -152,7 +152,7 @@ def _parse_member(
         return _parse_related(scanner, name, levels, depth, outermost=outermost)
     if column is None and scanner.next_is(".") and not scanner.looks_at(_OPERATOR):
         raise not_embedded(scanner.parameter, name)
-    column = column_of(level.spec, name, scanner.parameter, "bad_filter")
+    column = find_column(level.spec, name, scanner.parameter, "bad_filter")
     operand = read_path(scanner, column, "bad_filter")
     scanner.expect(".")
     return [read_filter(scanner, operand, grouped=True)]

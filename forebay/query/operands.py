@@ -23,10 +23,10 @@ def read_operand(scanner: Scanner, spec: ResourceSpec, code: str) -> Operand:
         ProblemError: PGRST100, or the given code if the column does not exist, is not JSON, or the
             path is too long.
     """
-    return read_path(scanner, column_of(spec, scanner.name(), scanner.parameter, code), code)
+    return read_path(scanner, find_column(spec, scanner.name(), scanner.parameter, code), code)
 
 
-def column_of(spec: ResourceSpec, name: str, parameter: str, code: str) -> FieldSpec:
+def find_column(spec: ResourceSpec, name: str, parameter: str, code: str) -> FieldSpec:
     """Return the column with this name.
 
     Raises:

@@ -44,7 +44,7 @@ class _Head:
     negated: bool
 
 
-def operators_of(operand: Operand) -> tuple[str, ...]:
+def list_operators(operand: Operand) -> tuple[str, ...]:
     """Return the operators that the operand supports."""
     if operand.kind is Kind.TEXT:
         return (*COMPARISONS, *PATTERNS, *TEXT_SEARCH)
@@ -91,14 +91,14 @@ def _read_head(scanner: Scanner, operand: Operand) -> _Head:
             scanner.parameter,
             f"{operand.column.name} requires an operator and a value, such as eq.5, and "
             f"{shown(word)} is not an operator; {_describe(operand)} supports "
-            f"{listed(operators_of(operand))}",
+            f"{listed(list_operators(operand))}",
         )
-    if word not in operators_of(operand):
+    if word not in list_operators(operand):
         raise fault(
             "bad_filter",
             scanner.parameter,
             f"{operand.column.name} is {_describe(operand)}, which does not support {word}; it "
-            f"supports {listed(operators_of(operand))}",
+            f"supports {listed(list_operators(operand))}",
         )
     quantifier, language = _read_modifier(scanner, word)
     scanner.expect(".")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from forebay.query.ast import Embedded, Operand, OrderTerm
 from forebay.query.faults import fault, shown
 from forebay.query.grammar import MAX_ORDER_TERMS
-from forebay.query.operands import column_of, read_path
+from forebay.query.operands import find_column, read_path
 from forebay.query.scanner import Scanner
 from forebay.resource.spec import Kind, ResourceSpec
 
@@ -99,7 +99,9 @@ def _require_one_row(scanner: Scanner, name: str, embedded: Sequence[Embedded]) 
 
 
 def _read_sortable(scanner: Scanner, spec: ResourceSpec, name: str) -> Operand:
-    operand = read_path(scanner, column_of(spec, name, scanner.parameter, "bad_order"), "bad_order")
+    operand = read_path(
+        scanner, find_column(spec, name, scanner.parameter, "bad_order"), "bad_order"
+    )
     if operand.kind is Kind.JSON and not operand.path:
         raise fault(
             "bad_order",

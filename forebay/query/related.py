@@ -10,7 +10,7 @@ from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 
 
-def found_relation(
+def find_relation(
     parameter: str,
     spec: ResourceSpec,
     relations: Sequence[Relation],

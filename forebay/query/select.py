@@ -11,8 +11,8 @@ from forebay.problem import ProblemError
 from forebay.query.ast import Cast, Operand, Selected
 from forebay.query.faults import fault, listed, shown
 from forebay.query.grammar import MAX_LEVELS, MAX_MEMBERS, MAX_NAME_BYTES
-from forebay.query.operands import column_of, read_path
-from forebay.query.related import found_relation
+from forebay.query.operands import find_column, read_path
+from forebay.query.related import find_relation
 from forebay.query.scanner import Scanner
 from forebay.resource.relations import Relation
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
@@ -159,10 +159,12 @@ def _read_member(
             )
         _refuse_count(scanner, name)
         hint, is_inner = _read_join_words(scanner)
-        relation = found_relation(scanner.parameter, spec, relations, name, hint)
+        relation = find_relation(scanner.parameter, spec, relations, name, hint)
         members = _read_inside(scanner, relation, level + 1)
         return (Join(relation, name, alias or _check_name(scanner, name), is_inner, members),)
-    return (_read_selected(scanner, column_of(spec, name, scanner.parameter, "bad_select"), alias),)
+    return (
+        _read_selected(scanner, find_column(spec, name, scanner.parameter, "bad_select"), alias),
+    )
 
 
 def _read_selected(scanner: Scanner, column: FieldSpec, alias: str | None) -> Selected:

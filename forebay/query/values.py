@@ -152,10 +152,10 @@ def _read_list(column: FieldSpec, text: str) -> str:
 
 
 def _read_json_list(column: FieldSpec, text: str) -> str:
-    parsed = orjson.loads(_read_json(text))
-    if isinstance(parsed, list):
-        parsed = [_read_element(column.items, item) for item in parsed]
-    return orjson.dumps(parsed).decode()
+    value = orjson.loads(_read_json(text))
+    if isinstance(value, list):
+        value = [_read_element(column.items, item) for item in value]
+    return orjson.dumps(value).decode()
 
 
 def _read_element(items: Kind | None, value: object) -> object:

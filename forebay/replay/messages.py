@@ -66,7 +66,7 @@ class ReplayMessage:
         return orjson.dumps({"Records": [record]}).decode()
 
 
-def keys_of_run(body: str, *, run: str, bucket: str) -> list[str]:
+def list_keys_of_run(body: str, *, run: str, bucket: str) -> list[str]:
     """Return the keys of the objects in a message of the replay queue that belong to the run."""
     try:
         records = list(object_records(body, bucket=bucket, prefix=COMMANDS_PREFIX))

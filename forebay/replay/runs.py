@@ -130,7 +130,7 @@ def record_failure(connection: Connection, run_id: str, key: str, error: str) ->
     connection.execute(_NOTE, [run_id, key, 0, 0, 0, 0, 0, 0, error[:2000].replace("\x00", "")])
 
 
-def done_among(connection: Connection, run_id: str, keys: Sequence[str]) -> set[str]:
+def select_done(connection: Connection, run_id: str, keys: Sequence[str]) -> set[str]:
     """Return the keys among `keys` that the run has completed."""
     rows = connection.execute(
         "SELECT object FROM forebay.run_objects"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from forebay.archive.lines import Entry, InvalidLine
-from forebay.ids import least_id
+from forebay.ids import make_least_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,8 @@ class Selection:
         if self.is_everything:
             yield from chunks
             return
-        since = None if self.since is None else least_id(self.since)
-        until = None if self.until is None else least_id(self.until)
+        since = None if self.since is None else make_least_id(self.since)
+        until = None if self.until is None else make_least_id(self.until)
         for chunk in chunks:
             yield [
                 entry

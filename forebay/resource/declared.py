@@ -30,7 +30,7 @@ from forebay.resource.body import (
 from forebay.resource.fields import annotate, build_pydantic_type
 from forebay.resource.nested import forbid_unknown, forbid_unknown_in_definitions
 from forebay.resource.spec import FieldSpec, Kind
-from forebay.resource.strict import with_strict_text
+from forebay.resource.strict import add_strict_text
 
 
 class DeclaredBody:
@@ -50,13 +50,13 @@ class DeclaredBody:
 
     def schema(self) -> BodySchema:
         """Create the schemas for bodies and keys."""
-        item = with_strict_text(
+        item = add_strict_text(
             _build_item_schema(forbid_unknown(self._model.__pydantic_core_schema__))
         )
         return BodySchema(
             item=item,
             config=_find_config(item),
-            key=with_strict_text(TypeAdapter(self._key_type).core_schema),
+            key=add_strict_text(TypeAdapter(self._key_type).core_schema),
             key_name=self._key.name,
             json_fields=_list_names(self._fields, Kind.JSON),
             timestamps=_list_names(self._fields, Kind.TIMESTAMP),

@@ -20,7 +20,7 @@ from forebay.resource import spellings
 _Schema = TypeVar("_Schema", bound=CoreSchema)
 
 
-def with_strict_text(schema: _Schema) -> _Schema:
+def add_strict_text(schema: _Schema) -> _Schema:
     """Return the schema with a function before each schema in it that parses text."""
     strict: _Schema = _make_strict(schema, _BEFORE)
     return strict

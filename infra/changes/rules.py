@@ -35,6 +35,8 @@ CREATE_ONLY: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::Cognito::UserPoolClient": ("GenerateSecret", "UserPoolId"),
     "AWS::Cognito::UserPoolDomain": ("Domain", "UserPoolId"),
     "AWS::Cognito::UserPoolResourceServer": ("Identifier", "UserPoolId"),
+    # The first two may not change in an existing key; ours never do.
+    "AWS::DynamoDB::Table": ("AttributeDefinitions", "KeySchema", "TableName"),
     "AWS::EC2::FlowLog": (
         "DeliverLogsPermissionArn",
         "LogDestinationType",
@@ -146,6 +148,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::CodeBuild::Project": ("Name",),
     "AWS::Cognito::UserPoolDomain": ("Domain",),
     "AWS::Cognito::UserPoolResourceServer": ("UserPoolId", "Identifier"),
+    "AWS::DynamoDB::Table": ("TableName",),
     "AWS::ElastiCache::ReplicationGroup": ("ReplicationGroupId",),
     "AWS::ElastiCache::User": ("UserId",),
     "AWS::ElastiCache::UserGroup": ("UserGroupId",),
@@ -182,6 +185,7 @@ HELD: Final[Mapping[str, str]] = {
     "AWS::ApiGateway::ApiKey": "the key that callers send",
     "AWS::ApiGateway::RestApi": "the address that callers use",
     "AWS::Cognito::UserPool": "the callers' accounts",
+    "AWS::DynamoDB::Table": "the records of requests that may be repeated",
     "AWS::KinesisFirehose::DeliveryStream": "accepted commands that are not in the archive yet",
     "AWS::RDS::DBCluster": "the tables",
     "AWS::RDS::DBInstance": "the tables",

@@ -1,4 +1,4 @@
-"""The alarms: twelve at most, each with a runbook.
+"""The alarms: thirteen at most, each with a runbook.
 
 AWS charges for the metrics that alarms use. Ten metrics are free of charge; each further one costs
 ten cents a month.
@@ -24,6 +24,7 @@ from infra.operations import OperationsSettings
 RUNBOOKS: Final[Mapping[str, str]] = {
     "delivery-stalled": "delivery-stalled.md",
     "delivery-throttled": "delivery-throttled.md",
+    "records-unavailable": "records-unavailable.md",
     "apply-behind": "apply-behind.md",
     "dead-letters": "not-applied.md",
     "consumer-failing": "apply-behind.md",
@@ -86,6 +87,15 @@ class Alarms(Construct):
             threshold=0,
             minutes=3,
         )
+
+        if self._watched.has_records:
+            self._add_alarm(
+                "records-unavailable",
+                "Requests with an Idempotency-Key can't be recorded, and are refused or unsafe.",
+                self._watched.own_metric(metrics.RECORDS_UNAVAILABLE, "Sum"),
+                threshold=0,
+                minutes=3,
+            )
 
     def _add_apply_alarms(self) -> None:
         watched = self._watched

@@ -41,6 +41,12 @@ class Dashboard(Construct):
     def _graph_delivery(self) -> list[cloudwatch.GraphWidget]:
         streams, function = self._watched.stream_metrics, self._watched.function_metric
         own = self._watched.own_metric
+        records = _graph(
+            "Repeated requests",
+            own(metrics.WRITES_REPLAYED, "Sum"),
+            own(metrics.KEYS_REUSED, "Sum"),
+            own(metrics.RECORDS_UNAVAILABLE, "Sum"),
+        )
         return [
             _graph(
                 "Commands",
@@ -53,6 +59,7 @@ class Dashboard(Construct):
                 own(metrics.WRITES_REFUSED, "Sum"),
                 own(metrics.ITEMS_REFUSED, "Sum"),
             ),
+            *([records] if self._watched.has_records else []),
             _graph(
                 "Write function",
                 function("write", "Invocations", "Sum"),

@@ -50,6 +50,8 @@ class Watched:
     standby: bool = False
     #: Minutes between two sweeps, which emit metrics too.
     sweep_minutes: int = 60
+    #: True if requests with an Idempotency-Key are recorded.
+    has_records: bool = False
     database: WatchedDatabase | None = None
     has_read_cache: bool = False
 
@@ -69,6 +71,7 @@ class Watched:
             ],
             standby=settings.standby,
             sweep_minutes=settings.sweep.every_minutes,
+            has_records=settings.idempotency is not None,
             database=_describe_database(settings),
             has_read_cache=settings.read_cache is not None,
         )

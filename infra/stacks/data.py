@@ -7,13 +7,14 @@ from constructs import Construct
 from infra.components.archive import Archive
 from infra.components.delivery import Delivery
 from infra.components.queueing import ArchiveEvents
+from infra.components.records import RecordsTable
 from infra.components.retention import log_retention
 from infra.settings import Settings
 from infra.stacks.base import EnvironmentStack
 
 
 class DataStack(EnvironmentStack):
-    """The archive, the streams that fill it, and the queues of its events."""
+    """The archive, the streams that fill it, the queues of its events, and idempotency records."""
 
     def __init__(self, scope: Construct, *, settings: Settings) -> None:
         super().__init__(scope, "data", settings=settings, protected=True)
@@ -30,6 +31,8 @@ class DataStack(EnvironmentStack):
             count=settings.stream.count,
             log_retention=log_retention(settings.logs.retention_days),
         )
+        #: None without the setting.
+        self.records = self._add_records()
         self.events = self._add_events(
             "ArchiveEvents", "archive-events", visibility_seconds=settings.visibility_seconds
         )
@@ -58,6 +61,18 @@ class DataStack(EnvironmentStack):
         self.add_output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)
         self.add_output("ReplayQueueUrl", self.replay.queue.queue_url)
         self.add_output("ReplayDeadLetterQueueUrl", self.replay.dead_letters.queue_url)
+
+    def _add_records(self) -> RecordsTable | None:
+        if self.settings.idempotency is None:
+            return None
+        records = RecordsTable(
+            self,
+            "Records",
+            name_prefix=self.settings.prefix,
+            is_protected=not self.settings.emulated,
+        )
+        self.add_output("IdempotencyTableName", records.name)
+        return records
 
     def _add_events(
         self, construct_id: str, purpose: str, *, visibility_seconds: int

@@ -228,6 +228,10 @@ class ServiceStack(EnvironmentStack):
         for stream in data.delivery.arns:
             self.write.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
         self.write.allow("s3:PutObject", on=archive.objects(COMMANDS_PREFIX), where=ONLY_CREATE)
+        if data.records is not None:
+            self.write.allow(
+                "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=data.records.arn
+            )
         only_commands = {"StringEquals": {"s3:prefix": COMMANDS_PREFIX}}
         self.about.allow("s3:ListBucket", on=archive.arn, where=only_commands)
         self.imports.allow(
@@ -358,6 +362,7 @@ def build_variables(
             **archive,
             **buffer,
             **cors,
+            **_export_idempotency(settings, data),
             **_export_max_body(settings),
             **_export_authorization(settings.api),
         },
@@ -392,6 +397,20 @@ def build_variables(
         },
     }
     return {name: {"FOREBAY_ENV": settings.name, **by_function[name]} for name in by_function}
+
+
+def _export_idempotency(settings: Settings, data: DataStack) -> Mapping[str, str]:
+    """The variables of the idempotency records; empty without a table."""
+    idempotency = settings.idempotency
+    if idempotency is None or data.records is None:
+        return {}
+    return {
+        "FOREBAY_IDEMPOTENCY_TABLE": data.records.name,
+        "FOREBAY_IDEMPOTENCY_RETENTION_SECONDS": str(idempotency.retention_hours * 3600),
+        "FOREBAY_IDEMPOTENCY_REQUIRED": (
+            "true" if idempotency.when_unavailable == "refuse" else "false"
+        ),
+    }
 
 
 def _export_max_body(settings: Settings) -> Mapping[str, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
+
+import orjson
 
 from forebay.command import Command
 from forebay.http import Response, json_response
@@ -53,6 +56,17 @@ class Answers:
             {"results": items},
             {"Retry-After": self._retry_after, "Cache-Control": "no-store"},
         )
+
+
+def mark_not_accepted(response: Response, ids: Collection[str], instance: str) -> Response:
+    """Return a 207 in which the items of commands that were not accepted are refused with 503."""
+    results = [
+        _build_result(result["index"], describe_not_accepted(), instance)
+        if result.get("command_id") in ids
+        else result
+        for result in orjson.loads(response.body)["results"]
+    ]
+    return replace(response, body=orjson.dumps({"results": results}).decode())
 
 
 def _build_result(index: int, result: Command | Problem, instance: str) -> dict[str, Any]:

@@ -3,88 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from forebay.access import Access
-from forebay.command import Command, KeyValue
-from forebay.conditions import MAX_COMPARISONS, Condition
-from forebay.http import MERGE_TYPE, Response, problem_response
-from forebay.ids import IdSource, is_decided_id
+from forebay.http import Response, problem_response
+from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
-from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin, read_patch
-from forebay.intake.json_text import JsonText, dump
-from forebay.keys import read_key
+from forebay.intake.commands import Origin
 from forebay.log import Log
 from forebay.metrics import (
     COMMANDS_ACCEPTED,
     COMMANDS_BY_FALLBACK,
     COMMANDS_NOT_ACCEPTED,
     ITEMS_REFUSED,
+    KEYS_REUSED,
+    RECORDS_UNAVAILABLE,
     WRITES_REFUSED,
+    WRITES_REPLAYED,
     Metric,
 )
 from forebay.problem import Problem, ProblemError
-from forebay.resource.body import ValidItem, format_pointer
-from forebay.resource.partial import is_increment
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
-from lambdas.write.answers import Answers, describe_not_accepted
-from lambdas.write.items import ParsedItem, parse_item, parse_item_or_array, parse_lines
-from lambdas.write.operations import OperationMaker
-from lambdas.write.parameters import (
-    COLUMNS,
-    ON_CONFLICT,
-    SELECT,
-    check_on_conflict,
-    read_columns,
-    refuse_unknown,
-)
-from lambdas.write.preferences import Method, Preferences, read_preferences
-from lambdas.write.requests import (
-    JSON_TYPES,
-    NDJSON_TYPES,
-    OBJECT_TYPE,
-    PATCH_TYPES,
-    WriteRequest,
-)
+from lambdas.write.answers import Answers, describe_not_accepted, mark_not_accepted
+from lambdas.write.planning import Planner
+from lambdas.write.plans import Plan, add_header
+from lambdas.write.requests import WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from forebay.resource.shape import Recorded
+    from lambdas.write.records import Claim, Records
 
-#: An item's encoded command, or the reason for the item's refusal.
-_Result = Line | Problem
-#: Converts an item to the current schema version.
-_Upgrade = Callable[[JsonText], JsonText]
+#: A header of answers whose commands an earlier attempt has made.
+REPLAYED: Final = "Idempotency-Replayed"
+#: The metrics of refused requests, by the problem's code.
+_METRICS: Final[Mapping[str, tuple[Metric, ...]]] = {
+    "not_accepted": (COMMANDS_NOT_ACCEPTED,),
+    "idempotency_unavailable": (RECORDS_UNAVAILABLE,),
+    "idempotency_key_reused": (WRITES_REFUSED, KEYS_REUSED),
+}
 
 
 class _Answer(NamedTuple):
     response: Response
     metrics: Mapping[Metric, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """A request to a resource, and how it is to be carried out."""
-
-    spec: ResourceSpec
-    request: WriteRequest
-    origin: Origin
-    preferences: Preferences
-    #: The members of items that count; None for all.
-    columns: frozenset[str] | None = None
-    condition: Condition | None = None
-
-    def after(self, result: _Result) -> _Write:
-        """The write of the next item."""
-        origin = _advance_origin(self.origin, result)
-        return self if origin is self.origin else replace(self, origin=origin)
-
-
-_Writer = Callable[[_Write], _Answer]
 
 
 class WriteApp:
@@ -101,6 +65,7 @@ class WriteApp:
         access: Access,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
         shapes: Callable[[], Mapping[str, Recorded]] = dict,
+        records: Records | None = None,
     ) -> None:
         """Create the app.
 
@@ -114,29 +79,21 @@ class WriteApp:
             max_body_bytes: limit for a request's inflated body; a larger body is refused.
             shapes: returns the recorded earlier schema versions; called only when a request names
                 one of them.
+            records: the idempotency records; None without a table.
         """
-        self._resources = resources
         self._max_body_bytes = max_body_bytes
         self._routes: dict[tuple[str, str], Route] = {
             (route.method, route.path): route
             for route in routes(resources)
             if route.function == "write"
         }
-        self._writers: Mapping[str, _Writer] = {
-            "post": self._post,
-            "put": self._put,
-            "patch": self._patch,
-            "patch_many": self._patch_many,
-            "delete": self._delete,
-            "delete_many": self._delete_many,
-        }
+        self._planner = Planner(
+            resources=resources, ids=ids, answers=answers, access=access, shapes=shapes
+        )
         self._acceptor = acceptor
         self._ids = ids
-        self._commands = CommandMaker(ids)
-        self._operations = OperationMaker(resources, self._commands, access)
-        self._answers = answers
         self._log = log
-        self._shapes = shapes
+        self._records = records
 
     def handle(self, event: Mapping[str, Any]) -> Response:
         """Answer a proxy event; a refused request is answered with a problem document."""
@@ -145,12 +102,11 @@ class WriteApp:
         route = self._routes.get((request.method, request.route_path))
         refusal: dict[str, Any] = {}
         try:
-            response, metrics = self._dispatch(route, request)
+            response, metrics = self._answer(route, request)
         except ProblemError as exc:
             response = problem_response(exc.problem, request.path)
             refusal = {"code": exc.problem.code}
-            is_refused = exc.problem.code != "not_accepted"
-            metrics = {WRITES_REFUSED if is_refused else COMMANDS_NOT_ACCEPTED: 1}
+            metrics = dict.fromkeys(_METRICS.get(exc.problem.code, (WRITES_REFUSED,)), 1)
         self._log.event(
             "write_answered",
             metrics=metrics,
@@ -163,285 +119,80 @@ class WriteApp:
         )
         return response
 
-    def _dispatch(self, route: Route | None, request: WriteRequest) -> _Answer:
+    def _answer(self, route: Route | None, request: WriteRequest) -> _Answer:
         if route is None:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
-        preferences = read_preferences(
-            request.prefer,
-            "operations" if route.action == "commands" else cast("Method", route.method),
-            must_not_exist=route.method == "PUT" and request.must_not_exist(),
-        )
-        if preferences.returns == "representation" and request.accepts_object():
-            preferences = replace(preferences, returns="object")
-        if route.method == "POST" and request.if_match:
-            detail = "a POST has no If-Match; Read-After makes its commands newer than a version"
-            raise ProblemError(Problem("bad_header", detail))
         origin = request.origin(self._ids.now_ms())
-        if request.read_after or request.if_match:
-            # Few requests need it.
-            from lambdas.write.dependencies import read_dependencies  # noqa: PLC0415
+        if self._records is not None and origin.idempotency_key is not None:
+            return self._answer_repeatable(self._records, route, request, origin)
+        return self._send(self._planner.plan(route, request, origin), request.path)
 
-            dependencies = read_dependencies(self._resources, request)
-            origin = replace(origin, dependencies=dependencies)
-        if route.action == "commands":
-            answer = self._accept_operations(request, origin, preferences)
-        else:
-            spec = self._resources[route.resource]
-            query = request.query
-            columns = _read_query(spec, route, query, preferences) if query else None
-            condition = _read_condition(spec, route, request)
-            write = _Write(spec, request, origin, preferences, columns, condition)
-            answer = self._writers[route.action](write)
-        if not preferences.applied:
-            return answer
-        applied_header = {"Preference-Applied": ", ".join(preferences.applied)}
-        headers = {**answer.response.headers, **applied_header}
-        return answer._replace(response=replace(answer.response, headers=headers))
-
-    def _post(self, write: _Write) -> _Answer:
-        item_or_array = _parse_items(write.request)
-        if isinstance(item_or_array, list):
-            return self._accept_batch(write, item_or_array)
-        item = self._choose_upgrade(write)(_keep_columns(item_or_array, write.columns))
-        return self._accept_one(write, self._make_line(write, item))
-
-    def _put(self, write: _Write) -> _Answer:
-        key = _read_path_key(write)
-        _check_media(write.request, JSON_TYPES)
-        item = self._choose_upgrade(write)(parse_item(write.request.body()))
-        create = write.request.must_not_exist()
-        line = self._commands.put(
-            write.spec, key, item, write.origin, create=create, condition=write.condition
-        )
-        return self._accept_one(write, line)
-
-    def _patch(self, write: _Write) -> _Answer:
-        key = _read_path_key(write)
-        patch = self._read_patch(write)
-        return self._accept_one(write, self._make_patch(patch, write, key))
-
-    def _patch_many(self, write: _Write) -> _Answer:
-        return self._accept_targets(write, partial(self._make_patch, self._read_patch(write)))
-
-    def _delete(self, write: _Write) -> _Answer:
-        return self._accept_one(write, self._make_delete(write, _read_path_key(write)))
-
-    def _delete_many(self, write: _Write) -> _Answer:
-        return self._accept_targets(write, self._make_delete)
-
-    def _read_patch(self, write: _Write) -> ValidItem:
-        media = _check_media(write.request, PATCH_TYPES)
-        patch = parse_item(write.request.body())
-        if media == MERGE_TYPE:
-            _refuse_merges(patch)
-        return read_patch(write.spec, self._choose_upgrade(write)(patch))
-
-    def _make_patch(self, patch: ValidItem, write: _Write, key: KeyValue) -> Line:
-        return self._commands.patch(write.spec, key, patch, write.origin, condition=write.condition)
-
-    def _make_delete(self, write: _Write, key: KeyValue) -> Line:
-        return self._commands.delete(write.spec, key, write.origin, condition=write.condition)
-
-    def _accept_targets(self, write: _Write, make: Callable[[_Write, KeyValue], Line]) -> _Answer:
-        """Accept a command for each key that the query names."""
-        from lambdas.write.targets import read_targets  # noqa: PLC0415 - few requests need it
-
-        targets = read_targets(write.spec, write.request.query)
-        if not targets.is_list:
-            return self._accept_one(write, make(write, targets.keys[0]))
-        results: list[_Result] = []
-        for key in targets.keys:
-            try:
-                results.append(make(write, key))
-            except ProblemError as exc:
-                results.append(exc.problem)
-            write = write.after(results[-1])
-        return self._accept_results(results, write.request, write.preferences)
-
-    def _accept_one(self, write: _Write, line: Line) -> _Answer:
-        acceptance = self._acceptor.accept([line])
-        if acceptance.not_accepted:
-            raise ProblemError(describe_not_accepted())
-        response = self._answers.answer_one(line.command, write.preferences.returns)
-        return _Answer(response, _measure(acceptance))
-
-    def _accept_batch(self, write: _Write, items: Sequence[ParsedItem]) -> _Answer:
-        results: list[_Result] = []
-        names, upgrade = ItemNames(), self._choose_upgrade(write)
-        for item in items:
-            results.append(self._try_make_line(write, item, names, upgrade))
-            write = write.after(results[-1])
-        is_whole = write.columns is not None
-        return self._accept_results(results, write.request, write.preferences, is_whole=is_whole)
-
-    def _accept_operations(
-        self, request: WriteRequest, origin: Origin, preferences: Preferences
+    def _answer_repeatable(
+        self, records: Records, route: Route, request: WriteRequest, origin: Origin
     ) -> _Answer:
-        """Accept operations on any resources."""
-        if request.query:
-            refuse_unknown(request.query, ())
-        if request.schema_version() is not None:
-            raise ProblemError(
-                Problem("unsupported_media_type", "schema versions are those of one resource")
-            )
-        operations = _parse_items(request)
-        if not isinstance(operations, list):
-            detail = "send an array of operations, or lines with an operation each"
-            raise ProblemError(Problem("validation_failed", detail))
-        names, context = ItemNames(), request.event.get("requestContext") or {}
-        sent = dict(origin.dependencies)
-        results: list[_Result] = []
-        for operation in operations:
-            if isinstance(operation, Problem):
-                results.append(operation)
-                continue
-            try:
-                name = names.next_for(operation) if origin.idempotency_key is not None else ""
-                line = self._operations.make(
-                    operation,
-                    replace(origin, dependencies=sent),
-                    context,
-                    name=name,
-                    now_ms=self._ids.now_ms(),
-                )
-                results.append(line)
-                _add_dependency(sent, line.command)
-            except ProblemError as exc:
-                results.append(exc.problem)
-            origin = _advance_origin(origin, results[-1])
-        return self._accept_results(results, request, preferences)
+        """Answer a request that may be a repetition."""
+        from lambdas.write.records import Repeatable  # noqa: PLC0415 - needed with a table only
 
-    def _accept_results(
-        self,
-        results: Sequence[_Result],
-        request: WriteRequest,
-        preferences: Preferences,
-        *,
-        is_whole: bool = False,
-    ) -> _Answer:
-        """Accept the commands, and answer with a result for each item.
-
-        Args:
-            results: the items' commands or problems, in their order.
-            request: the request.
-            preferences: of the request.
-            is_whole: accept all items or none. So are requests that request another answer than
-                usual: clients of PostgREST don't look for refused items in an answer.
-        """
-        is_whole = is_whole or preferences.returns != "outcome"
-        if is_whole:
-            _refuse_whole(results)
-        if preferences.returns == "object" and len(results) != 1:
-            raise ProblemError(
-                Problem("PGRST116", f"{OBJECT_TYPE} has room for one item, not {len(results)}")
-            )
-        lines = [result for result in results if isinstance(result, Line)]
-        acceptance = self._acceptor.accept(lines) if lines else Acceptance(())
-        if is_whole and acceptance.not_accepted:
-            raise ProblemError(describe_not_accepted())
-        if preferences.returns == "outcome":
-            outcomes = _list_outcomes(results, acceptance)
-            response = self._answers.answer_batch(outcomes, request.path)
-        else:
-            commands = [line.command for line in lines]
-            response = self._answers.answer_many(commands, preferences.returns)
-        return _Answer(response, _measure(acceptance, refused=len(results) - len(lines)))
-
-    def _try_make_line(
-        self, write: _Write, item: ParsedItem, names: ItemNames, upgrade: _Upgrade
-    ) -> _Result:
-        """Make one item's command, or return the problem; the other items are not affected."""
-        if isinstance(item, Problem):
-            return item
+        repeatable = Repeatable.of(request, origin)
         try:
-            # The name is needed only for a key that the server derives.
-            derives = write.spec.key_is_made and write.origin.idempotency_key is not None
-            name = names.next_for(item) if derives else ""
-            item = upgrade(_keep_columns(item, write.columns))
-            return self._make_line(write, item, name=name)
-        except ProblemError as exc:
-            return exc.problem
+            plan = self._planner.plan(route, request, origin)
+        except ProblemError:
+            claim = records.find(repeatable)
+            if claim is None:
+                raise
+            return self._send_claimed(records, claim, request.path)
+        # Without commands there is nothing to repeat, and a corrected request may have the key.
+        claim = records.claim(repeatable, plan) if plan.lines else records.find(repeatable)
+        if claim is not None:
+            return self._send_claimed(records, claim, request.path)
+        answer = self._send(plan, request.path)
+        metrics = {RECORDS_UNAVAILABLE: 1} if plan.lines else {}
+        return answer._replace(metrics={**answer.metrics, **metrics})
 
-    def _make_line(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
-        """Make the command of an item of a POST: a `put` if the request upserts items with keys."""
-        spec = write.spec
-        if write.preferences.upserts and (not spec.key_is_made or _has_member(item, spec.key.name)):
-            return self._commands.put_item(spec, item, write.origin)
-        return self._commands.create(spec, item, write.origin, name=name)
+    def _send_claimed(self, records: Records, claim: Claim, instance: str) -> _Answer:
+        if claim.is_finished:
+            answer = _Answer(claim.plan.response, {})
+        else:
+            answer = self._send_recorded(records, claim, instance)
+        if not claim.is_repetition:
+            return answer
+        return _Answer(
+            add_header(answer.response, REPLAYED, "true"), {**answer.metrics, WRITES_REPLAYED: 1}
+        )
 
-    def _choose_upgrade(self, write: _Write) -> _Upgrade:
-        """The function that converts the request's items to the current schema version.
+    def _send_recorded(self, records: Records, claim: Claim, instance: str) -> _Answer:
+        """Send the commands of a plan whose record this attempt has locked."""
+        acceptance = self._acceptor.accept(claim.plan.lines)
+        is_available = records.end(claim, is_accepted=not acceptance.not_accepted)
+        answer = _build_answer(claim.plan, acceptance, instance)
+        if is_available:
+            return answer
+        return answer._replace(metrics={**answer.metrics, RECORDS_UNAVAILABLE: 1})
 
-        Raises:
-            ProblemError: the version that the request names is unknown.
-        """
-        spec = write.spec
-        version = write.request.schema_version()
-        if version is None or version == spec.schema_version:
-            return _keep_unchanged
-        recorded = self._shapes().get(spec.path) if version < spec.schema_version else None
-        old = recorded.versions.get(version) if recorded else None
-        if old is None:
-            raise ProblemError(
-                Problem(
-                    "unsupported_media_type",
-                    f"schema version {version} of {spec.path} is not known here, the current one "
-                    f"is {spec.schema_version}; leave the parameter schema out to send that",
-                )
-            )
-        from forebay.intake import versions  # noqa: PLC0415 - few requests need it
-
-        is_patch = write.request.method == "PATCH"
-        upgrade = versions.upgrade_patch if is_patch else versions.upgrade_item
-        return partial(upgrade, spec, version, old)
+    def _send(self, plan: Plan, instance: str) -> _Answer:
+        """Send the commands of a plan without a record."""
+        acceptance = self._acceptor.accept(plan.lines) if plan.lines else Acceptance(())
+        return _build_answer(plan, acceptance, instance)
 
 
-def _parse_items(request: WriteRequest) -> JsonText | list[ParsedItem]:
-    """Parse one item, or the items of an array or of lines."""
-    if _check_media(request, JSON_TYPES | NDJSON_TYPES) in NDJSON_TYPES:
-        return parse_lines(request.body())
-    return parse_item_or_array(request.body())
+def _build_answer(plan: Plan, acceptance: Acceptance, instance: str) -> _Answer:
+    """Return the plan's answer, or what remains of it if commands were not accepted.
 
-
-def _advance_origin(origin: Origin, result: _Result) -> Origin:
-    """The origin for the next item: its lower bound makes ids rise in the order of the items."""
-    if isinstance(result, Problem):
-        return origin
-    # A condition has its own lower bound.
-    if origin.after is None and result.command.condition is None:
-        return origin
-    return replace(origin, after=max(origin.after or "", result.command.id))
-
-
-def _add_dependency(sent: dict[tuple[str, str], Sequence[str]], command: Command) -> None:
-    """Let later operations of the same item depend on this command.
-
-    A decided command depends on those before it, so it stands for them.
+    Raises:
+        ProblemError: not_accepted: a command of a whole was not accepted.
     """
-    target = command.resource, str(command.key)
-    earlier = () if is_decided_id(command.id) else sent.get(target, ())
-    sent[target] = [*earlier, command.id][-MAX_COMPARISONS:]
+    response = plan.response
+    if acceptance.not_accepted:
+        if plan.is_whole:
+            raise ProblemError(describe_not_accepted())
+        ids = {line.command.id for line in acceptance.not_accepted}
+        response = mark_not_accepted(response, ids, instance)
+    return _Answer(response, _measure(acceptance, refused=plan.refused))
 
 
-def _keep_unchanged(item: JsonText) -> JsonText:
-    return item
-
-
-def _list_outcomes(results: Sequence[_Result], acceptance: Acceptance) -> list[Command | Problem]:
-    not_accepted_ids = {line.command.id for line in acceptance.not_accepted}
-    return [
-        result
-        if isinstance(result, Problem)
-        else describe_not_accepted()
-        if result.command.id in not_accepted_ids
-        else result.command
-        for result in results
-    ]
-
-
-def _measure(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
+def _measure(acceptance: Acceptance, *, refused: int) -> dict[Metric, float]:
     """Return the metrics of an accepted request; `refused` is the number of its refused items."""
     values = {
         COMMANDS_ACCEPTED: len(acceptance.accepted),
@@ -450,95 +201,3 @@ def _measure(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]
         ITEMS_REFUSED: refused,
     }
     return {metric: value for metric, value in values.items() if value}
-
-
-def _read_path_key(write: _Write) -> KeyValue:
-    return read_key(write.spec, write.request.path_parameters.get("key", ""))
-
-
-def _read_query(
-    spec: ResourceSpec, route: Route, query: Mapping[str, object], preferences: Preferences
-) -> frozenset[str] | None:
-    """Return the members of items that count; refuse parameters that the write does not have."""
-    names: list[str] = []
-    if route.action == "post":
-        names += [COLUMNS, ON_CONFLICT]
-    elif route.action in {"patch_many", "delete_many"}:
-        names += [column.name for column in spec.columns]
-    if names and preferences.returns in {"representation", "object"}:
-        names.append(SELECT)
-    refuse_unknown(query, names, spec)
-    if route.action != "post":  # a field may be called `columns`
-        return None
-    check_on_conflict(spec, query)
-    return read_columns(spec, query)
-
-
-def _has_member(item: JsonText, name: str) -> bool:
-    return isinstance(item.value, dict) and name in item.value
-
-
-def _keep_columns(item: JsonText, columns: frozenset[str] | None) -> JsonText:
-    """The item without the members that don't count."""
-    if columns is None or not isinstance(item.value, dict) or item.value.keys() <= columns:
-        return item
-    value = {name: item.value[name] for name in item.value if name in columns}
-    return JsonText(dump(value), value)
-
-
-def _refuse_whole(results: Sequence[_Result]) -> None:
-    """Refuse a request whose items are accepted together, if an item is refused."""
-    for index, result in enumerate(results):
-        if isinstance(result, Problem):
-            detail = f"item {index}: {result.detail}; no item was accepted"
-            raise ProblemError(replace(result, detail=detail))
-
-
-def _read_condition(spec: ResourceSpec, route: Route, request: WriteRequest) -> Condition | None:
-    """Read the condition of a write: the tags in `If-Match`, and filters on fields."""
-    if route.action == "patch" and "if-none-match" in request.headers:
-        detail = "a PATCH changes an existing item, so it has no If-None-Match"
-        raise ProblemError(Problem("bad_header", detail))
-    filters = request.query if route.action in {"patch_many", "delete_many"} else {}
-    if not request.if_match and not filters:
-        return None
-    # Few requests need it.
-    from lambdas.write.conditions import build_condition, read_comparisons  # noqa: PLC0415
-
-    where = read_comparisons(spec, filters) if filters else []
-    return build_condition(spec, request.expected_tags(), where)
-
-
-def _refuse_merges(patch: JsonText) -> None:
-    """Refuse objects, which RFC 7396 merges into the item's; a patch replaces whole fields."""
-    members = patch.value.items() if isinstance(patch.value, dict) else ()
-    faults = [
-        {
-            "pointer": format_pointer((name,)),
-            "detail": f"{MERGE_TYPE} would merge this object; to replace the field, send "
-            "application/json",
-        }
-        for name, value in members
-        if isinstance(value, dict) and not is_increment(value)
-    ]
-    if faults:
-        detail = "the patch would have to be merged inside a field"
-        raise ProblemError(Problem("validation_failed", detail, faults))
-
-
-def _check_media(request: WriteRequest, allowed: frozenset[str]) -> str:
-    """Return the request's media type; refuse others than the allowed."""
-    media = request.media_type()
-    if media not in allowed:
-        raise ProblemError(_describe_media(request, media, allowed))
-    return media
-
-
-def _describe_media(request: WriteRequest, media: str, allowed: frozenset[str]) -> Problem:
-    description = f"Content-Type {media[:80]!a}" if media else "no content type"
-    header = "Accept-Patch" if request.method == "PATCH" else "Accept-Post"
-    return Problem(
-        "unsupported_media_type",
-        f"{description} is not supported here; send {', '.join(sorted(allowed))}",
-        headers={header: ", ".join(sorted(allowed))},
-    )

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from forebay.settings import number, required
+from forebay.settings import flag, number, required
 
 DEFAULT_BUFFER_SECONDS = 60.0
 #: Lambda's limit for the request of a synchronous call; the body is a part of that request.
 DEFAULT_MAX_BODY_BYTES = 6 * 1024 * 1024
+DEFAULT_IDEMPOTENCY_RETENTION_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,19 @@ class WriteSettings:
     principals: str
     #: Larger bodies are refused, with or without `Content-Length`.
     max_body_bytes: int
+    #: The table of idempotency records; empty for none.
+    idempotency_table: str
+    #: How long a record is kept.
+    idempotency_retention_seconds: int
+    #: True if requests with a key are refused while the table is not available.
+    idempotency_required: bool
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
         """Read the function's environment variables, which docs/configuration.md lists.
 
         Raises:
-            forebay.errors.SettingsError: a variable is missing or not a number.
+            forebay.errors.SettingsError: a variable is missing or has an invalid value.
         """
         return cls(
             streams=tuple(required(environment, "FOREBAY_STREAMS").split(",")),
@@ -49,4 +56,13 @@ class WriteSettings:
             max_body_bytes=int(
                 number(environment, "FOREBAY_MAX_BODY_BYTES", DEFAULT_MAX_BODY_BYTES)
             ),
+            idempotency_table=environment.get("FOREBAY_IDEMPOTENCY_TABLE", ""),
+            idempotency_retention_seconds=int(
+                number(
+                    environment,
+                    "FOREBAY_IDEMPOTENCY_RETENTION_SECONDS",
+                    DEFAULT_IDEMPOTENCY_RETENTION_SECONDS,
+                )
+            ),
+            idempotency_required=flag(environment, "FOREBAY_IDEMPOTENCY_REQUIRED", default=True),
         )

@@ -133,7 +133,7 @@ class Deployed:
         root = _Node()
         for method in methods:
             node = root
-            for part in path_segments(method.resource_path):
+            for part in split_path(method.resource_path):
                 node = node.children.setdefault(part, _Node())
             node.methods[method.http_method] = method
         return cls(
@@ -158,7 +158,7 @@ class Deployed:
             http_method: of the request.
             path: below the stage, percent-encoded: `/cities/5`.
         """
-        segments = path_segments(path)
+        segments = split_path(path)
         resource = _descend(self._root, segments, {})
         if resource is not None:
             node, values = resource
@@ -171,7 +171,7 @@ class Deployed:
         return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
 
 
-def path_segments(path: str) -> tuple[str, ...]:
+def split_path(path: str) -> tuple[str, ...]:
     """Split a path into segments as API Gateway does; empty segments are dropped."""
     return tuple(segment for segment in path.split("/") if segment)
 

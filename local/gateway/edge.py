@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED, LONGEST_NAME, nearest
 from forebay.problem import Problem
-from local.gateway.deployed import Deployed, Method, path_segments
+from local.gateway.deployed import Deployed, Method, split_path
 from local.gateway.messages import Answer, Incoming, build_problem_answer
 
 
@@ -28,8 +28,8 @@ def find_refusal(method: Method, request: Incoming) -> Answer | None:
     allowed = sorted(method.query_names)
     unknown = [name for name, _ in request.query if name not in allowed]
     if unknown:
-        declared = f"it has {_quote(allowed)}" if allowed else "it has no parameters"
-        detail = f"This resource has no query parameter {_quote(unknown)}; {declared}."
+        known_names = f"it has {_quote(allowed)}" if allowed else "it has no parameters"
+        detail = f"This resource has no query parameter {_quote(unknown)}; {known_names}."
         hint = _choose_hint(unknown)
         return _refuse(Problem("unknown_parameter", detail, hint=hint), request, unknown, allowed)
     counts = Counter(name for name, _ in request.query)
@@ -50,7 +50,7 @@ def find_unknown_resource(deployed: Deployed, request: Incoming, below: str) -> 
         request: the whole request.
         below: the request's path below the stage.
     """
-    segments = [unquote(segment) for segment in path_segments(below)]
+    segments = [unquote(segment) for segment in split_path(below)]
     if request.method not in {"GET", "HEAD"} or not segments:
         return None
     name, names = segments[0], deployed.first_segments

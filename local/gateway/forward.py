@@ -10,7 +10,7 @@ import aiohttp
 from yarl import URL
 
 from local.credentials import OWN_KEY_HEADER, derive_own_key
-from local.gateway.deployed import path_segments
+from local.gateway.deployed import split_path
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.messages import HOP_BY_HOP, Answer, Headers, Incoming
 
@@ -110,7 +110,7 @@ def _encode_path(path: str) -> str:
     passes path parameters percent-encoded, but the emulator decodes the path before it looks for
     the resource. So the path is encoded twice, and `%2F` does not become a separator.
     """
-    return "/" + "/".join(path_segments(path)).replace("%", "%25")
+    return "/" + "/".join(split_path(path)).replace("%", "%25")
 
 
 def _filter_headers(headers: Iterable[tuple[str, str]]) -> Headers:

@@ -116,7 +116,7 @@ class Context:
     def variables(self) -> Mapping[str, str]:
         """Return all known variables of the request, without the error's."""
         return {
-            **self.emulator_variables(),
+            **self.list_emulator_variables(),
             "context.apiId": self.api_id,
             "context.extendedRequestId": self.request_id,
             "context.httpMethod": self.request.method,
@@ -125,7 +125,7 @@ class Context:
             "context.protocol": "HTTP/1.1",
         }
 
-    def emulator_variables(self) -> Mapping[str, str]:
+    def list_emulator_variables(self) -> Mapping[str, str]:
         """Return the variables that the emulator replaces itself."""
         return {
             "context.requestId": self.request_id,
@@ -266,7 +266,7 @@ def _is_worded(answer: Answer, fault: Fault, responses: Responses, context: Cont
     if answer.status != (exact.status if exact and exact.status else fault.status):
         return False
     variables = {
-        **context.emulator_variables(),
+        **context.list_emulator_variables(),
         **_build_error_variables(fault),
         "context.requestId": answer.header("x-amzn-requestid") or "",
     }

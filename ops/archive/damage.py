@@ -61,14 +61,14 @@ def find_damaged(
     """
     if not store.is_copy:
         return []
-    listed = list(objects)
+    archive_objects = list(objects)
     damaged: list[LineFault] = []
-    with console.progress("check the copy", unit="objects", total=len(listed)) as meter:
-        for stored in listed:
-            if not stored.size_bytes:
-                damaged.append(LineFault.of_empty(stored.key))
+    with console.progress("check the copy", unit="objects", total=len(archive_objects)) as meter:
+        for archive_object in archive_objects:
+            if not archive_object.size_bytes:
+                damaged.append(LineFault.of_empty(archive_object.key))
             elif not empty_only:
-                damaged += _read_damage(store, stored.key)
+                damaged += _read_damage(store, archive_object.key)
             meter.advance(1)
     if damaged:
         rejected = {members["id"] for entry in read_log(store) for members in entry.rejections}

@@ -9,7 +9,7 @@ buffer interval (minus the difference of a writer's clock) and T plus the longes
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from forebay.archive.layout import COMMANDS_PREFIX, StoredObject, format_hour
@@ -54,6 +54,15 @@ def list_commands(
             yield from store.list(COMMANDS_PREFIX, after=_AFTER_DIGITS)
             return
         yield stored
+
+
+def count_objects(objects: Iterable[StoredObject]) -> tuple[int, int]:
+    """Return the number of objects, and their size in bytes."""
+    number = size = 0
+    for stored in objects:
+        number += 1
+        size += stored.size_bytes
+    return number, size
 
 
 def is_listed(

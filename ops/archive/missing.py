@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from forebay.db.connect import Connection
-from forebay.ids import least_id
+from forebay.ids import make_least_id
 from ops.archive.listing import is_listed, list_commands
 from ops.archive.store import ObjectStore
 from ops.archive.strays import is_stray
@@ -83,16 +83,16 @@ def _list_unlisted(
 ) -> Iterator[str]:
     """Yield the keys of ledger rows that are not in the listing; both have the same order."""
     times = {
-        "since": None if since is None else least_id(since),
-        "until": None if until is None else least_id(until),
+        "since": None if since is None else make_least_id(since),
+        "until": None if until is None else make_least_id(until),
     }
-    listed = list_commands(store, since=since, until=until)
-    current = next(listed, None)
+    archive_objects = list_commands(store, since=since, until=until)
+    current = next(archive_objects, None)
     last = ""
     while page := connection.execute(_LEDGER, {**times, "last": last, "page": _PAGE}).fetchall():
         for (key,) in page:
             while current is not None and current.key < key:
-                current = next(listed, None)
+                current = next(archive_objects, None)
             if current is not None and current.key == key:
                 continue
             # The consumer applies a stray if S3 sends an event for it.
@@ -102,7 +102,7 @@ def _list_unlisted(
 
 
 def _is_stored(store: ObjectStore, key: str) -> bool:
-    return next((stored.key for stored in store.list(key)), None) == key
+    return next((archive_object.key for archive_object in store.list(key)), None) == key
 
 
 _LEDGER: Final = """

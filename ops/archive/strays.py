@@ -81,7 +81,7 @@ class Strays:
         return iter(sorted(self._keys))
 
     def __str__(self) -> str:
-        keys = ", ".join(self._first_keys())
+        keys = ", ".join(self._list_first_keys())
         more = f" and {len(self) - _NAMED:,} more" if len(self) > _NAMED else ""
         return f"left out, because their names are not those of archive objects: {keys}{more}"
 
@@ -91,7 +91,7 @@ class Strays:
 
     def facts(self) -> dict[str, Any]:
         """Return the members for a JSON result: the number of strays, and the first keys."""
-        return {"objects": len(self), "named": self._first_keys()}
+        return {"objects": len(self), "named": self._list_first_keys()}
 
-    def _first_keys(self) -> list[str]:
+    def _list_first_keys(self) -> list[str]:
         return list(self)[:_NAMED]

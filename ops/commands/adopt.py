@@ -8,7 +8,7 @@ import typer
 
 from forebay.decisions.log import DecisionLog
 from ops import options
-from ops.console import Console
+from ops.commands.arguments import build_console
 from ops.context import ARCHIVE, DATABASE, Context
 
 
@@ -29,7 +29,7 @@ def adopt(
     database that was the owner before and was replaced.
     """
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     with context.connect(purpose="adopt") as connection:
         log = DecisionLog(connection, context.archive, context.resources)
         if not show:

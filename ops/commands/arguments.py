@@ -15,7 +15,7 @@ from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
 from forebay.text_files import read_text_file
 from ops import options
-from ops.console import shorten
+from ops.console import Console, shorten
 from ops.context import Context
 from ops.errors import UsageError
 
@@ -55,6 +55,11 @@ QueueUrl = Annotated[
 ]
 
 
+def build_console(context: Context, *, as_json: bool) -> Console:
+    """Return the console of a command, whose results name the context's databases and strays."""
+    return Console(as_json=as_json, databases=context.databases, strays=context.strays)
+
+
 def check_resources(context: Context, paths: Iterable[str]) -> None:
     """Require that all paths are those of declared resources.
 
@@ -63,8 +68,8 @@ def check_resources(context: Context, paths: Iterable[str]) -> None:
     """
     unknown = sorted(set(paths) - set(context.resources))
     if unknown:
-        declared = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {', '.join(unknown)}; the resources are {declared}")
+        names = ", ".join(sorted(context.resources))
+        raise UsageError(f"there is no resource {', '.join(unknown)}; the resources are {names}")
 
 
 def find_spec(context: Context, path: str) -> ResourceSpec:

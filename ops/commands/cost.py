@@ -9,7 +9,7 @@ import typer
 from ops import options
 from ops.console import Console
 from ops.cost.estimate import Load
-from ops.cost.report import as_json_object, report
+from ops.cost.report import build_json_object, report
 from ops.cost.settings import load
 from ops.errors import UsageError
 from ops.exit_codes import ExitCode
@@ -25,6 +25,12 @@ _HitRate = Annotated[
 ]
 _Size = Annotated[int, typer.Option("--bytes", min=1, help="Size of a command.")]
 _PerRequest = Annotated[int, typer.Option(min=1, max=500, help="Commands per request.")]
+_Keyed = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Share of write requests with an Idempotency-Key, if they are recorded."
+    ),
+]
 _Peak = Annotated[float, typer.Option(min=1, help="Ratio of the busiest second to the average.")]
 
 
@@ -36,6 +42,7 @@ def cost(
     hit_rate: _HitRate = 0.8,
     size: _Size = 500,
     per_request: _PerRequest = 1,
+    keyed: _Keyed = 1,
     peak: _Peak = 5,
     as_json: options.Json = False,
 ) -> int:
@@ -53,8 +60,9 @@ def cost(
         writes_per_second=writes,
         bytes=size,
         commands_per_request=per_request,
+        keyed=keyed,
         peak=peak,
     )
     console = Console(as_json=as_json)
-    console.result(as_json_object(env, settings, estimated), report(settings, estimated))
+    console.result(build_json_object(env, settings, estimated), report(settings, estimated))
     return ExitCode.OK

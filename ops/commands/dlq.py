@@ -12,7 +12,7 @@ from rich.table import Table
 from forebay.aws.queue import Depth, Queue
 from ops import dead_letters, options
 from ops.archive.store import bucket_name
-from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
+from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl, build_console
 from ops.console import Console, build_table, shorten
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, Context
 from ops.dead_letters import Letter, Redriven
@@ -37,19 +37,11 @@ def list_letters(
     as_json: options.Json = False,
 ) -> None:
     """List dead letters: their times, objects and errors, and whether they are applied by now."""
-    context = Context(
-        {
-            DATABASE: database_url,
-            REPLICA: replica_url,
-            ARCHIVE: source,
-            DEAD_LETTERS: dead_letter_queue_url,
-        },
-        env,
-    )
+    context = _build_context(database_url, replica_url, source, dead_letter_queue_url, env)
     dead_queue = Queue(context.sqs, context.get(DEAD_LETTERS))
     depth = dead_queue.depth()
     letters = _read_letters(context, dead_queue, limit)
-    Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
+    build_console(context, as_json=as_json).result(
         {
             "queue": dead_queue.url,
             "depth": _describe_depth(depth),
@@ -73,15 +65,7 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show one dead letter, with its body."""
-    context = Context(
-        {
-            DATABASE: database_url,
-            REPLICA: replica_url,
-            ARCHIVE: source,
-            DEAD_LETTERS: dead_letter_queue_url,
-        },
-        env,
-    )
+    context = _build_context(database_url, replica_url, source, dead_letter_queue_url, env)
     dead_queue = Queue(context.sqs, context.get(DEAD_LETTERS))
     dead_letter = next(
         (
@@ -96,7 +80,7 @@ def show(
             f"{dead_queue.name} has no visible message {letter}; `forebay dlq list` shows the "
             "visible messages (a message is hidden for a minute after it was read)"
         )
-    Console(as_json=as_json, databases=context.databases, strays=context.strays).facts(
+    build_console(context, as_json=as_json).facts(
         {**_build_row(dead_letter), "body": dead_letter.body}
     )
 
@@ -118,7 +102,7 @@ def redrive(
     context = Context({DEAD_LETTERS: dead_letter_queue_url, QUEUE: queue_url}, env)
     dead_queue = Queue(context.sqs, context.get(DEAD_LETTERS))
     queue = Queue(context.sqs, context.get(QUEUE))
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     before = dead_queue.depth()
     total = len(ids) if ids else before.visible
     console.confirm(
@@ -135,6 +119,24 @@ def redrive(
             f"{missing:,} of the messages are not visible in {dead_queue.name}; `forebay dlq list` "
             "shows the visible messages"
         )
+
+
+def _build_context(
+    database_url: str | None,
+    replica_url: str | None,
+    source: str | None,
+    dead_letter_queue_url: str | None,
+    env: str | None,
+) -> Context:
+    return Context(
+        {
+            DATABASE: database_url,
+            REPLICA: replica_url,
+            ARCHIVE: source,
+            DEAD_LETTERS: dead_letter_queue_url,
+        },
+        env,
+    )
 
 
 def _read_letters(context: Context, dead_queue: Queue, limit: int) -> list[Letter]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
+from rich.table import Table
 
 from forebay.archive.layout import StoredObject
 from forebay.command import KeyValue
@@ -16,7 +17,7 @@ from ops import options
 from ops.archive.invalid import LineFault, describe
 from ops.archive.listing import list_commands
 from ops.archive.missing import find_missing
-from ops.commands.arguments import find_spec, parse_key
+from ops.commands.arguments import build_console, find_spec, parse_key
 from ops.console import Console, build_pairs_table, build_table, shorten
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
@@ -65,7 +66,7 @@ def history(
     first = options.parse_moment(since, "--from") if since else None
     last = options.parse_moment(until, "--to") if until else moment
     objects = list(list_commands(context.archive, since=first, until=last))
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     damaged: list[LineFault] = []
     entries, status_source = _read_entries(
         context, console, spec, key_value, objects, damaged=damaged
@@ -139,6 +140,26 @@ def _print_commands(
     status_source: StatusSource,
     bodies: bool,
 ) -> None:
+    if entries:
+        console.show(
+            status_source.text
+        )  # first: `history … | grep -q` ends at the row that it looks for
+    console.result(
+        {
+            "resource": spec.path,
+            "key": key,
+            "asked": dataclasses.asdict(status_source),
+            "commands": [_describe_entry(entry) for entry in entries],
+            **gaps,
+        },
+        _tabulate_entries(entries, bodies=bodies)
+        if entries
+        else f"the archive has no commands of {spec.path} {key}",
+    )
+
+
+def _tabulate_entries(entries: Sequence[Entry], *, bodies: bool) -> Table:
+    """Return a row for each command; decisions and fields only if the key was edited."""
     columns = ["accepted at", "op", "by", "status", "command", "amends", "object"]
     is_edited = any(
         entry.command.op == "patch" or entry.command.condition is not None for entry in entries
@@ -158,20 +179,7 @@ def _print_commands(
         )
         for entry in entries
     ]
-    if rows:
-        console.show(
-            status_source.text
-        )  # first: `history … | grep -q` ends at the row that it looks for
-    console.result(
-        {
-            "resource": spec.path,
-            "key": key,
-            "asked": dataclasses.asdict(status_source),
-            "commands": [_describe_entry(entry) for entry in entries],
-            **gaps,
-        },
-        build_table(columns, rows) if rows else f"the archive has no commands of {spec.path} {key}",
-    )
+    return build_table(columns, rows)
 
 
 def _print_state(
@@ -205,24 +213,20 @@ def _print_state(
         )
     if state.waiting:
         console.note(f"patches that waited for the item: {', '.join(state.waiting)}")
-    sentences = {
-        "absent": f"{spec.path} {key} did not exist at {moment}",
-        "deleted": f"{spec.path} {key} was deleted at {moment}, by {state.version} ({state.by})",
-    }
-    if state.row is None:
-        console.result(value, sentences[state.state])
-        return
-    console.result(
-        value,
-        build_pairs_table(
-            {
-                **state.row,
-                "(version)": state.version,
-                "(by)": state.by,
-                **{f"({name} from)": patch_id for name, patch_id in sorted(state.fields.items())},
-            }
-        ),
-    )
+    if state.row is not None:
+        console.result(value, _tabulate_row(state, state.row))
+    elif state.state == "deleted":
+        console.result(
+            value, f"{spec.path} {key} was deleted at {moment}, by {state.version} ({state.by})"
+        )
+    else:
+        console.result(value, f"{spec.path} {key} did not exist at {moment}")
+
+
+def _tabulate_row(state: AsOf, row: Mapping[str, Any]) -> Table:
+    """Return the values of a row, its version and caller, and the patches of its fields."""
+    patches = {f"({name} from)": patch_id for name, patch_id in sorted(state.fields.items())}
+    return build_pairs_table({**row, "(version)": state.version, "(by)": state.by, **patches})
 
 
 def _describe_entry(entry: Entry) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from ops import options
-from ops.commands.arguments import find_spec, parse_key
-from ops.console import Console
+from ops.commands.arguments import build_console, find_spec, parse_key
 from ops.context import DATABASE, Context
 from ops.replay.outdate import count_rows
 from ops.replay.outdate import outdate as mark
@@ -44,7 +43,7 @@ def outdate(
     spec = find_spec(context, resource)
     key_value = None if key is None else parse_key(spec, key)
     first, last = options.parse_moment(since, "--from"), options.parse_moment(until, "--to")
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     with context.connect(purpose="outdate") as connection:
         total = count_rows(connection, spec, first, last, key_value, orphaned=orphaned)
         console.confirm(

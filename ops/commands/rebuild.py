@@ -10,6 +10,7 @@ import typer
 from ops import options
 from ops.archive.damage import refuse_damaged
 from ops.archive.layout import describe_lack
+from ops.commands.arguments import build_console
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.cut import EVERYTHING, cut_of, list_commands_until
@@ -67,7 +68,7 @@ def rebuild(
 ) -> None:
     """Create the schema in an empty database, and fill it from the archive."""
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     cut = cut_of(until, "--until") if until else EVERYTHING
     if lack := describe_lack(context.archive):
         raise RefusedError(f"{lack}, so there is nothing to rebuild from; nothing was changed")

@@ -18,6 +18,7 @@ from forebay.db.connect import Connection
 from forebay.ids import IdSource
 from ops import options
 from ops.archive.store import Bucket
+from ops.commands.arguments import build_console
 from ops.console import Console, build_table, shorten
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import IncompleteError, RefusedError, UsageError
@@ -101,7 +102,7 @@ def list_rejections(
         counts = store.count(connection, selection)
         shown = _read_first(connection, selection, limit)
     total = sum(number for _, _, number in counts)
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     labelled = [(path or _INVALID_LINE, name, number) for path, name, number in counts]
     console.show(build_table(["resource", "code", "rejections"], labelled))
     console.show(_tabulate_rejections(shown))
@@ -138,7 +139,7 @@ def show(
             f"there is no rejection {rejection}; `forebay rejections list --state all` lists the "
             "rejections"
         )
-    Console(as_json=as_json, databases=context.databases, strays=context.strays).facts(
+    build_console(context, as_json=as_json).facts(
         {**_build_row(rows[0]), "line": rows[0].line.decode("utf-8", "backslashreplace")}
     )
 
@@ -167,15 +168,12 @@ def retry(
     yes: options.Yes = False,
 ) -> None:
     """Send amendments for rejected commands, changed by rules or unchanged."""
-    if state not in {"open", "unmet", "discarded"}:
-        raise UsageError(
-            f"rejections of --state {state} can't be retried; use open, unmet or discarded"
-        )
+    _check_retried_state(state)
     selection = _build_selection(
         state, ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     id_source, operator = IdSource(), _name_operator(by)
     make_planner = partial(
         Planner,
@@ -209,6 +207,13 @@ def retry(
     _require_sent(counts)
 
 
+def _check_retried_state(state: str) -> None:
+    if state not in {"open", "unmet", "discarded"}:
+        raise UsageError(
+            f"rejections of --state {state} can't be retried; use open, unmet or discarded"
+        )
+
+
 @app.command()
 def discard(
     *,
@@ -228,19 +233,14 @@ def discard(
     yes: options.Yes = False,
 ) -> None:
     """Discard open rejections: they stay rejected, and are no longer listed as open."""
-    is_filtered = any((ids, resource, key, code, since, until))
-    if is_filtered and everything:
-        raise UsageError("--all can't be combined with a filter")
-    if not is_filtered and not everything:
-        raise UsageError(
-            "this would discard all open rejections, even those that no operator has seen; give "
-            "--to with the time that `forebay rejections list` shows, another filter, or --all"
-        )
+    _require_filter(
+        is_filtered=any((ids, resource, key, code, since, until)), everything=everything
+    )
     selection = _build_selection(
         "open", ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     with context.connect(purpose=_PURPOSE) as connection:
         rejection_ids = store.list_ids(connection, selection)
         console.confirm(f"Discard {len(rejection_ids):,} open rejections?", yes=yes)
@@ -252,6 +252,21 @@ def discard(
         {"run": decider.run, "discarded": counts.recorded, "taken": counts.taken},
         f"{counts.recorded:,} rejections discarded",
     )
+
+
+def _require_filter(*, is_filtered: bool, everything: bool) -> None:
+    """Require either a filter or `--all`, so that no rejection is discarded unseen.
+
+    Raises:
+        UsageError: both are given, or neither.
+    """
+    if is_filtered and everything:
+        raise UsageError("--all can't be combined with a filter")
+    if not is_filtered and not everything:
+        raise UsageError(
+            "this would discard all open rejections, even those that no operator has seen; give "
+            "--to with the time that `forebay rejections list` shows, another filter, or --all"
+        )
 
 
 @app.command()
@@ -266,7 +281,7 @@ def restore(
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
         count = audit.restore(connection, context.archive)
-    Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
+    build_console(context, as_json=as_json).result(
         {"decisions": count}, f"{count:,} decisions restored from {context.archive.url}"
     )
 

@@ -11,9 +11,10 @@ from forebay.replay.selection import Selection
 from ops import options
 from ops.archive.damage import find_damaged, refuse_damaged
 from ops.archive.layout import describe_lack
+from ops.archive.listing import count_objects
 from ops.archive.missing import Missing
 from ops.commands import arguments
-from ops.commands.arguments import check_resources
+from ops.commands.arguments import build_console, check_resources
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
@@ -91,7 +92,7 @@ def replay(
         },
         env,
     )
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     check_resources(context, resource or ())
     selection = arguments.select(
         since=since, until=until, resources=resource, keys=key, callers=by, id_file=id_file
@@ -139,7 +140,7 @@ def _replay_here(
     refuse_damaged(console, context.archive, stored, empty_only=False)
     missing = replaying.find_missing_objects(context, selection)
     if run is None and not dry_run:
-        objects, size = replaying.count_objects(context.archive, selection)
+        objects, size = count_objects(replaying.list_objects(context.archive, selection))
         console.confirm(
             f"Replay {objects:,} objects ({size:,} bytes) of {context.archive.url}?", yes=yes
         )

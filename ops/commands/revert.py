@@ -22,7 +22,7 @@ from ops.archive.listing import list_commands
 from ops.archive.missing import find_missing
 from ops.archive.store import Bucket
 from ops.commands import arguments
-from ops.commands.arguments import check_resources
+from ops.commands.arguments import build_console, check_resources
 from ops.console import Console, build_table
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import IncompleteError, UsageError
@@ -65,7 +65,7 @@ def revert(
 ) -> None:
     """Undo commands: send new commands that restore each key's state before them."""
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     check_resources(context, resource or ())
     selection = arguments.select(
         since=since, until=until, resources=resource, keys=key, callers=by, id_file=id_file

@@ -15,7 +15,7 @@ from forebay.db.connect import Connection
 from forebay.sweep import Survey, Sweep, dead_objects, enqueue
 from ops import options
 from ops.archive.store import ObjectStore, bucket_name
-from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
+from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl, build_console
 from ops.console import Console
 from ops.context import (
     ARCHIVE,
@@ -91,7 +91,7 @@ def sweep(
         },
         env,
     )
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     queue = Queue(context.sqs, context.get(QUEUE))
     begin = options.parse_moment(since, "--from") if since else None
     after = format_hour(begin) if begin else ""

@@ -10,6 +10,7 @@ import typer
 from forebay.ids import greatest_id
 from ops import options
 from ops.archive.listing import EARLIER
+from ops.commands.arguments import build_console
 from ops.console import Console, build_table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.cut import cut_of, get_cut_time
@@ -51,7 +52,7 @@ def verify(
 ) -> None:
     """Compare the tables with the archive's commands up to a cut. Changes nothing."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
-    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    console = build_console(context, as_json=as_json)
     cut = cut_of(at, "--at") if at else greatest_id(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
     if (time := get_cut_time(cut)) and time > now:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from forebay.metrics import METRICS, Service
+from forebay.metrics import METRICS, RECORDS_METRICS, Service
 from ops.cost import prices
 from ops.cost.database import (
     APPLIED_PER_PROCESSOR,
@@ -36,6 +36,9 @@ _QUEUES: Final = 3  # events of the archive, of replays and of imports
 # Five pollers of Lambda for each queue, 20 s each when idle.
 _POLLS_PER_MONTH: Final = _QUEUES * 5 * SECONDS_PER_MONTH / 20
 _SQS_PER_OBJECT: Final = 3  # sent by S3, received, deleted
+_RECORD_BYTES: Final = 350  # of an idempotency record, besides its compressed commands
+_RECORD_WRITES: Final = 2  # before the commands are sent, and after
+_WRITE_UNIT: Final = 1024  # bytes; DynamoDB charges for each write as a multiple of this
 _ACCESS_LOG_BYTES: Final = 400
 _FUNCTION_LOG_BYTES: Final = 850  # the function's own line, and Lambda's three
 _LOG_COMPRESSION: Final = 0.15  # of stored logs
@@ -59,6 +62,8 @@ class Load:
     bytes: int = 500
     #: Commands in one request.
     commands_per_request: int = 1
+    #: Share of write requests with an Idempotency-Key, in an environment that records them.
+    keyed: float = 1
     #: Ratio of the busiest second to the average.
     peak: float = 5
     read_milliseconds: float = 30
@@ -271,6 +276,8 @@ def _price_pipeline(settings: Settings, load: Load) -> Iterator[Item]:
     dollars = objects * (puts * prices.S3_PUT.dollars + prices.S3_GET.dollars)
     yield Item("S3 requests", dollars, f"{objects:,.0f} objects")
     yield _price_archive(settings, load)
+    if settings.idempotency is not None:
+        yield _price_records(load, settings.idempotency.retention_hours)
     messages = objects * _SQS_PER_OBJECT + _POLLS_PER_MONTH
     yield Item("SQS", messages * prices.SQS.dollars, f"{messages / 1e6:,.1f} M")
     if not isinstance(settings.database, ExternalDatabase):
@@ -296,9 +303,19 @@ def _price_archive(settings: Settings, load: Load) -> Item:
     return Item("S3 archive", dollars, explained)
 
 
+def _price_records(load: Load, retention_hours: int) -> Item:
+    """Return the price of the idempotency records: two writes each, and their storage."""
+    records = load.write_requests_per_second * load.keyed * SECONDS_PER_MONTH
+    size = _RECORD_BYTES + load.commands_per_request * load.bytes * load.compression
+    writes = records * _RECORD_WRITES * math.ceil(size / _WRITE_UNIT)
+    gigabytes = records / HOURS_PER_MONTH * retention_hours * size / _GIB
+    dollars = writes * prices.DYNAMODB_WRITE.dollars + gigabytes * prices.DYNAMODB_STORAGE.dollars
+    return Item("DynamoDB, idempotency", dollars, f"{writes / 1e6:,.1f} M writes")
+
+
 def count_alarm_metrics(settings: Settings) -> int:
     """Return the number of metrics that the alarms of an environment use."""
-    count = _ALARM_METRICS + 2 * settings.stream.count
+    count = _ALARM_METRICS + 2 * settings.stream.count + (1 if settings.idempotency else 0)
     count += _CACHE_ALARM_METRICS if settings.read_cache is not None else 0
     match settings.database:
         case RdsDatabase(replicas=replicas):
@@ -317,10 +334,11 @@ def _count_own_metrics(settings: Settings, load: Load) -> float:
         "read": 1 if load.reads_per_second else 0,
         "sweep": min(1.0, 60 / settings.sweep.every_minutes),
     }
+    absent = () if settings.idempotency else RECORDS_METRICS
     return sum(
         (len(metric.values) or 1) * hours[metric.service]
         for metric in METRICS
-        if settings.read_cache is not None or not metric.needs_read_cache
+        if metric not in absent and (settings.read_cache is not None or not metric.needs_read_cache)
     )
 
 

@@ -61,6 +61,9 @@ S3_PUT: Final = Price(0.005e-3, "request", _S3)
 S3_GET: Final = Price(0.0004e-3, "request", _S3)
 S3_STORAGE: Final = Price(0.023, "GB-month", _S3)
 S3_GLACIER: Final = Price(0.004, "GB-month of Glacier Instant Retrieval", _S3)
+DYNAMODB_WRITE: Final = Price(0.625e-6, "write of 1 KB on demand", "2026-09, DynamoDB pricing")
+#: With the backups for point-in-time recovery, which cost 0.20.
+DYNAMODB_STORAGE: Final = Price(0.45, "GB-month", "2026-09, DynamoDB pricing")
 SQS: Final = Price(0.40e-6, "request", _PRICE_LIST)
 _RDS_LIST: Final = "2026-05, Price List API by infracost"
 _RDS_QUOTED: Final = "2026, list prices of two public price tables"

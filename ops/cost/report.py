@@ -20,7 +20,7 @@ _WIDTH = 78
 _LEAST_SHOWN = 0.005  # dollars
 
 
-def as_json_object(env: str, settings: Settings, load: Load) -> dict[str, Any]:
+def build_json_object(env: str, settings: Settings, load: Load) -> dict[str, Any]:
     """Return the bills in dollars a month, and every quota, the most used first.
 
     Without a load, `buffered`, `synchronous` and `quotas` are absent.

@@ -133,6 +133,12 @@ class Stream(Section):
     count: int = 1
 
 
+class Idempotency(Section):
+    """The records of requests with an Idempotency-Key."""
+
+    retention_hours: int = 24
+
+
 class Sweep(Section):
     """The interval of the sweep."""
 
@@ -182,6 +188,7 @@ class Settings(Section):
     ]
     archive: Archive = Archive()
     stream: Stream
+    idempotency: Idempotency | None = None
     functions: Functions
     sweep: Sweep
     api: Api

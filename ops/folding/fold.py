@@ -79,8 +79,8 @@ class Winners:
     rows: dict[str, Rows] = field(default_factory=dict)
     #: Commands that the ledger does not call applied and that beat the winner, and patches: one of
     #: them may have been applied since the ledger was read.
-    candidates: dict[Target, list[Command]] = field(default_factory=dict)
-    #: The numbers of the objects that hold candidates and winners, by command id.
+    maybe_applied: dict[Target, list[Command]] = field(default_factory=dict)
+    #: The numbers of the objects that hold winners and commands that may be applied, by command id.
     object_of: dict[str, int] = field(default_factory=dict)
     #: Commands that can't apply and have no rejection, with the reason.
     refused: list[tuple[Command, str]] = field(default_factory=list)
@@ -104,15 +104,15 @@ class Winners:
     edits_in_database: list[Any] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
-    def add_candidates(
+    def add_maybe_applied(
         self, target: Target, ids: Collection[str]
     ) -> tuple[KeyState, list[Command]]:
-        """Return the state of a key with those of its candidates that have these ids, and these."""
+        """Return the state of a key with its maybe applied commands of these ids, and these."""
         state = self.edits.get(target)
         if state is None:
             state = KeyState.of_commands(self.applied.get(target), ())
         state = state.copied()
-        used = [command for command in self.candidates.get(target, ()) if command.id in ids]
+        used = [command for command in self.maybe_applied.get(target, ()) if command.id in ids]
         for command in used:
             state.absorb(command)
         return state, used
@@ -205,7 +205,7 @@ class _Folding:
         self._contend(self._filter_unrejected(kind, list(map(Command._make, values)), numbers))
 
     def complete(self) -> dict[str, tuple[Command, str]]:
-        """Complete the bodies of winners and candidates; return the winners that fit no row."""
+        """Complete all bodies; return the winners that fit no row."""
         winners = self.winners
         misfits = self._find_unprepared()
         for path in self._resources:
@@ -379,7 +379,7 @@ class _Folding:
         for command, kind, number in commands:
             target = (command.resource, command.key)
             if kind is Kind.UNAPPLIED:
-                self.winners.candidates.setdefault(target, []).append(command)
+                self.winners.maybe_applied.setdefault(target, []).append(command)
                 object_of[command.id] = number
                 continue
             if command.op == "patch":
@@ -406,25 +406,25 @@ class _Folding:
             tally.applied[number] += 1
 
     def _keep_what_beats_the_winners(self) -> None:
-        """Keep the candidates that can change the key and can have a row, with complete bodies."""
+        """Keep only the maybe applied commands that can change the key and can have a row."""
         winners = self.winners
-        for target, candidates in list(winners.candidates.items()):
+        for target, commands in list(winners.maybe_applied.items()):
             winner = winners.applied.get(target)
             contenders = [
                 command
-                for command in candidates
+                for command in commands
                 if command.op != "patch" and (winner is None or command.beats(winner))
             ]
             complete, _ = self._completers[target[0]](contenders)
             complete += [
                 command
-                for command in candidates
+                for command in commands
                 if command.op == "patch" and not _is_overwritten(command, winner)
             ]
             if complete:
-                winners.candidates[target] = complete
+                winners.maybe_applied[target] = complete
             else:
-                del winners.candidates[target]
+                del winners.maybe_applied[target]
 
 
 def _is_overwritten(patch: Command, base: Command | None) -> bool:

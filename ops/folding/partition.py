@@ -72,14 +72,14 @@ class Kind(IntEnum):
     EDITS = 10
 
 
-def key_hash(key: str) -> bytes:
+def hash_key(key: str) -> bytes:
     """Return the hash that decides in which file and slice a key is."""
     return hashlib.sha256(key.encode()).digest()
 
 
-def slice_of(key: str) -> int:
+def find_slice(key: str) -> int:
     """Return the slice of a key, from 0 to `SLICES - 1`."""
-    digest = key_hash(key)
+    digest = hash_key(key)
     return digest[0] << 4 | digest[1] >> 4
 
 
@@ -108,7 +108,7 @@ class Bucket:
 
     def holds(self, key: str) -> bool:
         """Return whether commands of the key belong to this bucket."""
-        digest = key_hash(key)
+        digest = hash_key(key)
         number = digest[0] << 4 | digest[1] >> 4
         return number in self.slices and all(
             digest[2 + depth] % _SPREAD == nibble for depth, nibble in enumerate(self.nibbles)
@@ -255,7 +255,7 @@ class Writer:
         """
         pending, bucket_count = self._pending, self._where.of
         for key, content in records:
-            digest = key_hash(key)
+            digest = hash_key(key)
             number = (digest[0] << 4 | digest[1] >> 4) * bucket_count // SLICES
             pending[number].append((kind, digest[2 : 2 + _MAX_DEPTH], content))
         self._pending_bytes += size_bytes

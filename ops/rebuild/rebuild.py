@@ -25,6 +25,7 @@ from forebay.decisions.log import DecisionLog
 from forebay.decisions.rejections import Rejection
 from forebay.decisions.undo import undo
 from forebay.replay.selection import Selection
+from ops.archive.listing import count_objects
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
 from ops.cut import EVERYTHING, get_cut_time, list_commands_until
@@ -144,9 +145,7 @@ def rebuild(
         RefusedError: the database is not empty, or a command can't apply that the live run has
             not rejected. The database was not changed.
     """
-    total = size = 0
-    for stored in list_commands_until(context.archive, cut):
-        total, size = total + 1, size + stored.size_bytes
+    total, size = count_objects(list_commands_until(context.archive, cut))
     readers = processes or (1 if size < _SMALL_BYTES else min(_MAX_PROCESSES, _count_processors()))
     with ExitStack() as stack:
         folder = Path(

@@ -134,7 +134,7 @@ class Decider:
         return self._finish(own) + DecisionCounts(taken=len(decisions) - len(own))
 
     def _finish(self, decisions: Sequence[Decision]) -> DecisionCounts:
-        stored = [decision for decision in decisions if decision.line is None]
+        finished = [decision for decision in decisions if decision.line is None]
         waiting, error = 0, None
         for group in _group_by_object(decisions):
             try:
@@ -142,12 +142,12 @@ class Decider:
             except TransientError as exc:
                 waiting, error = waiting + len(group), str(exc)
             else:
-                stored += [decision for decision, _ in group]
-        if stored:
+                finished += [decision for decision, _ in group]
+        if finished:
             self._pages += 1
-            audit.write(self._archive, f"{self.run}-{self._pages:04d}", stored)
-            store.record(self._connection, [decision.rejection for decision in stored])
-        return DecisionCounts(recorded=len(stored), waiting=waiting, error=error)
+            audit.write(self._archive, f"{self.run}-{self._pages:04d}", finished)
+            store.record(self._connection, [decision.rejection for decision in finished])
+        return DecisionCounts(recorded=len(finished), waiting=waiting, error=error)
 
 
 def _group_by_object(decisions: Sequence[Decision]) -> Iterator[list[tuple[Decision, bytes]]]:

@@ -140,29 +140,11 @@ class Leftovers:
         """
         applier = _Applier(connection, log, resources)
         self._apply_until_stuck(applier)
-        rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
-
-        def is_kept(refusal: Refusal, *, is_applied: bool, own_ids: Collection[str]) -> bool:
-            if refusal.code == UNDECIDED and not is_applied:
-                return not rejects_all and applier.must_wait(refusal, own_ids)
-            return not (rejects_all or refusal.code == UNDECIDED) and (
-                is_applied
-                or refusal.needs_other_release
-                or (refusal.depends_on_other_rows and not rejects_conflicts)
-            )
-
-        count = -1
-        while count != self._count_remaining():  # some may have waited for others
-            count = self._count_remaining()
-            for key, item in sorted(self._objects.items(), key=lambda pair: _first_id(pair[1])):
-                if item.remaining:
-                    is_applied, ids = _is_applied(connection, key), _list_ids(item.remaining)
-                    applier.decide(
-                        key,
-                        item,
-                        keep=partial(is_kept, is_applied=is_applied, own_ids=ids),
-                        tries_runners_up=rejects_all or rejects_conflicts,
-                    )
+        policy = _Policy(
+            rejects_all=rejects_all,
+            rejects_conflicts=is_everything and decides_conflicts and log.may_extend(),
+        )
+        self._decide_until_stuck(applier, policy)
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
             if not item.remaining and is_everything:
@@ -181,6 +163,49 @@ class Leftovers:
             # Commands of several objects may block each other in a cycle.
             applier.try_together(entries)
             applier.try_each(self._objects)
+
+    def _decide_until_stuck(self, applier: _Applier, policy: _Policy) -> None:
+        """Decide about the leftovers until no more of them can be decided."""
+        count = -1
+        while count != self._count_remaining():  # some may have waited for others
+            count = self._count_remaining()
+            for key, item in sorted(self._objects.items(), key=lambda pair: _get_first_id(pair[1])):
+                if item.remaining:
+                    is_applied = _is_applied(applier.connection, key)
+                    own_ids = _list_ids(item.remaining)
+                    applier.decide(
+                        key,
+                        item,
+                        keep=partial(policy.keeps, applier, is_applied=is_applied, own_ids=own_ids),
+                        tries_runners_up=policy.rejects_all or policy.rejects_conflicts,
+                    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Policy:
+    """The refusals that a replay may reject."""
+
+    rejects_all: bool
+    rejects_conflicts: bool
+
+    def keeps(
+        self, applier: _Applier, refusal: Refusal, *, is_applied: bool, own_ids: Collection[str]
+    ) -> bool:
+        """Return whether a refused command stays undecided.
+
+        Args:
+            applier: knows the commands that others depend on.
+            refusal: the command, and the reason.
+            is_applied: whether the ledger calls the command's object applied.
+            own_ids: the ids of the object's leftovers.
+        """
+        if refusal.code == UNDECIDED and not is_applied:
+            return not self.rejects_all and applier.must_wait(refusal, own_ids)
+        return not (self.rejects_all or refusal.code == UNDECIDED) and (
+            is_applied
+            or refusal.needs_other_release
+            or (refusal.depends_on_other_rows and not self.rejects_conflicts)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,22 +269,24 @@ class _Applier:
                 rejected; if not, keys with several commands are kept, unless one of them has a
                 condition or an increment: then all of them are applied in the order of their ids.
         """
-        commands_of_key = Counter(_key_of(refusal) for refusal in item.remaining)
+        commands_of_key = Counter(_get_key(refusal) for refusal in item.remaining)
         kept_keys = {
-            _key_of(refusal)
+            _get_key(refusal)
             for refusal in item.remaining
             if keep(refusal)
             or (
                 not tries_runners_up
                 and refusal.code != UNDECIDED
-                and commands_of_key[_key_of(refusal)] > 1
+                and commands_of_key[_get_key(refusal)] > 1
             )
         }
         kept_keys.discard(None)  # invalid lines, which have no key
-        entries = [refusal.entry for refusal in item.remaining if _key_of(refusal) not in kept_keys]
+        entries = [
+            refusal.entry for refusal in item.remaining if _get_key(refusal) not in kept_keys
+        ]
         if entries:
             item.added += self._apply(key, entries, decides=True).counts
-        item.remaining = [refusal for refusal in item.remaining if _key_of(refusal) in kept_keys]
+        item.remaining = [refusal for refusal in item.remaining if _get_key(refusal) in kept_keys]
 
     def _apply(self, key: str, entries: Sequence[Entry], *, decides: bool) -> Outcome:
         return apply(
@@ -278,12 +305,12 @@ def _split(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
         yield entries[start : start + CHUNK_COMMANDS]
 
 
-def _key_of(refusal: Refusal) -> tuple[str, object] | None:
+def _get_key(refusal: Refusal) -> tuple[str, object] | None:
     entry = refusal.entry
     return None if isinstance(entry, InvalidLine) else (entry.resource, entry.key)
 
 
-def _first_id(item: _Object) -> str:
+def _get_first_id(item: _Object) -> str:
     """Return the smallest id of an object's leftovers; an empty text if it has no commands."""
     entries = [refusal.entry for refusal in item.remaining]
     return min((e.id for e in entries if not isinstance(e, InvalidLine)), default="")

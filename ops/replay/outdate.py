@@ -18,7 +18,7 @@ from forebay.apply.statements import ORIGINAL_VERSION
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_resources
-from forebay.ids import NIL, ORPHANED_DIGIT, OUTDATED_DIGIT, accepted_ms, least_id
+from forebay.ids import NIL, ORPHANED_DIGIT, OUTDATED_DIGIT, accepted_ms, make_least_id
 from forebay.resource.spec import ResourceSpec
 
 
@@ -100,8 +100,8 @@ def _build_values(
     digit = ORPHANED_DIGIT if orphaned else OUTDATED_DIGIT
     return {
         "resource": spec.path,
-        "since": least_id(since),
-        "until": least_id(until),
+        "since": make_least_id(since),
+        "until": make_least_id(until),
         "key": None if key is None else str(key),
         "digit": digit,
         "least_mark": digit + NIL[1:],

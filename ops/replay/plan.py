@@ -21,10 +21,11 @@ from forebay.replay.selection import Selection
 from forebay.resource.fitting import misfit, value_reason
 from forebay.resource.partial import INCREMENT, is_increment
 from forebay.resource.spec import NUMBERS, ResourceSpec, retired_among
+from ops.archive.listing import count_objects
 from ops.archive.store import COLD_CLASSES
 from ops.console import Console, format_duration
 from ops.context import Context
-from ops.replay.replay import count_objects, list_objects
+from ops.replay.replay import list_objects
 
 _REHEARSED_COMMANDS = 20_000
 _SAMPLE_FLOOR_SECONDS = 1e-3
@@ -132,25 +133,27 @@ class Plan:
 def make_plan(context: Context, console: Console, selection: Selection) -> Plan:
     """Read the selected objects, and rehearse the first commands on the database."""
     result = Plan()
-    total, _ = count_objects(context.archive, selection)
+    total, _ = count_objects(list_objects(context.archive, selection))
     with (
         context.connect(purpose="replay-plan", statement_timeout_ms=60_000) as connection,
         console.progress("plan", unit="objects", total=total) as meter,
     ):
         log = DecisionLog(connection, context.archive, context.resources)
-        for stored in list_objects(context.archive, selection):
+        for archive_object in list_objects(context.archive, selection):
             result.objects += 1
-            result.bytes += stored.size_bytes
-            result.storage_classes[stored.storage_class] += 1
-            if stored.storage_class not in COLD_CLASSES:
-                for chunk in selection.chunks(read_chunks(context.archive.read(stored.key))):
+            result.bytes += archive_object.size_bytes
+            result.storage_classes[archive_object.storage_class] += 1
+            if archive_object.storage_class not in COLD_CLASSES:
+                for chunk in selection.chunks(
+                    read_chunks(context.archive.read(archive_object.key))
+                ):
                     result.add(chunk, context.resources)
                     if chunk and result.rehearsed < _REHEARSED_COMMANDS:
                         started = time.monotonic()
                         rehearse(
                             connection,
                             [chunk],
-                            Source(stored.key, replay=True, partial=True),
+                            Source(archive_object.key, replay=True, partial=True),
                             resources=context.resources,
                             log=log,
                         )

@@ -17,7 +17,7 @@ from forebay.decisions.log import DecisionLog
 from forebay.ids import accepted_ms
 from forebay.replay import runs
 from forebay.replay.selection import Selection
-from ops.archive.listing import list_commands
+from ops.archive.listing import count_objects, list_commands
 from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore
 from ops.console import Console, Meter
@@ -76,15 +76,6 @@ class Totals:
 def list_objects(store: ObjectStore, selection: Selection) -> Iterator[StoredObject]:
     """Return the objects that may contain selected commands, in the order of keys."""
     return list_commands(store, since=_get_since(selection), until=_get_until(selection))
-
-
-def count_objects(store: ObjectStore, selection: Selection) -> tuple[int, int]:
-    """Return the number of objects that a replay has to read, and their size in bytes."""
-    objects = size = 0
-    for stored in list_objects(store, selection):
-        objects += 1
-        size += stored.size_bytes
-    return objects, size
 
 
 def find_missing_objects(context: Context, selection: Selection) -> Missing:
@@ -155,19 +146,19 @@ def replay(
     Raises:
         StoppedError: the operator stopped the replay; the message explains how to resume.
     """
-    total, _ = count_objects(context.archive, selection)
+    total, _ = count_objects(list_objects(context.archive, selection))
     objects: Iterable[StoredObject] = list_objects(context.archive, selection)
     with ExitStack() as stack:
         if run is not None:
             recording = stack.enter_context(context.connect(purpose="replay"))
             runs.mark(recording, run.id, "running", objects=total)
-            done = runs.progress(recording, run.id).objects
-            log = _follow_decision_log(recording, context, selection, is_new=not done)
-            total = max(total - done, 0)
+            finished = runs.progress(recording, run.id).objects
+            log = _follow_decision_log(recording, context, selection, is_new=not finished)
+            total = max(total - finished, 0)
             lookup = stack.enter_context(context.connect(purpose="replay"))
             objects = list_unfinished(lookup, run.id, objects)
-        opened = _open_job(context, console, run, selection, pace, total=total)
-        job, results = stack.enter_context(opened)
+        opening = _open_job(context, console, run, selection, pace, total=total)
+        job, results = stack.enter_context(opening)
         try:
             for result in work(job, objects, workers=pace.workers):
                 results.add(result)
@@ -309,8 +300,12 @@ def list_unfinished(
 ) -> Iterator[StoredObject]:
     """Yield the objects that the run has not finished."""
     while page := list(islice(objects := iter(objects), _LOOKUP)):
-        done = runs.done_among(connection, run_id, [stored.key for stored in page])
-        yield from (stored for stored in page if stored.key not in done)
+        finished_keys = runs.select_done(
+            connection, run_id, [archive_object.key for archive_object in page]
+        )
+        yield from (
+            archive_object for archive_object in page if archive_object.key not in finished_keys
+        )
 
 
 def _format_resume(run: runs.Run | None) -> str:

@@ -16,12 +16,13 @@ from forebay.archive.layout import StoredObject
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
 from forebay.replay import runs
-from forebay.replay.messages import ReplayMessage, keys_of_run
+from forebay.replay.messages import ReplayMessage, list_keys_of_run
 from forebay.replay.selection import Selection
+from ops.archive.listing import count_objects
 from ops.console import Console, Meter
 from ops.context import REPLAY_DEAD_LETTERS, REPLAY_QUEUE, Context
 from ops.errors import IncompleteError, RefusedError, StoppedError, UsageError
-from ops.replay.replay import count_objects, list_objects, list_unfinished, start_run
+from ops.replay.replay import list_objects, list_unfinished, start_run
 
 _BATCH = 10  # messages of one SendMessageBatch
 _MAX_IDS = 1_000  # of a selection, because each message contains them and holds 256 KiB
@@ -59,19 +60,14 @@ def replay_via_queue(
         IncompleteError: with `watch`, objects could not be applied.
     """
     queue = Queue(context.sqs, context.get(REPLAY_QUEUE))
-    if not context.archive.url.startswith("s3://"):
-        raise UsageError(
-            "--via-queue needs the bucket that the consumer reads; replay a folder without it"
-        )
-    if len(selection.ids) > _MAX_IDS:
-        raise UsageError(f"--via-queue accepts at most {_MAX_IDS:,} ids; replay without it")
+    _check_sendable(context, selection)
     if run is not None and watch:
         _Watch(context, console, run, queue).follow()
         return
     if run is not None and run.state == "done":
         raise RefusedError(f"run {run.id} is done; start a new run without --resume")
     if run is None:
-        total, size = count_objects(context.archive, selection)
+        total, size = count_objects(list_objects(context.archive, selection))
         console.confirm(
             f"Send {total:,} objects ({size:,} bytes) of {context.archive.url} to {queue.url}?",
             yes=yes,
@@ -85,13 +81,22 @@ def replay_via_queue(
         console.facts({"run": run.id, "objects": total, "sent": sent, "queue": queue.url})
 
 
+def _check_sendable(context: Context, selection: Selection) -> None:
+    if not context.archive.url.startswith("s3://"):
+        raise UsageError(
+            "--via-queue needs the bucket that the consumer reads; replay a folder without it"
+        )
+    if len(selection.ids) > _MAX_IDS:
+        raise UsageError(f"--via-queue accepts at most {_MAX_IDS:,} ids; replay without it")
+
+
 def _list_run_objects(context: Context, run: runs.Run) -> Iterator[StoredObject]:
     """Return the run's objects by key, the same at each call unless an object is deleted."""
     selection = Selection.from_json(run.selection)
     return (
-        stored
-        for stored in list_objects(context.archive, selection)
-        if stored.modified <= run.started_at
+        archive_object
+        for archive_object in list_objects(context.archive, selection)
+        if archive_object.modified <= run.started_at
     )
 
 
@@ -104,9 +109,9 @@ def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -
 
     def count_listed() -> Iterator[StoredObject]:
         nonlocal listed
-        for stored in _list_run_objects(context, run):
+        for archive_object in _list_run_objects(context, run):
             listed += 1
-            yield stored
+            yield archive_object
 
     with (
         context.connect(purpose="replay") as connection,
@@ -114,8 +119,10 @@ def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -
     ):
         runs.begin_sending(connection, run.id)
         bodies = (
-            ReplayMessage(run=run.id, bucket=bucket, key=stored.key, selection=selection).to_body()
-            for stored in list_unfinished(connection, run.id, count_listed())
+            ReplayMessage(
+                run=run.id, bucket=bucket, key=archive_object.key, selection=selection
+            ).to_body()
+            for archive_object in list_unfinished(connection, run.id, count_listed())
         )
         while batch := list(islice(bodies, _BATCH)):
             queue.send(batch)
@@ -227,7 +234,7 @@ class _Watch:
         dead: frozenset[str] = frozenset()
         if done.objects < run.objects:
             keys = self._read_letters(always=not waiting)
-            dead = keys - runs.done_among(connection, self._id, sorted(keys))
+            dead = keys - runs.select_done(connection, self._id, sorted(keys))
         return _RunState(run, run.objects, done, waiting, dead)
 
     def _read_letters(self, *, always: bool) -> frozenset[str]:
@@ -245,7 +252,7 @@ class _Watch:
             keys = frozenset(
                 key
                 for body in bodies
-                for key in keys_of_run(body, run=self._id, bucket=self._bucket)
+                for key in list_keys_of_run(body, run=self._id, bucket=self._bucket)
             )
             self._letters = now, keys
         return keys if now else frozenset()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import psycopg
 
@@ -63,6 +64,9 @@ class ObjectResult:
     error: str | None = None
 
 
+_Results: TypeAlias = queue.Queue[ObjectResult | BaseException | None]
+
+
 def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator[ObjectResult]:
     """Apply all objects in any order, and yield the result of each object when it is finished.
 
@@ -76,20 +80,9 @@ def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator
         psycopg.OperationalError, TransientError: the database or the archive did not answer at any
             attempt.
     """
-    inputs: queue.Queue[StoredObject | None] = queue.Queue(maxsize=workers)
-    results: queue.Queue[ObjectResult | BaseException | None] = queue.Queue(maxsize=4 * workers)
-    threads = [
-        threading.Thread(
-            target=_apply_objects, args=(job, inputs, results), name=f"replay-{number}"
-        )
-        for number in range(workers)
-    ]
-    feeder = threading.Thread(
-        target=_feed, args=(job.gate, objects, inputs, results, workers), name="replay-feeder"
-    )
-    for thread in (feeder, *threads):
-        thread.start()
-    running = len(threads) + 1
+    results: _Results = queue.Queue(maxsize=4 * workers)
+    threads = _start_threads(job, objects, results, workers)
+    running = len(threads)
     error: BaseException | None = None
     try:
         while running:
@@ -105,22 +98,46 @@ def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator
         job.gate.stop()
         while running:
             running -= results.get() is None
-        for thread in (feeder, *threads):
+        for thread in threads:
             thread.join()
     if error is not None:
         raise error
+
+
+def _start_threads(
+    job: Job, objects: Iterable[StoredObject], results: _Results, workers: int
+) -> list[threading.Thread]:
+    """Start the thread that reads the objects, and the threads that apply them.
+
+    Each puts None into the results when it ends.
+    """
+    inputs: queue.Queue[StoredObject | None] = queue.Queue(maxsize=workers)
+    threads = [
+        threading.Thread(
+            target=_feed, args=(job.gate, objects, inputs, results, workers), name="replay-feeder"
+        )
+    ]
+    threads += [
+        threading.Thread(
+            target=_apply_objects, args=(job, inputs, results), name=f"replay-{number}"
+        )
+        for number in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def _feed(
     gate: Gate,
     objects: Iterable[StoredObject],
     inputs: queue.Queue[StoredObject | None],
-    results: queue.Queue[ObjectResult | BaseException | None],
+    results: _Results,
     workers: int,
 ) -> None:
     try:
-        for stored in objects:
-            _put(gate, inputs, stored)
+        for archive_object in objects:
+            _put(gate, inputs, archive_object)
         for _ in range(workers):
             _put(gate, inputs, None)
     except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it
@@ -149,12 +166,12 @@ def _take(gate: Gate, inputs: queue.Queue[StoredObject | None]) -> StoredObject 
 def _apply_objects(
     job: Job,
     inputs: queue.Queue[StoredObject | None],
-    results: queue.Queue[ObjectResult | BaseException | None],
+    results: _Results,
 ) -> None:
     connection: Connection | None = None
     try:
-        while (stored := _take(job.gate, inputs)) is not None:
-            connection, result = _apply_with_retries(job, connection, stored)
+        while (archive_object := _take(job.gate, inputs)) is not None:
+            connection, result = _apply_with_retries(job, connection, archive_object)
             results.put(result)
     except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it
         results.put(exc)
@@ -165,7 +182,7 @@ def _apply_objects(
 
 
 def _apply_with_retries(
-    job: Job, connection: Connection | None, stored: StoredObject
+    job: Job, connection: Connection | None, archive_object: StoredObject
 ) -> tuple[Connection, ObjectResult]:
     """Apply an object; after a transient failure, wait and try again with a new connection."""
     attempt = 0
@@ -173,7 +190,7 @@ def _apply_with_retries(
         try:
             if connection is None or connection.closed:
                 connection = job.connect()
-            return connection, _apply(job, connection, stored)
+            return connection, _apply(job, connection, archive_object)
         except (psycopg.OperationalError, TransientError) as exc:
             if connection is not None:
                 connection.close()
@@ -187,11 +204,13 @@ def _apply_with_retries(
             raise
 
 
-def _apply(job: Job, connection: Connection, stored: StoredObject) -> ObjectResult:
-    source = Source(stored.key, replay=True, partial=not job.selection.is_everything)
+def _apply(job: Job, connection: Connection, archive_object: StoredObject) -> ObjectResult:
+    source = Source(archive_object.key, replay=True, partial=not job.selection.is_everything)
     chunks = job.selection.chunks(
         read_chunks(
-            job.store.read(stored.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
+            job.store.read(archive_object.key),
+            max_commands=job.chunk_commands,
+            max_bytes=CHUNK_BYTES,
         )
     )
     log = DecisionLog(connection, job.store, job.resources, ownership="claim")
@@ -201,7 +220,7 @@ def _apply(job: Job, connection: Connection, stored: StoredObject) -> ObjectResu
             outcome = rehearse(
                 connection, admitted_chunks, source, resources=job.resources, log=log
             )
-            return ObjectResult(stored.key, outcome, outcome.held)
+            return ObjectResult(archive_object.key, outcome, outcome.held)
         outcome = apply(
             connection,
             chunks,
@@ -219,8 +238,8 @@ def _apply(job: Job, connection: Connection, stored: StoredObject) -> ObjectResu
             outcome = reject_permanent_failures(connection, log, job.resources, source, outcome)
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:
-            runs.record_failure(connection, job.run_id, stored.key, str(exc))
-        return ObjectResult(stored.key, Outcome(), str(exc))
+            runs.record_failure(connection, job.run_id, archive_object.key, str(exc))
+        return ObjectResult(archive_object.key, Outcome(), str(exc))
     if not outcome.undecided:
-        runs.record_object(connection, job.run_id, stored.key, outcome)
-    return ObjectResult(stored.key, outcome)
+        runs.record_object(connection, job.run_id, archive_object.key, outcome)
+    return ObjectResult(archive_object.key, outcome)

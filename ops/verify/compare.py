@@ -19,7 +19,7 @@ from forebay.resource.spec import Kind, ResourceSpec
 from ops.cut import EVERYTHING
 from ops.folding.fold import Target, Winners
 from ops.folding.partition import Bucket
-from ops.verify.sql import Statements, row_statements, tombstone_statements
+from ops.verify.sql import Statements, build_row_statements, build_tombstone_statements
 
 _ROWS = 2_000  # in one statement: about a megabyte, and little time of the server
 _ABSENT = "absent"
@@ -116,7 +116,9 @@ class TableComparison:
         self._connection = connection
         self._cut = cut
         self._findings = findings
-        self._sql: Statements = (tombstone_statements if tombstones else row_statements)(spec)
+        self._sql: Statements = (
+            build_tombstone_statements if tombstones else build_row_statements
+        )(spec)
 
     def compare(self, winners: Winners) -> None:
         """Compare every key of the bucket that the archive expects in this table."""
@@ -291,15 +293,15 @@ class TableComparison:
         except ValueError:
             return False  # a tombstone of a key that no command can name
         target = (self.spec.path, value)
-        candidates = winners.candidates.get(target, [])
+        commands = winners.maybe_applied.get(target, [])
         if version is None:
             # The other table may have the key's newer state, which is compared there.
             contenders = [
-                c for c in candidates if c.op != "patch" and (c.op == "delete") != self._tombstones
+                c for c in commands if c.op != "patch" and (c.op == "delete") != self._tombstones
             ]
             self._findings.ahead.update(winners.object_of[c.id] for c in contenders)
             return bool(contenders)
-        state, used = winners.add_candidates(target, {version, *self.read_patches(key).values()})
+        state, used = winners.add_maybe_applied(target, {version, *self.read_patches(key).values()})
         base = state.base
         if not used or base is None or base.id != version or base.is_delete != self._tombstones:
             return False

@@ -52,7 +52,7 @@ class _Edits(NamedTuple):
 
     @classmethod
     def of_columns(cls, columns: Sequence[Any]) -> Self | None:
-        """The row in the database; None if it has nothing that is compared."""
+        """The row in the database; None if it has no compared member."""
         fields, kept, tag, waiting, oldest = columns
         if not fields and not kept:
             return None
@@ -100,20 +100,20 @@ class EditsCheck:
         expected = {
             (path, str(key)): _Edits.of_state(state) for (path, key), state in winners.edits.items()
         }
-        found = {
+        stored_edits = {
             (path, key): edits
             for path, key, *columns in winners.edits_in_database
             if (edits := _Edits.of_columns(columns)) is not None
         }
         self.in_archive += len(expected)
-        self.in_database += len(found)
+        self.in_database += len(stored_edits)
         retired = retired_among(self.resources)
         targets = {(path, str(key)): (path, key) for path, key in winners.edits}
-        targets |= {(path, str(key)): (path, key) for path, key in winners.candidates}
+        targets |= {(path, str(key)): (path, key) for path, key in winners.maybe_applied}
         differing = [
             place
-            for place in sorted(expected.keys() | found.keys())
-            if expected.get(place) != found.get(place) and place[0] not in retired
+            for place in sorted(expected.keys() | stored_edits.keys())
+            if expected.get(place) != stored_edits.get(place) and place[0] not in retired
         ]
         for place, now in self._read_again(differing):
             target = targets.get(place, place)
@@ -167,7 +167,7 @@ class EditsCheck:
 
     def _is_explained(self, now: _Now, winners: Winners, target: Target) -> bool:
         """Return whether commands that the ledger does not call applied yet explain the state."""
-        state, used = winners.add_candidates(target, now.ids)
+        state, used = winners.add_maybe_applied(target, now.ids)
         if not used or _Edits.of_state(state) != now.edits:
             return False
         self.findings.ahead.update(winners.object_of[command.id] for command in used)

@@ -49,7 +49,7 @@ def check_effects(
         The number of effects in the entries that the database has taken over, the number of those
         that the database has, and the number of differences.
     """
-    in_archive = found = differing = 0
+    in_archive = matching = differing = 0
     in_database = _count(connection, log)
     for page in _read_pages(read_log):
         rows = _read_rows(connection, [members["id"] for _, members in page])
@@ -62,12 +62,12 @@ def check_effects(
             if own_slot not in {None, slot} or (own_slot is None and not is_known):
                 continue
             in_archive += is_known
-            found += is_known and row is not None
+            matching += is_known and row is not None
             text = _describe_difference({**members, "slot": slot}, row)
             if text is not None and (is_known or row is not None):
                 findings.add(TABLE, members["id"], _PASSED, text)
                 differing += 1
-    if found < in_database:
+    if matching < in_database:
         extra = _find_extra(connection, read_log, log)
         for command_id in extra:
             findings.add(TABLE, command_id, _ABSENT, _PASSED)

@@ -20,7 +20,7 @@ _WITH_NEWEST = """
          SELECT max(f.value COLLATE "C") FROM jsonb_each_text(fields) AS f) END AS newest
        FROM forebay.edits WHERE resource = {}) AS e ON e.key = r.{}::text)
 """
-# The slice of a compared key, and that of a row; see `ops.folding.partition.slice_of`.
+# The slice of a compared key, and that of a row; see `ops.folding.partition.find_slice`.
 _OF_COMPARED = SLICE_SQL.replace("{key}", "j.key")
 _OF_ROW = SLICE_SQL.replace("{key}", "t.{key}::text")
 
@@ -47,7 +47,7 @@ class Statements:
     newer: sql.Composed
 
 
-def row_statements(spec: ResourceSpec) -> Statements:
+def build_row_statements(spec: ResourceSpec) -> Statements:
     """Return the statements for the table of a resource."""
     columns: list[sql.Composable] = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.sql_type))
@@ -74,7 +74,7 @@ def row_statements(spec: ResourceSpec) -> Statements:
     )
 
 
-def tombstone_statements(spec: ResourceSpec) -> Statements:
+def build_tombstone_statements(spec: ResourceSpec) -> Statements:
     """Return the statements for the tombstones of a resource."""
     key = sql.Identifier(spec.key.name)
     return _build_statements(

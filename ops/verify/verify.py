@@ -14,9 +14,10 @@ from forebay.archive.layout import StoredObject
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.errors import HeldError
-from forebay.failures import failures_of
+from forebay.failures import read_failures
 from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
+from ops.archive.listing import count_objects
 from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore
 from ops.console import Console, Meter
@@ -134,9 +135,7 @@ def verify(
             the cut is expected, whatever the ledger contains.
     """
     store = context.archive
-    total = size = 0
-    for archive_object in list_commands_until(store, cut):
-        total, size = total + 1, size + archive_object.size_bytes
+    total, size = count_objects(list_commands_until(store, cut))
     with (
         tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch) as folder,
         # Two writers: the records of the first, rejections, count as older than commands.
@@ -161,20 +160,7 @@ def verify(
         log.judge(verifier.findings)
         unapplied = verifier.judge_ledger(scanned)
         missing = find_missing(connection, store)
-    return Verified(
-        cut=cut,
-        scanned=scanned,
-        tables=verifier.tables(scanned),
-        findings=verifier.findings,
-        unapplied=unapplied,
-        held=verifier.held,
-        undecided=verifier.undecided,
-        compared=verifier.compared,
-        skipped=verifier.skipped,
-        archive=store.url,
-        lack=describe_lack(store),
-        missing=missing,
-    )
+        return verifier.summarize(store, scanned, unapplied, missing)
 
 
 def _add_commands(
@@ -208,10 +194,10 @@ class _Verifier:
         self, connection: Connection, context: Context, cut: str, findings: Findings
     ) -> None:
         self.findings = findings
-        self.held = 0
-        self.undecided = 0
-        self.compared = 0
-        self.skipped = 0
+        self._held = 0
+        self._undecided = 0
+        self._compared = 0
+        self._skipped = 0
         self._connection = connection
         self._context = context
         self._cut = cut
@@ -246,11 +232,11 @@ class _Verifier:
 
     def compare(self, winners: Winners, *, trust_ledger: bool) -> None:
         """Compare everything in one bucket."""
-        self.held += winners.held
-        self.undecided += len(winners.undecided)
+        self._held += winners.held
+        self._undecided += len(winners.undecided)
         self._later += winners.later
-        self.compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
-        self.skipped += winners.tally.skipped.total()
+        self._compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
+        self._skipped += winners.tally.skipped.total()
         self._held_in |= winners.held_in
         for command, reason in winners.refused:
             self.findings.add(
@@ -325,7 +311,7 @@ class _Verifier:
         # An earlier release has applied a part of them, and this release has not received them yet.
         held_before = {
             key
-            for key, failure in failures_of(
+            for key, failure in read_failures(
                 self._connection, list(scanned.unapplied.values())
             ).items()
             if failure.error.startswith(f"{HeldError.__name__}:")
@@ -345,7 +331,26 @@ class _Verifier:
                 unapplied.append(key)
         return unapplied
 
-    def tables(self, scanned: Scanned) -> list[dict[str, Any]]:
+    def summarize(
+        self, store: ObjectStore, scanned: Scanned, unapplied: list[str], missing: Missing
+    ) -> Verified:
+        """Return the result of all comparisons."""
+        return Verified(
+            cut=self._cut,
+            scanned=scanned,
+            tables=self._describe_tables(scanned),
+            findings=self.findings,
+            unapplied=unapplied,
+            held=self._held,
+            undecided=self._undecided,
+            compared=self._compared,
+            skipped=self._skipped,
+            archive=store.url,
+            lack=describe_lack(store),
+            missing=missing,
+        )
+
+    def _describe_tables(self, scanned: Scanned) -> list[dict[str, Any]]:
         """Return the comparison of each table."""
         rows = [comparison.compared.facts() for comparison in self._comparisons]
         edits = self._edits

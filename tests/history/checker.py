@@ -12,7 +12,7 @@ recognises it by its body, so each body must be unique. All other facts are cert
   version that it last saw never sees an older state;
 - a final status does not change; the status `superseded` names the stronger command;
 - a write that sends a version which its client has seen gets a greater id; ids are unique; a
-  repeated `Idempotency-Key` refers to the same item;
+  repeated `Idempotency-Key` refers to the same command;
 - of the writes that are conditional on one version, at most one is applied; a write that is
   conditional on a version that was there is rejected only if another write could replace it.
 
@@ -89,13 +89,17 @@ class _Check:
     # Writes
 
     def _idempotency(self) -> Iterator[Violation]:
-        keys: dict[tuple[str, str], str | None] = {}
+        firsts: dict[tuple[str, str], Operation] = {}
         for operation in self._history:
             if operation.idempotency_key is None or operation.key is None:
                 continue
-            known = keys.setdefault((operation.resource, operation.idempotency_key), operation.key)
-            if known != operation.key:
-                yield Violation("repetition made another item", f"beside {known}", operation)
+            name = operation.resource, operation.idempotency_key
+            first = firsts.setdefault(name, operation)
+            if first.key != operation.key:
+                yield Violation("repetition made another item", f"beside {first.key}", operation)
+            elif first.command_id != operation.command_id:
+                detail = f"beside {first.command_id}"
+                yield Violation("repetition made another command", detail, operation)
 
     def _end(self, operation: Operation) -> Iterator[Violation]:
         """Check the final state of the key of an accepted write."""

@@ -75,8 +75,12 @@ class Operation:
 
     @property
     def is_refused(self) -> bool:
-        """True if this is a refused write, which no read may return."""
-        return self.is_write and 400 <= self.status < 500
+        """True if this is a refused write, which no read may return.
+
+        Of a repetition during an earlier attempt, that attempt may happen.
+        """
+        in_flight = self.code == "idempotency_in_flight"
+        return self.is_write and 400 <= self.status < 500 and not in_flight
 
     @property
     def is_conditional(self) -> bool:

@@ -317,9 +317,14 @@ def test_ids_are_given_once() -> None:
 
 def test_a_repeated_idempotency_key_is_the_same_item() -> None:
     first = write(10, "one", kind="create", command_id=create_id(10), idempotency_key="k", key="1")
-    again = replace(first, began=12, ended=13, command_id=create_id(12))
+    again = replace(first, began=12, ended=13)
     assert broken([first, again], ending(create_id(10), "one")) == set()
-    other = replace(again, key="2")
+    second = replace(again, command_id=create_id(12))
+    final = ending(create_id(10), "one")
+    assert broken([first, second], final) == {"repetition made another command"}
+    early = replace(first, key=None, command_id=None, status=409, code="idempotency_in_flight")
+    assert broken([early, again], ending(create_id(10), "one")) == set()
+    other = replace(second, key="2")
     final = Final(
         {("cities", key): Row(create_id(at), {"name": "one"}) for key, at in (("1", 10), ("2", 12))}
     )

@@ -28,17 +28,24 @@ class Violation:
 
 
 def check_ids(history: Sequence[Operation]) -> Iterator[Violation]:
-    """Check that ids are unique, and greater than the versions that their writes named."""
+    """Check that each request has its own ids, greater than the versions that it named."""
     by_id: dict[str, Operation] = {}
     for operation in sorted(history, key=lambda operation: operation.began):
         if not operation.is_acknowledged:
             continue
         command_id = str(operation.command_id)
-        if by_id.setdefault(command_id, operation) is not operation:
+        first = by_id.setdefault(command_id, operation)
+        if first is not operation and not _is_repetition(operation, first):
             yield Violation("id given twice", command_id, operation)
         for seen in (operation.if_match, operation.read_after):
             if seen is not None and command_id <= seen:
                 yield Violation("write not after what its client saw", seen, operation)
+
+
+def _is_repetition(operation: Operation, first: Operation) -> bool:
+    """Return whether both are the same request, which has one command."""
+    key = operation.idempotency_key
+    return key is not None and (operation.resource, key) == (first.resource, first.idempotency_key)
 
 
 def find_turns(answers: Sequence[Operation]) -> Iterator[Violation]:

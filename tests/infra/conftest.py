@@ -11,6 +11,7 @@ import pytest
 
 from infra.settings import Settings
 from tests.infra.templates import LOCAL_CONTEXT, ROOT, Synthesised
+from tests.infra.variants import settings_of
 
 FOLDER = Path(__file__).parent
 
@@ -51,6 +52,13 @@ def local(flags: Mapping[str, Any], package: Path) -> Synthesised:
 def dev(flags: Mapping[str, Any], package: Path) -> Synthesised:
     """The development environment on AWS."""
     return Synthesised.of(Settings.load("dev", {}), flags, package)
+
+
+@pytest.fixture(scope="session")
+def recording(flags: Mapping[str, Any], package: Path) -> Synthesised:
+    """The development environment with idempotency records."""
+    idempotency = {"retention_hours": 48, "when_unavailable": "accept"}
+    return Synthesised.of(settings_of("dev", {"idempotency": idempotency}), flags, package)
 
 
 @pytest.fixture(scope="session")

@@ -34,13 +34,13 @@ def _dev_with_ttls(ttl_seconds_by_route: Mapping[str, int]) -> Settings:
 
 @pytest.mark.parametrize("stack", ["data", "service"])
 def test_the_local_stacks_are_those_of_aws(
-    local: Synthesised, dev: Synthesised, stack: str
+    local: Synthesised, recording: Synthesised, stack: str
 ) -> None:
     """A difference could cause a failure on AWS only.
 
     There, more roles need policies, and operators have policies.
     """
-    here, there = _types(getattr(local, stack)), _types(getattr(dev, stack))
+    here, there = _types(getattr(local, stack)), _types(getattr(recording, stack))
 
     assert here - there == Counter()
     assert set(there - here) <= {"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"}

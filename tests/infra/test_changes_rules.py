@@ -236,7 +236,7 @@ def test_a_property_that_aws_does_not_clear_is_not_removed() -> None:
 
 
 def test_a_type_without_rules_is_an_error() -> None:
-    other = [stack("one", {"A": resource("DynamoDB::Table", TableName="a")})]
+    other = [stack("one", {"A": resource("Kinesis::Stream", Name="a")})]
 
-    with pytest.raises(SettingsError, match="no entry for AWS::DynamoDB::Table"):
+    with pytest.raises(SettingsError, match="no entry for AWS::Kinesis::Stream"):
         change(other, other)

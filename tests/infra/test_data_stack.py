@@ -7,7 +7,8 @@ import uuid
 from fnmatch import fnmatchcase
 
 from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX
-from infra.settings import FunctionName
+from forebay.aws.records import EXPIRY, KEY
+from infra.settings import FunctionName, Settings
 from local.firehose.keys import object_key
 from tests.infra.templates import Synthesised, readable
 
@@ -29,6 +30,36 @@ def test_the_archive_is_private_and_encrypted(either: Synthesised) -> None:
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+
+
+def test_the_table_of_records_survives_its_stack(recording: Synthesised) -> None:
+    (table,) = recording.resources("data", "AWS::DynamoDB::Table")
+
+    assert table["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert table["UpdateReplacePolicy"] == "Retain"
+    assert table["Properties"]["DeletionProtectionEnabled"] is True
+    backup = table["Properties"]["PointInTimeRecoverySpecification"]
+    assert backup["PointInTimeRecoveryEnabled"] is True
+
+
+def test_the_table_of_records_is_encrypted_and_deletes_expired_records(
+    recording: Synthesised,
+) -> None:
+    table = recording.only("data", "AWS::DynamoDB::Table")
+
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["SSESpecification"] == {"SSEEnabled": True}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": EXPIRY, "Enabled": True}
+    assert table["KeySchema"] == [{"AttributeName": KEY, "KeyType": "HASH"}]
+
+
+def test_there_is_a_table_of_records_only_by_setting(dev: Synthesised, local: Synthesised) -> None:
+    assert dev.resources("data", "AWS::DynamoDB::Table") == []
+    assert local.only("data", "AWS::DynamoDB::Table")["TableName"] == "forebay-local-idempotency"
+    for name in ("staging", "prod"):
+        idempotency = Settings.load(name, {}).idempotency
+        assert idempotency is not None
+        assert idempotency.when_unavailable == "refuse"
 
 
 def test_archive_and_queues_refuse_plain_http(either: Synthesised) -> None:

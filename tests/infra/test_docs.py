@@ -29,8 +29,10 @@ def names() -> set[str]:
     return {name.replace("forebay-prod", "forebay-dev") for name in matches}
 
 
-def test_every_queue_log_and_function_that_a_page_names_is_in_a_template(dev: Synthesised) -> None:
-    text = json.dumps([dev.data, dev.service])
+def test_every_queue_log_and_function_that_a_page_names_is_in_a_template(
+    recording: Synthesised,
+) -> None:
+    text = json.dumps([recording.data, recording.service])
     lost = {
         name
         for name in names()

@@ -16,7 +16,7 @@ from cdk_nag import AwsSolutionsChecks
 from pydantic import ValidationError
 
 from forebay.log import Log
-from forebay.metrics import COMMANDS_REJECTED, METRICS, NAMESPACE, build_dimensions
+from forebay.metrics import COMMANDS_REJECTED, METRICS, NAMESPACE, RECORDS_METRICS, build_dimensions
 from infra.app import build_app
 from infra.components.alarms import LATE_MINUTES, RUNBOOKS
 from infra.components.watched import Watched, WatchedDatabase
@@ -34,6 +34,7 @@ MAILS = {
     "stream.count": 2,
     "operations.emails": ["someone@example.com"],
     "operations.monthly_budget_dollars": 50,
+    "idempotency": {},
 }
 
 
@@ -61,7 +62,7 @@ def alarms(template: Template) -> Mapping[str, Mapping[str, Any]]:
 def test_there_are_no_more_alarms_than_one_can_look_after(operations: Template) -> None:
     names = set(alarms(operations))
 
-    assert len(names) <= 12
+    assert len(names) <= 13
     assert names >= set(RUNBOOKS) - {"replicas-behind", "database-strained"}
 
 
@@ -303,8 +304,18 @@ def test_alarms_and_dashboard_name_only_declared_metrics_of_the_functions(
         "CommandsRejected",
         "MessagesFailed",
         "OldestWaiting",
+        "RecordsUnavailable",
     }
     assert {name for name, _ in drawn} >= {"CommandsAccepted", "ReadsAnswered", "CommandsApplied"}
+    assert {name for name, _ in drawn} >= {metric.name for metric in RECORDS_METRICS}
+
+
+def test_without_idempotency_records_nothing_watches_them(flags: Mapping[str, Any]) -> None:
+    template = synthesised(settings_of("dev", {}), flags, None)
+
+    names = {metric.name for metric in RECORDS_METRICS}
+    assert "records-unavailable" not in alarms(template)
+    assert names.isdisjoint(name for name, _ in _drawn(template))
 
 
 def test_what_is_watched_is_what_the_other_stacks_make(

@@ -62,6 +62,14 @@ COMMON_VARIABLES = {
 }
 
 
+#: The variables of the write function in an environment with idempotency records.
+IDEMPOTENCY_VARIABLES = {
+    "FOREBAY_IDEMPOTENCY_TABLE",
+    "FOREBAY_IDEMPOTENCY_RETENTION_SECONDS",
+    "FOREBAY_IDEMPOTENCY_REQUIRED",
+}
+
+
 def _variables(synthesised: Synthesised, name: FunctionName) -> dict[str, Any]:
     variables: dict[str, Any] = synthesised.function(name)["Environment"]["Variables"]
     return variables
@@ -170,11 +178,41 @@ def test_the_write_function_may_put_commands_and_nothing_else(either: Synthesise
     account = either.settings.account or "<AWS::AccountId>"
     stream = f"arn:aws:firehose:us-east-1:{account}:deliverystream/{name}"
 
-    assert _own(either.granted("write")) == {
+    granted = {grant for grant in _own(either.granted("write")) if "dynamodb:" not in grant[0]}
+    assert granted == {
         ("firehose:PutRecord", stream),
         ("firehose:PutRecordBatch", stream),
         ("s3:PutObject", f"{_archive(either)}/commands/*"),
     }
+
+
+def test_only_the_write_function_uses_the_table_of_records(recording: Synthesised) -> None:
+    for name in FUNCTIONS:
+        own = set(_variables(recording, name)) & IDEMPOTENCY_VARIABLES
+        assert own == (IDEMPOTENCY_VARIABLES if name == "write" else set()), name
+        granted = {grant for grant in recording.granted(name) if grant[0].startswith("dynamodb:")}
+        assert bool(granted) == (name == "write"), name
+    variables = _variables(recording, "write")
+    assert variables["FOREBAY_IDEMPOTENCY_TABLE"] == "forebay-dev-idempotency"
+    assert variables["FOREBAY_IDEMPOTENCY_RETENTION_SECONDS"] == str(48 * 3600)
+    assert variables["FOREBAY_IDEMPOTENCY_REQUIRED"] == "false"
+
+
+def test_the_write_function_may_neither_delete_nor_list_records(recording: Synthesised) -> None:
+    granted = {grant for grant in recording.granted("write") if grant[0].startswith("dynamodb:")}
+    (arn,) = {resource for _, resource in granted}
+
+    assert {action for action, _ in granted} == {
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
+        "dynamodb:UpdateItem",
+    }
+    assert arn.endswith(":table/forebay-dev-idempotency")
+
+
+def test_the_write_function_needs_no_network_to_reach_the_table(recording: Synthesised) -> None:
+    """In a network it would need an endpoint of DynamoDB."""
+    assert "VpcConfig" not in recording.function("write")
 
 
 def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesised) -> None:

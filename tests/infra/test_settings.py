@@ -366,3 +366,14 @@ def test_values_with_passwords_are_given_by_the_environment() -> None:
 def test_an_environment_variable_that_is_no_context_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=CONTEXT_VARIABLE):
         read_context({CONTEXT_VARIABLE: text})
+
+
+@pytest.mark.parametrize(
+    "idempotency", [{"retention_hours": 0}, {"when_unavailable": "ignore"}, {"table": "mine"}]
+)
+def test_idempotency_records_have_a_retention_and_one_of_two_behaviours(
+    idempotency: dict[str, object],
+) -> None:
+    """A record that expires before its lock ends would let two attempts send other commands."""
+    with pytest.raises(ValidationError, match="idempotency"):
+        settings_of("dev", {"idempotency": idempotency})

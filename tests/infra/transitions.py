@@ -10,6 +10,7 @@ from tests.infra.variants import ACCOUNT, JUDGE_ARN, POOL_ARN
 
 Changes = Mapping[str, Any]
 
+_RECORDS: Final = {"retention_hours": 24, "when_unavailable": "accept"}
 _CERTIFICATE: Final = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1"
 _DOMAIN: Final = {
     "name": "api.example.com",
@@ -245,6 +246,7 @@ TRANSITIONS: Final = (
         },
     ),
     Transition(name="account", after={"account": ACCOUNT}),
+    Transition(name="records", after={"idempotency": _RECORDS}),
     Transition(name="runner", after={"operations.runner": True}),
     Transition(
         name="read-cache",

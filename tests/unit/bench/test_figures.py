@@ -8,7 +8,7 @@ import pytest
 
 from bench import report, results
 from bench.comparisons import NAMES
-from bench.comparisons.growth import fitted_exponent
+from bench.comparisons.growth import fit_exponent
 from bench.harness import Aim, Contender, Series, duration, measure, speed
 
 
@@ -75,7 +75,7 @@ def test_contenders_take_turns_and_are_prepared_before_each_round() -> None:
 
 def test_a_power_law_is_found_again() -> None:
     points = [series(str(n), n, 0.001 * n**1.5) for n in (10, 100, 1000)]
-    assert fitted_exponent(points) == pytest.approx(1.5)
+    assert fit_exponent(points) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("name", ["apply", "growth", "assets", "pages", "connections", "rebuild"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.codec import _carefully, _quickly, decode, decode_all, encode
+from forebay.codec import _quickly, decode, decode_all, decode_carefully, encode
 from forebay.command import Command
 from forebay.errors import InvalidLineError
 from tests.fixtures.commands import city, command_id
@@ -60,7 +60,7 @@ def test_a_line_is_read_quickly_as_it_is_read_carefully(
     if place == "nowhere":
         assert quickly is not None
     if quickly is not None:
-        assert repr(quickly) == repr(_carefully(line))
+        assert repr(quickly) == repr(decode_carefully(line))
 
 
 _LINES = st.sampled_from(

@@ -71,7 +71,7 @@ def test_a_token_is_the_one_that_botocore_signs(user: str, session_token: str | 
 )
 def test_the_region_is_that_of_the_endpoint(host: str, region: str | None) -> None:
     """A global database can have its reader and its writer in different regions."""
-    assert iam.region_of(host) == region
+    assert iam.parse_region(host) == region
 
 
 def test_a_host_of_rds_is_logged_in_to_with_a_token() -> None:

@@ -20,9 +20,9 @@ from forebay.ids import (
     is_outdated,
     is_uuid,
     join_id,
-    least_id,
     make_id_above,
     make_id_at,
+    make_least_id,
     mark_orphaned,
     mark_outdated,
     milliseconds,
@@ -96,7 +96,7 @@ def test_a_moment_cuts_between_the_ids_of_its_millisecond_and_those_before(
     moment = EPOCH + dt.timedelta(milliseconds=ms, microseconds=microseconds)
     assert milliseconds(moment) == ms
     before, at = IdSource(lambda: ms - 1), IdSource(lambda: ms)
-    assert before.make(create=False) < least_id(moment) < at.make(create=False)
+    assert before.make(create=False) < make_least_id(moment) < at.make(create=False)
 
 
 def test_a_mark_of_an_earlier_release_is_a_mark_whose_version_is_lost() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forebay.query.grammar import MAX_CONDITIONS, MAX_DEPTH, MAX_PARAMETER_LENGTH
-from forebay.query.operators import IS_STATES, OPERATORS, QUANTIFIABLE, operators_of
+from forebay.query.operators import IS_STATES, OPERATORS, QUANTIFIABLE, list_operators
 from tests.fixtures.queries import RESOURCES, only_filter, parsed, refused, spelled
 
 BOOKS = RESOURCES["books"]
@@ -232,7 +232,7 @@ def test_a_negated_condition_is_not_its_opposite() -> None:
 
 
 def test_quantifiers_are_postgrests() -> None:
-    for operator in operators_of(only_filter({"title": "eq.x"}).operand):
+    for operator in list_operators(only_filter({"title": "eq.x"}).operand):
         text = f"{operator}(any).{{a}}"
         if operator in QUANTIFIABLE:
             assert only_filter({"title": text}).quantifier == "any"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import resources
 from forebay.codec import MAX_LINE_BYTES
 from forebay.problem import CATALOGUE
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
@@ -120,7 +121,7 @@ def test_a_place_in_a_list_is_named_by_its_index() -> None:
 def test_a_line_of_exactly_1000_kib_is_accepted_and_one_byte_more_is_413() -> None:
     # No sample resource takes such a body, so the caller's name fills the line.
     bench = WriteBench()
-    spec = bench.app._resources["announcements"]
+    spec = resources.load()["announcements"]
     caller_probe = bench.send("POST", "/announcements", NEWS)
     assert caller_probe.status == 202
     overhead = len(bench.sink.taken[0])
