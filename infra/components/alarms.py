@@ -1,4 +1,4 @@
-"""The alarms: twelve at most, each with a runbook.
+"""The alarms: thirteen at most, each with a runbook.
 
 AWS charges for the metrics that alarms use. Ten metrics are free of charge; each further one costs
 ten cents a month.

@@ -14,6 +14,7 @@ from constructs import Construct
 
 from infra.database import NetworkSettings, find_block
 
+CACHE_PORT: Final = 6379
 POSTGRES_PORT: Final = 5432
 _HTTPS: Final = 443
 
@@ -70,6 +71,18 @@ class Network(Construct):
             vpc=self.vpc,
             description="The database",
             allow_all_outbound=False,
+        )
+        #: The security group of functions that use the read cache, in addition to the other. It is
+        #: here, and always, because stacks of different order use it.
+        self.cache_clients = ec2.SecurityGroup(
+            self,
+            "CacheClients",
+            vpc=self.vpc,
+            description="Functions that use the read cache",
+            allow_all_outbound=False,
+        )
+        self.cache_clients.add_egress_rule(
+            ec2.Peer.ipv4(self.vpc.vpc_cidr_block), ec2.Port.tcp(CACHE_PORT), "The read cache"
         )
         postgres = ec2.Port.tcp(POSTGRES_PORT)
         self.servers.add_ingress_rule(self.clients, postgres, "Functions")

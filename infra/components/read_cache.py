@@ -10,9 +10,9 @@ from aws_cdk import aws_elasticache as elasticache
 from constructs import Construct
 
 from infra.components.findings import accept
+from infra.components.network import CACHE_PORT
 from infra.read_cache import ReadCacheSettings
 
-_PORT: Final = 6379
 _ENGINE: Final = "valkey"
 _VERSION: Final = "8.1"
 _FAMILY: Final = "valkey8"
@@ -31,16 +31,22 @@ class ReadCache(Construct):
         name: str,
         vpc: ec2.IVpc,
         subnets: ec2.SubnetSelection,
+        clients: ec2.ISecurityGroup,
         settings: ReadCacheSettings,
     ) -> None:
         super().__init__(scope, construct_id)
         self._name = name
         self._settings = settings
         #: The security group of functions that use the cache, in addition to another.
-        self.clients = self._add_group("Clients", vpc, "Functions that use the read cache")
-        servers = self._add_group("Servers", vpc, "The read cache")
-        servers.add_ingress_rule(self.clients, ec2.Port.tcp(_PORT), "Functions")
-        self.clients.add_egress_rule(servers, ec2.Port.tcp(_PORT), "The read cache")
+        self.clients = clients
+        servers = ec2.SecurityGroup(
+            self, "Servers", vpc=vpc, description="The read cache", allow_all_outbound=False
+        )
+        servers.add_ingress_rule(
+            ec2.Peer.security_group_id(clients.security_group_id),
+            ec2.Port.tcp(CACHE_PORT),
+            "Functions",
+        )
         self._subnets = elasticache.CfnSubnetGroup(
             self,
             "Subnets",
@@ -81,11 +87,6 @@ class ReadCache(Construct):
         )
         return f"valkeys://{self._name}@{host}:{port}/?cache={self._name}&region={cdk.Aws.REGION}"
 
-    def _add_group(self, construct_id: str, vpc: ec2.IVpc, text: str) -> ec2.SecurityGroup:
-        return ec2.SecurityGroup(
-            self, construct_id, vpc=vpc, description=text, allow_all_outbound=False
-        )
-
     def _add_servers(
         self, security_group: ec2.SecurityGroup, users: elasticache.CfnUserGroup
     ) -> elasticache.CfnReplicationGroup:
@@ -113,7 +114,7 @@ class ReadCache(Construct):
             cache_parameter_group_name=parameters.ref,
             cache_subnet_group_name=self._subnets.ref,
             security_group_ids=[security_group.security_group_id],
-            port=_PORT,
+            port=CACHE_PORT,
             transit_encryption_enabled=True,
             transit_encryption_mode="required",
             at_rest_encryption_enabled=True,

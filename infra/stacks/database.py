@@ -51,6 +51,8 @@ class Reach:
     vpc: ec2.IVpc | None = None
     subnets: ec2.SubnetSelection | None = None
     security_group: ec2.ISecurityGroup | None = None
+    #: The additional group of functions that use the read cache; None for an external database.
+    cache_clients: ec2.ISecurityGroup | None = None
 
 
 class DatabaseStack(EnvironmentStack):
@@ -163,6 +165,7 @@ class DatabaseStack(EnvironmentStack):
             vpc=self.network.vpc,
             subnets=ec2.SubnetSelection(subnets=self.network.used_subnets),
             security_group=self.network.clients,
+            cache_clients=self.network.cache_clients,
         )
 
     def _build_arns(self, resource_ids: tuple[str, ...], user: str) -> tuple[str, ...]:

@@ -170,13 +170,16 @@ class ServiceStack(EnvironmentStack):
         settings, reach = self.settings, self._reach
         if settings.read_cache is None or settings.emulated:
             return None
-        assert reach.vpc is not None and reach.subnets is not None  # noqa: S101, PT018 - checked
+        assert reach.vpc is not None  # noqa: S101 - the settings were checked
+        assert reach.subnets is not None  # noqa: S101
+        assert reach.cache_clients is not None  # noqa: S101
         return ReadCache(
             self,
             "ReadCache",
             name=settings.prefix,
             vpc=reach.vpc,
             subnets=reach.subnets,
+            clients=reach.cache_clients,
             settings=settings.read_cache,
         )
 

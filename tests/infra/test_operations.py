@@ -62,7 +62,7 @@ def alarms(template: Template) -> Mapping[str, Mapping[str, Any]]:
 def test_there_are_no_more_alarms_than_one_can_look_after(operations: Template) -> None:
     names = set(alarms(operations))
 
-    assert len(names) <= 12
+    assert len(names) <= 13
     assert names >= set(RUNBOOKS) - {"replicas-behind", "database-strained"}
 
 

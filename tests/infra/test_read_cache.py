@@ -79,13 +79,14 @@ def test_only_its_users_are_in_the_group_that_reaches_it(cached: Synthesised) ->
         name: {
             str(readable(group))
             for group in cached.function(name)["VpcConfig"]["SecurityGroupIds"]
-            if "ReadCache" in str(readable(group))
+            if "CacheClients" in str(readable(group))
         }
         for name in FUNCTIONS
         if "VpcConfig" in cached.function(name)
     }
     assert {name for name, found in groups.items() if found} == USERS
-    (ingress,) = cached.properties("service", "AWS::EC2::SecurityGroupIngress")
+    (servers,) = cached.properties("service", "AWS::EC2::SecurityGroup")
+    (ingress,) = servers["SecurityGroupIngress"]
     assert (ingress["FromPort"], ingress["ToPort"]) == (6379, 6379)
     assert str(readable(ingress["SourceSecurityGroupId"])) in set().union(*groups.values())
 

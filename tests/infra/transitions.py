@@ -249,6 +249,22 @@ TRANSITIONS: Final = (
     Transition(name="records", after={"idempotency": _RECORDS}),
     Transition(name="runner", after={"operations.runner": True}),
     Transition(
+        name="read-cache",
+        before={"database": _RDS, "operations.runner": True},
+        between=(
+            {
+                "database": _RDS,
+                "operations.runner": True,
+                "read_cache": {"node_type": "t4g.small"},
+            },
+        ),
+        after={
+            "database": _RDS,
+            "operations.runner": True,
+            "read_cache": {"node_type": "t4g.medium", "replicas": 1},
+        },
+    ),
+    Transition(
         name="budget",
         before={"operations.emails": ["a@example.com"], "operations.monthly_budget_dollars": 100},
         after={"operations.emails": ["b@example.com"], "operations.monthly_budget_dollars": 200},
