@@ -89,7 +89,7 @@ AURORA_OPTIMIZED_FACTOR: Final = 1.3
 AURORA_OPTIMIZED_STORAGE: Final = Price(0.225, "GB-month", "2026-08, AWS's advisor for Aurora")
 RDS_STORAGE: Final = Price(0.115, "GB-month", "2026-05, half of Multi-AZ's 0.23")
 DATABASE_PROXY: Final = Price(0.015, "vCPU-hour", "2026-08, AWS's advisor for RDS Proxy")
-_VALKEY_QUOTED: Final = "2026, list prices of two public price tables, a fifth below Redis OSS"
+_VALKEY_QUOTED: Final = "unconfirmed: list price with Redis OSS, less a fifth"
 #: The class `large` of a family of nodes with Valkey; other sizes cost in proportion.
 CACHE_LARGE: Final[Mapping[str, Price]] = {
     "t4g": Price(0.104, "hour of two cache.t4g.medium", _VALKEY_QUOTED),

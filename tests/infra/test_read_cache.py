@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from forebay.read_cache.address import Address
 from infra.app import build_app
 from infra.settings import FunctionName, Settings
+from ops.context import _OUTPUTS, READ_CACHE
 from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 from tests.infra.variants import STANDBY, settings_of
 
@@ -45,6 +46,10 @@ def test_it_is_encrypted_and_fails_over_to_another_zone(cached: Synthesised) -> 
     assert user["AuthenticationMode"] == {"Type": "iam"}
     assert user["UserId"] == user["UserName"]
     assert "-@all" in user["AccessString"]
+
+
+def test_operators_get_its_address(cached: Synthesised) -> None:
+    assert _OUTPUTS[READ_CACHE] in cached.service["Outputs"]
 
 
 def test_only_its_users_get_its_address_and_may_log_in(cached: Synthesised) -> None:
