@@ -253,7 +253,7 @@ def test_point_in_time_restore(fresh: RunningStack, shell: Shell) -> None:
         proves_the_new_database(
             shell,
             "point-in-time-restore.md",
-            "Everything, in a database beside",
+            "Everything, in a second database",
             {**settings, "NEW_DATABASE_URL": url},
         )
     finally:
