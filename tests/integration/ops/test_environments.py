@@ -23,7 +23,7 @@ def deployed(request: pytest.FixtureRequest, site: Site, emulator: Emulator) -> 
     The environment's own database has a stack; an external database is an output of the service.
     """
     name = f"t{uuid.uuid4().hex[:8]}"
-    outputs = {
+    outputs: dict[str, dict[str, str]] = {
         "data": {
             "ArchiveBucketName": site.bucket,
             "QueueUrl": site.queue.url,
@@ -32,6 +32,8 @@ def deployed(request: pytest.FixtureRequest, site: Site, emulator: Emulator) -> 
         "service": {},
         request.param: {"DatabaseUrl": site.database.url},
     }
+    if request.param == "database":
+        outputs["service"] = {"DatabaseStackName": f"forebay-{name}-database"}
     cloudformation = emulator.client("cloudformation")
     for role, value in outputs.items():
         cloudformation.create_stack(
