@@ -130,9 +130,20 @@ _kind_of: Callable[[_Record], int] = itemgetter(0)
 
 def _read_blocks(files: Iterable[Path]) -> Iterator[list[_Record]]:
     for path in files:
-        with path.open("rb") as file:
-            while length := file.read(_LENGTH_BYTES):
-                yield _decode(file.read(int.from_bytes(length)))
+        place = 0
+        while block := _read_block(path, place):
+            place += _LENGTH_BYTES + len(block)
+            yield _decode(block)
+
+
+def _read_block(path: Path, place: int) -> bytes:
+    """Read the block that begins at a place; empty at the end of the file.
+
+    The file is not kept open: after an error, a generator may be closed long after.
+    """
+    with path.open("rb") as file:
+        file.seek(place)
+        return file.read(int.from_bytes(file.read(_LENGTH_BYTES)))
 
 
 def _write(file: BinaryIO, records: list[_Record]) -> None:

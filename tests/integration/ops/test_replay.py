@@ -134,12 +134,12 @@ def test_a_time_range_goes_by_the_commands_time_and_not_by_the_objects_name(
 
 
 def test_a_killed_replay_goes_on_where_it_was(operator: Operator) -> None:
-    process = operator.start("replay", "--yes", "--rate", "1000")
+    process = operator.start("replay", "--yes", "--rate", "200")
     run = _run_of(process)
     for done in (2, 4, 6):
         _wait_for_objects(operator, run, done)
         kill_hard(process)
-        process = operator.start("replay", "--resume", run, "--rate", "1000")
+        process = operator.start("replay", "--resume", run, "--rate", "200")
         _run_is(operator, run, "running")
     kill_hard(process)
     before = _objects(operator, run)
@@ -153,7 +153,7 @@ def test_a_killed_replay_goes_on_where_it_was(operator: Operator) -> None:
 
 
 def test_ctrl_c_pauses_and_a_second_one_stops(operator: Operator) -> None:
-    process = operator.start("replay", "--yes", "--rate", "1000")
+    process = operator.start("replay", "--yes", "--rate", "200")
     run = _run_of(process)
     _wait_for_objects(operator, run, 1)
 
@@ -177,11 +177,11 @@ def test_ctrl_c_pauses_and_a_second_one_stops(operator: Operator) -> None:
 
 def test_a_rate_is_kept(operator: Operator) -> None:
     started = time.monotonic()
-    result = operator.done("replay", "--yes", "--rate", "3000", "--workers", "3")
+    result = operator.done("replay", "--yes", "--rate", "400", "--workers", "3")
     seconds = time.monotonic() - started
 
     # The first chunk passes immediately, and may have a second's worth of commands.
-    assert seconds > (result["commands"] - 3_000) / 3_000
+    assert seconds > (result["commands"] - 400) / 400 > 1
 
 
 def test_a_replay_waits_for_a_replica_that_is_behind(
@@ -191,7 +191,7 @@ def test_a_replay_waits_for_a_replica_that_is_behind(
 ) -> None:
     operator.database_url, replica = replicated_database_urls
     superuser = replicated_cluster.replica.url(SUPERUSER, "postgres")
-    lagging = ("--replica-url", replica, "--max-replica-lag", "1", "--rate", "1000")
+    lagging = ("--replica-url", replica, "--max-replica-lag", "1", "--rate", "200")
     with psycopg.connect(superuser, autocommit=True) as standby:
         standby.execute("SELECT pg_wal_replay_pause()")
         try:
@@ -217,7 +217,7 @@ def test_a_replay_goes_on_when_a_replica_that_went_away_is_back(
 ) -> None:
     operator.database_url, replica = replicated_database_urls
     with postgres_proxy(replicated_cluster.replica.port, replicated_cluster.replica.host) as proxy:
-        lagging = ("--replica-url", proxy.url(replica), "--max-replica-lag", "5", "--rate", "1000")
+        lagging = ("--replica-url", proxy.url(replica), "--max-replica-lag", "5", "--rate", "200")
         process = operator.start("replay", "--yes", *lagging)
         run = _run_of(process)
         _wait_for_objects(operator, run, 1)
