@@ -59,8 +59,8 @@ def find_rivals(
         claimants: dict[object, list[tuple[str, KeyValue]]] = defaultdict(list)
         for claim in claims:
             values = tuple([claim.values.get(name) for name in names])
-            # Nulls are distinct, and an increment's sum is not known yet.
-            if not any(value is None or isinstance(value, dict) for value in values):
+            # Nulls are distinct, an increment's sum is not known yet, and Postgres compares JSON.
+            if not any(value is None or isinstance(value, dict | list) for value in values):
                 claim_id = max([claim.ids[name] for name in names])
                 claimants[values].append((claim_id, claim.key))
         for group in claimants.values():
