@@ -174,6 +174,10 @@ migration: $(READY) ## write a migration for changed resources (m="title", RENAM
 synth: $(READY) $(PACKAGES) ## synthesise the CloudFormation templates of an environment (ENV=dev)
 	@exec $(BIN)/python -m local cdk synth --quiet -c env=$(or $(ENV),dev)
 
+.PHONY: preflight
+preflight: $(READY) $(PACKAGES) ## check the account before a deployment: quotas, names, versions (ENV=prod, JSON=1)
+	@exec $(BIN)/python -m local preflight $(or $(ENV),dev) $(if $(JSON),--json)
+
 .PHONY: changes
 changes: $(READY) $(PACKAGES) ## compare the settings with what is deployed on AWS, before a deployment (ENV=prod)
 	@exec $(BIN)/python -m local changes $(or $(ENV),dev)

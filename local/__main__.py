@@ -164,6 +164,14 @@ def _compare_changes(settings: LocalSettings, options: argparse.Namespace) -> in
     return compare_changes(settings.root, options.environment)
 
 
+def _check_account(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local import node
+    from local.templates import check_account
+
+    node.ensure(settings.root)
+    return check_account(settings.root, options.environment, as_json=options.json)
+
+
 def _run_audit(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.audit import audit
 
@@ -215,6 +223,9 @@ def _build_parser() -> argparse.ArgumentParser:
     add("templates", _check_templates, "synthesise every environment and check its templates")
     changes = add("changes", _compare_changes, "compare settings with what is deployed on AWS")
     changes.add_argument("environment")
+    preflight = add("preflight", _check_account, "check an AWS account before a deployment")
+    preflight.add_argument("environment")
+    preflight.add_argument("--json", action="store_true", help="print a JSON array")
     add("audit", _run_audit, "check the locked packages for known vulnerabilities")
     openapi = add("openapi", _write_openapi, "write docs/openapi.json")
     openapi.add_argument("--check", action="store_true", help="only report if it is out of date")

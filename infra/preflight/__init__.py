@@ -1,0 +1,1 @@
+"""What would fail in an account before a deployment: quotas, names, versions, prerequisites."""
