@@ -172,6 +172,14 @@ def _check_account(settings: LocalSettings, options: argparse.Namespace) -> int:
     return check_account(settings.root, options.environment, as_json=options.json)
 
 
+def _destroy(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local import node
+    from local.destroy import destroy
+
+    node.ensure(settings.root)
+    return destroy(settings.root, options.environment, options.accept)
+
+
 def _run_audit(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.audit import audit
 
@@ -226,6 +234,9 @@ def _build_parser() -> argparse.ArgumentParser:
     preflight = add("preflight", _check_account, "check an AWS account before a deployment")
     preflight.add_argument("environment")
     preflight.add_argument("--json", action="store_true", help="print a JSON array")
+    destroying = add("destroy", _destroy, "delete the stacks of an environment on AWS")
+    destroying.add_argument("environment")
+    destroying.add_argument("--accept", metavar="NAME", help="the environment's name, again")
     add("audit", _run_audit, "check the locked packages for known vulnerabilities")
     openapi = add("openapi", _write_openapi, "write docs/openapi.json")
     openapi.add_argument("--check", action="store_true", help="only report if it is out of date")
