@@ -1,1 +1,1 @@
-"""What would fail in an account before a deployment: quotas, names, versions, prerequisites."""
+"""Checks of an AWS account before a deployment: quotas, names, versions, prerequisites."""

@@ -35,6 +35,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("log policies", quotas.check_log_policies),
     ("domain", front.check_domains),
     ("user pool", front.check_user_pool),
+    ("callers", front.check_callers),
     ("copy of the archive", front.check_copy),
     ("names", names.check_names),
     ("alarm mails", front.check_emails),

@@ -133,9 +133,14 @@ def _judge_version(
     serverless = database.serverless if isinstance(database, AuroraDatabase) else None
     if serverless is None or version is None:
         return
-    units = version.get("ServerlessV2FeaturesSupport", {})
-    low, high = units.get("MinCapacity", 0.5), units.get("MaxCapacity", 256)
     wanted = f"{serverless.min_units:g} to {serverless.max_units:g} units"
+    units = version.get("ServerlessV2FeaturesSupport", {})
+    if not {"MinCapacity", "MaxCapacity"} <= units.keys():
+        next_step = "compare with the Aurora user guide, “Aurora Serverless v2 capacity”"
+        detail = f"{wanted}; AWS names no range for the version"
+        yield Finding(State.WARNING, "serverless", name, detail, next_step)
+        return
+    low, high = units["MinCapacity"], units["MaxCapacity"]
     if low <= serverless.min_units and serverless.max_units <= high:
         yield Finding(State.OK, "serverless", name, f"{wanted} of {low:g} to {high:g}")
     else:
@@ -162,9 +167,10 @@ def check_classes(plan: Plan, account: Account) -> Iterator[Finding]:
             "describe_orderable_db_instance_options",
             "OrderableDBInstanceOptions",
             Engine=_choose_engine(database),
-            EngineVersion=database.version,
             DBInstanceClass=instance_class,
             Vpc=True,
+            # A major version is not a version that is offered.
+            **({"EngineVersion": database.version} if "." in database.version else {}),
         )
         yield _judge_class(plan, database, instance_class, names, options)
 

@@ -31,7 +31,7 @@ class Finding:
     #: The object in the account or in the settings.
     object: str
     detail: str
-    #: What to do; empty if there is nothing to do.
+    #: Empty if no step is needed.
     next_step: str = ""
 
     def __str__(self) -> str:

@@ -82,6 +82,22 @@ def check_user_pool(plan: Plan, account: Account) -> Iterator[Finding]:
         yield Finding(State.WILL_FAIL, "user pool", pool, detail, next_step)
 
 
+def check_callers(plan: Plan, _account: Account) -> Iterator[Finding]:
+    """The user pool that is created has a client, through which callers get tokens."""
+    authorization = plan.settings.api.authorization
+    if not isinstance(authorization, CognitoSettings) or authorization.user_pool_arn is not None:
+        return
+    file = f"infra/environments/{plan.settings.name}.toml"
+    clients = [*authorization.machine_clients, *authorization.callback_urls]
+    if not clients:
+        detail = "the user pool has no client, so no caller gets a token"
+        next_step = f"add api.authorization.machine_clients and domain_prefix to {file}"
+        yield Finding(State.WARNING, "callers", plan.settings.prefix, detail, next_step)
+    else:
+        detail = f"{len(clients)} clients fetch tokens at {authorization.domain_prefix}"
+        yield Finding(State.OK, "callers", plan.settings.prefix, detail)
+
+
 def check_copy(plan: Plan, account: Account) -> Iterator[Finding]:
     """The bucket for copies of the archive keeps versions, as S3's replication requires."""
     copy = plan.settings.archive.copy_to

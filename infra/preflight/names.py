@@ -17,7 +17,6 @@ Lookup = Callable[[Account, Plan, str, Sequence[str]], set[str]]
 #: Calls that find one resource by its name: the SDK's service, method and parameter.
 _BY_NAME: Final[Mapping[str, tuple[str, str, str]]] = {
     "AWS::ApiGateway::DomainName": ("apigateway", "get_domain_name", "domainName"),
-    "AWS::CloudFront::Function": ("cloudfront", "describe_function", "Name"),
     "AWS::CloudWatch::Dashboard": ("cloudwatch", "get_dashboard", "DashboardName"),
     "AWS::DynamoDB::Table": ("dynamodb", "describe_table", "TableName"),
     "AWS::ElastiCache::ReplicationGroup": (
@@ -49,7 +48,7 @@ _TAKE_BACK: Final = (
     "take it back (infra/README.md, “Taking back what was kept”), or delete it if nothing in it is "
     "needed"
 )
-#: What to do with a resource that has the name.
+#: The next step if a resource of the type has the name.
 _NEXT_STEPS: Final[Mapping[str, str]] = {
     "AWS::S3::Bucket": _TAKE_BACK,
     "AWS::KinesisFirehose::DeliveryStream": _TAKE_BACK,
@@ -169,6 +168,16 @@ def _find_web_acls(account: Account, _plan: Plan, region: str, names: Sequence[s
         parameters["NextMarker"] = answer["NextMarker"]
 
 
+def _find_functions(account: Account, _plan: Plan, region: str, names: Sequence[str]) -> set[str]:
+    # A function is in this stage from its creation on.
+    stage = {"Stage": "DEVELOPMENT"}
+    return {
+        name
+        for name in names
+        if account.exists("cloudfront", region, "describe_function", Name=name, **stage)
+    }
+
+
 def _find_cache_policies(
     account: Account, _plan: Plan, region: str, names: Sequence[str]
 ) -> set[str]:
@@ -201,6 +210,7 @@ def _list_policies(account: Account, region: str, method: str, key: str) -> list
 
 _LOOKUPS: Final[Mapping[str, Lookup]] = {
     "AWS::CloudFront::CachePolicy": _find_cache_policies,
+    "AWS::CloudFront::Function": _find_functions,
     "AWS::CloudFront::ResponseHeadersPolicy": _find_header_policies,
     "AWS::CloudWatch::Alarm": _find_alarms,
     "AWS::CodeBuild::Project": _find_projects,

@@ -1,4 +1,4 @@
-"""What a deployment would create: the templates of the environment, without what is deployed."""
+"""The resources that a deployment creates: those of the templates without the deployed ones."""
 
 from __future__ import annotations
 

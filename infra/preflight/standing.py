@@ -29,7 +29,7 @@ _STUCK: Final = {
     "DELETE_FAILED": "delete the stack again: aws cloudformation delete-stack",
     "UPDATE_ROLLBACK_FAILED": "aws cloudformation continue-update-rollback",
 }
-#: What a first deployment that failed leaves behind; the CDK deletes such a stack itself.
+#: The state after a first deployment that failed; the CDK deletes such a stack itself.
 _FAILED_FIRST: Final = "ROLLBACK_COMPLETE"
 
 #: The roles that a service creates for itself with the first resource, by the resource's type.
@@ -103,7 +103,7 @@ def check_plan(plan: Plan, account: Account) -> Iterator[Finding]:
 
 
 def _find_free_plan_limits(plan: Plan) -> Iterator[tuple[State, str]]:
-    """What the free plan refuses; RDS calls the error `FreeTierRestrictionError`."""
+    """The limits of the free plan, which RDS reports as `FreeTierRestrictionError`."""
     match plan.settings.database:
         case AuroraDatabase():
             detail = (

@@ -384,6 +384,21 @@ OBSTACLES = [
         detail="does not exist",
     ),
     Obstacle(
+        name="no client of the API",
+        base="prod",
+        answers={},
+        check="callers",
+        detail="no caller gets a token",
+        state=State.WARNING,
+    ),
+    Obstacle(
+        name="a version without a range of capacity",
+        answers={"rds:DescribeDBEngineVersions": {"DBEngineVersions": [{"EngineVersion": "18.4"}]}},
+        check="serverless",
+        detail="AWS names no range",
+        state=State.WARNING,
+    ),
+    Obstacle(
         name="a copy into a bucket without versions",
         changes={"archive": {"copy_to": {"region": "eu-west-1", "bucket": "copies"}}},
         answers={"s3:GetBucketVersioning": {}},
