@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from local import node
+from devtools import node
 from tests.fixtures.emulator import Emulator, running_emulator
 from tests.fixtures.gateway import ROOT
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from local import node
+from devtools import node
 
 _KEPT = (
     "The API and its address, the values of its keys, and the functions are lost. The database, "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.destroy import destroy
+from devtools.destroy import destroy
 
 
 def run(accepted: str | None, typed: str = "") -> tuple[int, list[list[str]]]:
