@@ -22,7 +22,6 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from local.callers import find_refusal
 from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.firehose.delivery import Firehose
 from local.firehose.faults import Faults, FaultSettings
@@ -190,7 +189,7 @@ class FirehoseServer:
 @web.middleware
 async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse requests from pages of other origins; this server has no pages of its own."""
-    reason = find_refusal(Policy(), request)
+    reason = Policy().find_refusal_of(request)
     return await handler(request) if reason is None else _build_json({"error": reason}, 403)
 
 

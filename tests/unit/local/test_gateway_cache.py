@@ -19,7 +19,7 @@ KEY = tuple(
     + [Parameter("header", name) for name in HEADERS]
     + [Parameter("path", name) for name in PATH]
 )
-RULE = CacheRule(60, "resource", KEY, "ALLOWED")
+RULE = CacheRule(60, "resource", KEY)
 METHOD = Method(
     resource_id="resource",
     resource_path="/items/{key}",
