@@ -5,7 +5,6 @@ import contextlib
 import logging
 import random
 import time
-import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -18,7 +17,6 @@ import orjson
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.firehose.faults import Faults
-from local.firehose.keys import object_key
 from local.firehose.spool import (
     WAITING_BEFORE_GROWTH,
     Spool,
@@ -377,14 +375,7 @@ def put_object(
     Raises:
         DeliveryError: S3 refused the object, or may not have it.
     """
-    key = object_key(
-        prefix=config.prefix,
-        stream=config.name,
-        version=config.version,
-        oldest_arrival=datetime.fromtimestamp(item.oldest_ms / 1000, UTC),
-        object_id=uuid.UUID(item.id),
-        extension=config.extension,
-    )
+    key = config.object_key(datetime.fromtimestamp(item.oldest_ms / 1000, UTC), item.id)
     request: PutObjectRequestTypeDef = {
         "Bucket": config.bucket,
         "Key": key,
