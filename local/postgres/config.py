@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from local.secret import derive, read_secret
+from local.credentials import derive, read_secret
 from local.settings import LocalSettings
 
 Role = Literal["primary", "replica"]
@@ -62,7 +62,7 @@ class Cluster:
     folder: Path
     port: int
     log: Path
-    #: The file with the secret from which the roles' passwords are derived (`local.secret`).
+    #: The file with the secret from which the roles' passwords are derived (`local.credentials`).
     secret: Path
     #: False for a test's cluster, which does not have to survive a crash.
     durable: bool = True

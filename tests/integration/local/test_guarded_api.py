@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from local.credentials import make_secret
 from local.outputs import kept_deployment
-from local.secret import make_secret
 from local.settings import LocalSettings, Ports
 from local.tokens import fetch_access_token
 from tests.fixtures.gateway import Reply

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from local.credentials import get_secret_key, read_secret_key
+from local.credentials import derive, get_secret_key, make_secret, read_secret, read_secret_key
 from local.errors import CredentialsMissingError, StateUnusableError
 from local.postgres.config import OWNER, READER, SUPERUSER, primary_of, replica_of
-from local.secret import derive, make_secret, read_secret
 from local.settings import LocalSettings, Ports
 from local.state import keep_private
 

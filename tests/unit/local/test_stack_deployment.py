@@ -8,9 +8,9 @@ from typing import get_args
 import pytest
 
 from infra.settings import FunctionName
+from local.credentials import make_secret
 from local.deployment import Deployment
 from local.postgres.config import primary_of, replica_of
-from local.secret import make_secret
 from local.servers import start_functions
 from local.settings import ROOT, LocalSettings, Ports
 

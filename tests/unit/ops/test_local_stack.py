@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local.operating import write_addresses
-from local.outputs import kept_deployment
-from local.secret import make_secret
+from local.credentials import make_secret
+from local.outputs import kept_deployment, write_addresses
 from local.settings import LocalSettings, Ports
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import UsageError
