@@ -59,14 +59,14 @@ class Response:
         }
 
 
-def json_response(
+def build_json_response(
     status: int, document: object, headers: Mapping[str, str] | None = None
 ) -> Response:
     """An answer with the document as its JSON body."""
     return Response(status, orjson.dumps(document).decode(), headers=headers or {})
 
 
-def problem_response(problem: Problem, instance: str) -> Response:
+def build_problem_response(problem: Problem, instance: str) -> Response:
     """The problem as an answer; `instance` is the request's path."""
     return Response(
         problem.status,

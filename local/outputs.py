@@ -6,7 +6,7 @@ from pathlib import Path
 
 from local import read_cache
 from local.credentials import ACCESS_KEY_ID, read_secret_key
-from local.postgres.config import READER, primary_of, replica_of
+from local.postgres.config import READER, locate_primary, locate_replica
 from local.settings import REGION, LocalSettings
 
 Outputs = Mapping[str, Mapping[str, str]]
@@ -14,12 +14,12 @@ Outputs = Mapping[str, Mapping[str, str]]
 ENVIRONMENT = "local"
 
 
-def stack_name(stack: str) -> str:
+def build_stack_name(stack: str) -> str:
     """Return the name of a stack, such as `data`, in CloudFormation and in the outputs."""
     return f"forebay-{ENVIRONMENT}-{stack}"
 
 
-def kept_deployment(settings: LocalSettings) -> Path:
+def locate_deployment(settings: LocalSettings) -> Path:
     """Return the folder of the last deployment."""
     return settings.emulator / "deployed"
 
@@ -31,7 +31,7 @@ def read_outputs(settings: LocalSettings) -> Outputs:
         FileNotFoundError: the stacks have never been deployed.
         ValueError: the file is damaged, because a start was interrupted.
     """
-    outputs: Outputs = json.loads((kept_deployment(settings) / "outputs.json").read_bytes())
+    outputs: Outputs = json.loads((locate_deployment(settings) / "outputs.json").read_bytes())
     return outputs
 
 
@@ -43,8 +43,8 @@ def write_addresses(settings: LocalSettings) -> None:
     outputs: dict[str, str] = {}
     for stack in read_outputs(settings).values():
         outputs |= stack
-    outputs["DatabaseUrl"] = primary_of(settings).url()
-    outputs["ReplicaUrl"] = replica_of(settings).url(READER)
+    outputs["DatabaseUrl"] = locate_primary(settings).url()
+    outputs["ReplicaUrl"] = locate_replica(settings).url(READER)
     outputs["ReadCacheUrl"] = read_cache.build_url(settings)
     addresses = {
         "outputs": outputs,

@@ -10,9 +10,9 @@ from alembic.util.exc import CommandError
 
 from lambdas.migrate.app import migrate
 from local.errors import MigrationsWaitError, ToolFailedError
-from local.postgres.config import primary_of
+from local.postgres.config import locate_primary
 from local.settings import DEFAULT_BASE_PORT, LocalSettings
-from migrations.effects import Pending, pending, row_count
+from migrations.effects import Pending, count_rows, pending
 
 _ELSEWHERE = (
     "the database has a migration that is not in migrations/versions, so no migration is run: "
@@ -68,7 +68,7 @@ class SchemaChanges:
         for migration in self.waiting:
             lines.append(f"  {migration.revision}  {migration.title}")
             for statement in migration.hurting:
-                rows = row_count(self.url, statement)
+                rows = count_rows(self.url, statement)
                 lines.append(f"    {statement}" + (f"  -- {rows:,} rows" if rows else ""))
         return "\n".join(lines)
 
@@ -140,7 +140,7 @@ def migrate_running(
     Raises:
         ToolFailedError: the stack does not run.
     """
-    url, port = primary_of(settings).url(), settings.ports.base
+    url, port = locate_primary(settings).url(), settings.ports.base
     try:
         changes = SchemaChanges.of(url)
         if changes.is_elsewhere:

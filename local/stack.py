@@ -24,7 +24,7 @@ from local.errors import DeclarationsError, ToolFailedError
 from local.events import Listener, Remark, ServerStopped, ignore, report_step
 from local.outputs import write_addresses
 from local.ports import check_free
-from local.postgres.config import primary_of, replica_of
+from local.postgres.config import locate_primary, locate_replica
 from local.postgres.server import Servers
 from local.settings import MIN_FREE_BYTES, MIN_FREE_BYTES_RUNNING, LocalSettings
 from local.state import check_free_space, keep_private, lock_state
@@ -57,8 +57,8 @@ class LocalStack:
         """
         self.settings = settings
         self._accepted = accepted
-        self.primary = primary_of(settings)
-        self.replica = replica_of(settings)
+        self.primary = locate_primary(settings)
+        self.replica = locate_replica(settings)
         self._listener = listener
         self._deployment = Deployment(settings, self.primary, self.replica)
         self._deployed: Deployed | None = None
@@ -216,7 +216,7 @@ class LocalStack:
                 self._supervisor.run(
                     Spec(
                         name="npm ci",
-                        command=node.install_command(),
+                        command=node.build_install_command(),
                         log=settings.logs / "npm.log",
                         rank=0,
                         env=node.build_environment(os.environ),

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from local.aws import Emulated
 from local.credentials import OWN_KEY_HEADER, derive_own_key, read_secret_key
 from local.errors import ToolFailedError
-from local.outputs import read_outputs, stack_name
+from local.outputs import build_stack_name, read_outputs
 from local.settings import LocalSettings
 
 _OUTPUT = "ClientId"
@@ -29,7 +29,7 @@ def fetch_access_token(settings: LocalSettings, client: str) -> str:
             program.
     """
     try:
-        identity = read_outputs(settings).get(stack_name("identity"))
+        identity = read_outputs(settings).get(build_stack_name("identity"))
     except FileNotFoundError:
         raise ToolFailedError("no stack was deployed yet: start it with `make run`") from None
     if identity is None:

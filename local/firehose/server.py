@@ -34,11 +34,11 @@ from local.firehose.wire import (
     TARGET_PREFIX,
     Put,
     WireError,
-    internal_failure,
+    build_internal_failure,
+    build_slow_down,
     parse_put,
     put_record_answer,
     put_record_batch_answer,
-    slow_down,
 )
 from local.origins import Policy
 from local.signatures import Request, SignatureError, check, parse
@@ -99,10 +99,10 @@ class FirehoseServer:
             return await self._relay(request, body)
         self._maybe_be_down(request)
         if self._faults.happens(self._faults.settings.throttle):
-            raise slow_down()
+            raise build_slow_down()
         answer = await self._store(await _run(body, partial(parse_put, operation, body)))
         if self._faults.happens(self._faults.settings.lost_ack):
-            raise internal_failure()
+            raise build_internal_failure()
         return _build_answer(answer)
 
     def _check_signature(self, request: web.Request, body: bytes) -> None:
@@ -123,7 +123,7 @@ class FirehoseServer:
         except StreamError as error:
             raise _translate_stream_error(put.stream, error) from error
         except SpoolWriteError as error:
-            raise slow_down() from error
+            raise build_slow_down() from error
         return put_record_batch_answer(is_accepted) if put.is_batch else put_record_answer()
 
     def _maybe_be_down(self, request: web.Request) -> None:
@@ -131,7 +131,7 @@ class FirehoseServer:
         if mode == "reset" and request.transport is not None:
             request.transport.abort()
         if mode != "no":
-            raise internal_failure()
+            raise build_internal_failure()
 
     async def _relay(self, request: web.Request, body: bytes) -> web.Response:
         """Relay a control plane operation to the emulator, which holds the streams."""
@@ -148,7 +148,7 @@ class FirehoseServer:
                 return _build_answer(await answer.read(), answer.status)
         except aiohttp.ClientError as error:
             logger.warning("the emulator does not answer: %s", error)
-            raise slow_down() from error
+            raise build_slow_down() from error
 
     # Controls
 
@@ -215,7 +215,7 @@ def _translate_stream_error(name: str, error: StreamError) -> WireError:
         )
     if isinstance(error, ControlPlaneError):
         logger.warning("stream %s: %s", name, error)
-        return slow_down()
+        return build_slow_down()
     return WireError("InvalidArgumentException", f"Firehose {name}: {error}")
 
 

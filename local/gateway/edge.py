@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import unquote
 
-from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED, LONGEST_NAME, nearest
+from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED, LONGEST_NAME, find_nearest
 from forebay.problem import Problem
 from local.gateway.deployed import Deployed, Method, split_path
 from local.gateway.messages import Answer, Incoming, build_problem_answer
@@ -56,7 +56,7 @@ def find_unknown_resource(deployed: Deployed, request: Incoming, below: str) -> 
     name, names = segments[0], deployed.first_segments
     if name in names:
         return None
-    suggestion = nearest(name, names)
+    suggestion = find_nearest(name, names)
     problem = Problem(
         "PGRST205",
         f"The resource `{name[:LONGEST_NAME]}` does not exist; the page docs lists all.",

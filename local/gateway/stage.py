@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from forebay.problem import Problem
 from local.gateway.admission import Admissions
-from local.gateway.cache import StageCache, cache_key
+from local.gateway.cache import StageCache, build_cache_key
 from local.gateway.compression import BodyTooLargeError, UndecodableError, compress, inflate
 from local.gateway.deployed import CacheRule, Deployed, RouteMatch
 from local.gateway.edge import find_refusal, find_unknown_resource
@@ -116,7 +116,7 @@ class Stage:
     async def _answer_cached(
         self, request: Incoming, context: Context, match: RouteMatch, rule: CacheRule
     ) -> Answer:
-        key, now = cache_key(rule, match, request), self._clock()
+        key, now = build_cache_key(rule, match, request), self._clock()
         if self._admissions.covers(match.method, request, now=now):
             entry = self.cache.get(key, now=now)
             if entry is not None:

@@ -21,7 +21,7 @@ from local.postgres.config import (
     REPLICATION_SLOT,
     SUPERUSER,
     Cluster,
-    replication_conninfo,
+    build_replication_conninfo,
 )
 from local.supervisor import Supervisor
 
@@ -85,7 +85,7 @@ class Builder:
             ToolFailedError: pg_basebackup failed.
         """
         folder = _empty_building_folder(replica)
-        source = ["-d", replication_conninfo(primary), "-S", REPLICATION_SLOT]
+        source = ["-d", build_replication_conninfo(primary), "-S", REPLICATION_SLOT]
         # A spread checkpoint would delay the start by minutes.
         options = ["--checkpoint=fast", *_sync(replica)]
         password = primary.password(REPLICATION)

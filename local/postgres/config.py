@@ -99,26 +99,26 @@ class Cluster:
             values |= _THROWAWAY
         if self.role == "replica" and primary is not None:
             values |= _REPLICA
-            values["primary_conninfo"] = replication_conninfo(primary)
+            values["primary_conninfo"] = build_replication_conninfo(primary)
             values["primary_slot_name"] = REPLICATION_SLOT
         return values
 
 
-def replication_conninfo(primary: Cluster) -> str:
+def build_replication_conninfo(primary: Cluster) -> str:
     """Return the replica's connection string for its primary, without the password."""
     return (
         f"host=127.0.0.1 port={primary.port} user={REPLICATION} application_name={REPLICATION_SLOT}"
     )
 
 
-def primary_of(settings: LocalSettings) -> Cluster:
+def locate_primary(settings: LocalSettings) -> Cluster:
     """Return the primary of a stack."""
     log = settings.logs / "postgres-primary.log"
     folder = settings.postgres / "primary"
     return Cluster("primary", folder, settings.ports.primary, log, settings.secret)
 
 
-def replica_of(settings: LocalSettings) -> Cluster:
+def locate_replica(settings: LocalSettings) -> Cluster:
     """Return the replica of a stack."""
     log = settings.logs / "postgres-replica.log"
     folder = settings.postgres / "replica"
