@@ -106,10 +106,6 @@ class Deployment:
 
         The primary must be running: the deployment migrates it.
 
-        Args:
-            supervisor: runs the emulator and the CLI.
-            rank: the emulator's rank among the supervisor's processes.
-
         Raises:
             ToolFailedError: the app can't be deployed; carries the end of the CLI's output.
         """

@@ -39,18 +39,7 @@ class Folders:
 def start(
     supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, name: str, rank: int
 ) -> Child:
-    """Start the emulator, and return when it is ready for requests.
-
-    Args:
-        supervisor: runs the process.
-        settings: contain the port.
-        folders: of this emulator; the temporary folder is emptied.
-        name: of the process and of its log.
-        rank: the process's rank when the supervisor stops its processes.
-
-    Raises:
-        ChildDiedError, StartTimeoutError: it does not answer; carries the end of its log.
-    """
+    """Empty the temporary folder, start the emulator, and return when it is ready."""
     # A killed emulator leaves its workers' code in this folder.
     shutil.rmtree(folders.temporary, ignore_errors=True)
     folders.temporary.mkdir(parents=True)

@@ -34,12 +34,7 @@ class SchemaChanges:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Find the pending migrations of the database at the URL.
-
-        Raises:
-            psycopg.Error: the database does not answer.
-            ToolFailedError: a migration can't be imported.
-        """
+        """Find the pending migrations of the database at the URL."""
         try:
             missing = pending(url)
         except CommandError:  # the migrate function leaves such a database alone
@@ -59,11 +54,7 @@ class SchemaChanges:
         return self.waiting[-1].revision
 
     def describe(self) -> str:
-        """List the waiting migrations, their statements that may hurt, and the affected rows.
-
-        Raises:
-            psycopg.Error: the database does not answer.
-        """
+        """List the waiting migrations, their statements that may hurt, and the affected rows."""
         lines: list[str] = []
         for migration in self.waiting:
             lines.append(f"  {migration.revision}  {migration.title}")
@@ -74,18 +65,15 @@ class SchemaChanges:
 
 
 def take_over(url: str, run: Callable[[Sequence[str]], None], *, port: int) -> str | None:
-    """Run the pending additive migrations.
+    """Run the pending additive migrations of the running stack's primary.
 
     Args:
-        url: of the running stack's primary.
+        url: of the primary.
         run: migrates the database up to revisions, at most one for each chain.
         port: the stack's port, for the message.
 
     Returns:
         A message about migrations that wait or that the checkout lacks; None if there are none.
-
-    Raises:
-        psycopg.Error: the database does not answer.
     """
     changes = SchemaChanges.of(url)
     if changes.is_elsewhere:
@@ -112,7 +100,6 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> str | No
 
     Raises:
         MigrationsWaitError: with the statements, and the command that accepts them.
-        psycopg.Error: the database does not answer.
     """
     changes = SchemaChanges.of(url)
     if changes.waiting and changes.last != accepted:
@@ -129,13 +116,8 @@ def migrate_running(
 ) -> int:
     """Run `make migrate`: show the waiting migrations, and run them after a confirmation.
 
-    Args:
-        settings: of the running stack.
-        accepted: the revision up to which the user accepts all migrations, without a question.
-        answer: reads the user's answer.
-
-    Returns:
-        The exit code: 1 if the user did not confirm, or if the checkout lacks a migration.
+    Accepting a revision confirms all migrations up to it. Returns the exit code: 1 if the user did
+    not confirm, or if the checkout lacks a migration.
 
     Raises:
         ToolFailedError: the stack does not run.

@@ -22,11 +22,7 @@ _FIREHOSE_STOP_SECONDS = 15.0
 
 
 def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Child:
-    """Start the Firehose server, and return when it accepts records.
-
-    Raises:
-        ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
-    """
+    """Start the Firehose server, and return when it accepts records."""
     port = settings.ports.firehose
     command = [
         *("--port", str(port)),
@@ -50,11 +46,7 @@ def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int
 def start_gateway(
     supervisor: Supervisor, settings: LocalSettings, deployed: Deployed, *, rank: int
 ) -> Child:
-    """Start the gateway, and return when it serves the deployed API.
-
-    Raises:
-        ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
-    """
+    """Start the gateway, and return when it serves the deployed API."""
     port = settings.ports.gateway
     command = [
         *("--port", str(port)),

@@ -21,7 +21,7 @@ from local.aws import Emulated
 from local.child import Child, Spec
 from local.deployment import Deployed, Deployment
 from local.errors import DeclarationsError, ToolFailedError
-from local.events import Listener, Remark, ServerStopped, ignore, report_step
+from local.events import Listener, Remark, ignore, report_step
 from local.outputs import write_addresses
 from local.ports import check_free
 from local.postgres.config import locate_primary, locate_replica
@@ -283,10 +283,7 @@ class LocalStack:
 
     def _stop(self) -> None:
         self._stopping.set()
-        self._supervisor.stop(hurry=self._hurry.is_set, report=self._report)
-
-    def _report(self, name: str, seconds: float, *, forced: bool) -> None:
-        self._listener(ServerStopped(name, seconds, forced))
+        self._supervisor.stop(hurry=self._hurry.is_set, listener=self._listener)
 
     def _remark(self, text: str) -> None:
         self._listener(Remark(text))

@@ -20,10 +20,6 @@ _SECONDS = 30
 def fetch_access_token(settings: LocalSettings, client: str) -> str:
     """An access token with every scope of a program, as programs fetch it (RFC 6749 §4.4).
 
-    Args:
-        settings: of the running stack.
-        client: its name in `api.authorization.machine_clients`.
-
     Raises:
         ToolFailedError: the API requires no tokens, the stack does not run, or it has no such
             program.

@@ -78,15 +78,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 async def serve(options: argparse.Namespace, key: str) -> int:
-    """Serve until a stop is requested; return the exit code.
-
-    Args:
-        options: from the command line.
-        key: the emulator's secret access key, with which clients sign as well.
-
-    Raises:
-        PortTakenError, SpoolUnusableError, SpoolCorruptError: the server did not start.
-    """
+    """Serve until a stop is requested; return the exit code."""
     stop: asyncio.Queue[int] = asyncio.Queue()  # receives an exit code for every reason to stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.put_nowait, EXIT_STOPPED)

@@ -61,10 +61,7 @@ def inflate(coding: str, body: bytes, *, max_bytes: int) -> bytes:
 def compress(answer: Answer, accepted: str | None, *, min_bytes: int | None) -> Answer:
     """Compress the answer in the client's preferred coding, or return it unchanged.
 
-    Args:
-        answer: from the function or the cache.
-        accepted: the request's `Accept-Encoding`.
-        min_bytes: the API's minimum size; None if the API doesn't compress.
+    Without `min_bytes`, the API doesn't compress.
     """
     if min_bytes is None or not answer.body or len(answer.body) < min_bytes:
         return answer

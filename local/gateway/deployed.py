@@ -118,9 +118,7 @@ class Deployed:
     def find(self, http_method: str, path: str) -> RouteMatch | None:
         """Return the method that API Gateway would choose, or None (it then answers 403).
 
-        Args:
-            http_method: of the request.
-            path: below the stage, percent-encoded: `/cities/5`.
+        The path is below the stage and percent-encoded: `/cities/5`.
         """
         segments = split_path(path)
         matches = [

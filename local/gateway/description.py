@@ -33,15 +33,7 @@ def describe(
     *,
     api: Described | None = None,
 ) -> Deployed:
-    """Convert the AWS API's answers to a stage.
-
-    Args:
-        api_id: of the API.
-        stage: the answer of GetStage.
-        resources: the items of GetResources, with their methods.
-        gateway_responses: the items of GetGatewayResponses.
-        api: the answer of GetRestApi.
-    """
+    """Convert the AWS API's answers to a stage."""
     minimum = (api or {}).get("minimumCompressionSize")
     settings: Mapping[str, Described] = stage.get("methodSettings") or {}
     return Deployed.of(

@@ -43,13 +43,7 @@ def find_refusal(method: Method, request: Incoming) -> Answer | None:
 
 
 def find_unknown_resource(deployed: Deployed, request: Incoming, below: str) -> Answer | None:
-    """Return the 404 for reading a resource that does not exist, or None.
-
-    Args:
-        deployed: the API's stage.
-        request: the whole request.
-        below: the request's path below the stage.
-    """
+    """Return the 404 for reading a resource that does not exist at a path below the stage."""
     segments = [unquote(segment) for segment in split_path(below)]
     if request.method not in {"GET", "HEAD"} or not segments:
         return None

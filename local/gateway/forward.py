@@ -28,13 +28,7 @@ class Emulator:
     """The emulated data plane. Use it as an async context manager."""
 
     def __init__(self, url: str, *, key: str, port: int) -> None:
-        """Store the settings; `__aenter__` opens the session.
-
-        Args:
-            url: of the emulator: `http://127.0.0.1:8081`.
-            key: the emulator's secret access key.
-            port: the clients' port, for `X-Forwarded-Port`.
-        """
+        """Store the settings; `__aenter__` opens the session."""
         self._url = url.rstrip("/")
         self._own_key = derive_own_key(key)
         self._port = port

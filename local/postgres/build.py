@@ -46,11 +46,7 @@ class Builder:
     logs: Path
 
     def initialise(self, primary: Cluster) -> None:
-        """Make a new cluster with the roles and the empty database `forebay`.
-
-        Raises:
-            ToolFailedError: a PostgreSQL tool failed.
-        """
+        """Make a new cluster with the roles and the empty database `forebay`."""
         folder = _empty_building_folder(primary)
         options = ["-U", SUPERUSER, "-E", "UTF8", "-A", "trust", "--no-instructions"]
         # The built-in provider sorts the same on every machine, regardless of its locales.
@@ -62,11 +58,7 @@ class Builder:
         _locate_passwords_digest(primary).write_text(_hash_passwords(primary))
 
     def renew_passwords(self, primary: Cluster) -> bool:
-        """Set the roles' passwords of a stopped primary by the secret; return whether they changed.
-
-        Raises:
-            ToolFailedError: the server could not be started for this.
-        """
+        """Set the roles' passwords of a stopped primary; return whether they changed."""
         file, digest = _locate_passwords_digest(primary), _hash_passwords(primary)
         if file.exists() and file.read_text() == digest:
             return False
@@ -79,11 +71,7 @@ class Builder:
         (folder / "pg_hba.conf").write_text(HBA)
 
     def copy(self, primary: Cluster, replica: Cluster) -> None:
-        """Replace the replica's folder with a copy of the running primary.
-
-        Raises:
-            ToolFailedError: pg_basebackup failed.
-        """
+        """Replace the replica's folder with a copy of the running primary."""
         folder = _empty_building_folder(replica)
         source = ["-d", build_replication_conninfo(primary), "-S", REPLICATION_SLOT]
         # A spread checkpoint would delay the start by minutes.

@@ -73,11 +73,7 @@ class Cluster:
         return HOST
 
     def password(self, user: str) -> str:
-        """Return a role's password.
-
-        Raises:
-            StateUnusableError: the secret does not exist yet.
-        """
+        """Return a role's password."""
         return derive(read_secret(self.secret), f"postgres {user}")
 
     def url(self, user: str = OWNER, database: str = DATABASE) -> str:
@@ -89,11 +85,7 @@ class Cluster:
         return f"postgresql://{user}@{HOST}:{self.port}/{database}"
 
     def parameters(self, primary: "Cluster | None" = None) -> Mapping[str, str]:
-        """Return server parameters, set on the command line so that they also apply to old folders.
-
-        Args:
-            primary: the primary that the replica follows.
-        """
+        """Return the server's parameters, for its command line; of a replica, with its primary."""
         values = {**_COMMON, "port": str(self.port), "cluster_name": f"forebay-{self.role}"}
         if not self.durable:
             values |= _THROWAWAY
