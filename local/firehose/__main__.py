@@ -70,8 +70,6 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--port", type=int, required=True, help="0 takes a free one")
     add("--spool", type=Path, required=True, metavar="DIR")
     add("--endpoint-url", required=True, help="where the emulator listens")
-    help_text = "how often the deployed streams are looked at again (default %(default)s)"
-    add("--refresh-seconds", type=float, default=5.0, help=help_text)
     help_text = "how long a stop waits for S3 to take what is buffered; 0 leaves it in the spool"
     add("--stop-seconds", type=float, default=5.0, help=help_text)
     return parser.parse_args(arguments)
@@ -139,7 +137,6 @@ def _build_equipment(
         s3_threads=ThreadPoolExecutor(4, "s3"),
         faults=faults,
         describe=describe_stream,
-        refresh_seconds=options.refresh_seconds,
         on_task_end=on_task_end,
     )
 
