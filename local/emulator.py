@@ -6,7 +6,6 @@ never finds an existing bucket, and state that a crash left half-written is neve
 objects outlive a run, and the emulator writes each object when it is put.
 """
 
-import http.client
 import os
 import shutil
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from devtools import node
 from local.child import Child, Spec
 from local.credentials import ACCESS_KEY_ID, OWN_KEY_HEADER, derive_own_key, read_secret_key
+from local.requests import is_answering
 from local.settings import ACCOUNT, REGION, LocalSettings
 from local.supervisor import Supervisor
 
@@ -58,7 +58,12 @@ def start(
             patience_seconds=_STOP_SECONDS,
         )
     )
-    supervisor.wait_until(lambda: _is_ready(settings), child=child, timeout_seconds=_READY_SECONDS)
+    headers = {OWN_KEY_HEADER: derive_own_key(read_secret_key(settings))}
+    supervisor.wait_until(
+        lambda: is_answering(settings.ports.emulator, "/_ministack/ready", headers),
+        child=child,
+        timeout_seconds=_READY_SECONDS,
+    )
     return child
 
 
@@ -106,15 +111,3 @@ def _build_variables(settings: LocalSettings, folders: Folders) -> Mapping[str, 
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
     }
-
-
-def _is_ready(settings: LocalSettings) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.emulator, timeout=2)
-    headers = {OWN_KEY_HEADER: derive_own_key(read_secret_key(settings))}
-    try:
-        connection.request("GET", "/_ministack/ready", headers=headers)
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
