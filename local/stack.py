@@ -180,12 +180,12 @@ class LocalStack:
 
     def _start_primary(self) -> Child:
         with report_step("Postgres primary", self._listener) as notes:
-            return self._postgres(notes.add).start_primary()
+            return self._postgres(notes.append).start_primary()
 
     def _start_replica(self, primary: Future[Child]) -> Child:
         primary.result()
         with report_step("Postgres replica", self._listener) as notes:
-            return self._postgres(notes.add).start_replica()
+            return self._postgres(notes.append).start_replica()
 
     def _start_read_cache(self, primary: Future[Child]) -> Child:
         primary.result()

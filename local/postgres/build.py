@@ -26,13 +26,6 @@ from local.postgres.config import (
 from local.supervisor import Supervisor
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
-# For old clusters, where the superuser did the replication.
-_REPLICATION_ROLE = f"""\
-DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{REPLICATION}') \
-THEN CREATE ROLE {REPLICATION}; END IF; END$$
-ALTER ROLE {REPLICATION} LOGIN REPLICATION
-GRANT pg_read_all_stats TO {REPLICATION}
-"""
 # The suffix of a file next to the data folder: a digest of the passwords of its roles.
 _PASSWORDS_SUFFIX = ".passwords"
 
@@ -62,7 +55,7 @@ class Builder:
         file, digest = _locate_passwords_digest(primary), _hash_passwords(primary)
         if file.exists() and file.read_text() == digest:
             return False
-        self._execute(primary.folder, _REPLICATION_ROLE + _format_passwords(primary))
+        self._execute(primary.folder, _format_passwords(primary))
         file.write_text(digest)
         return True
 
