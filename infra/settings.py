@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from forebay.errors import SettingsError
 from forebay.text_files import read_text_file
 from infra.database import AuroraDatabase, DatabaseSettings, ExternalDatabase, check_connections
+from infra.deployment import CANARY_FUNCTIONS, DeploymentSettings
 from infra.front import ApiSettings, EdgeSettings, check_front
 from infra.operations import OperationsSettings
 from infra.pipeline import (
@@ -48,6 +49,7 @@ CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
     "replica_url": ("database", "replica_url"),
     "firehose_endpoint": ("stream", "endpoint"),
     "read_cache": ("read_cache", "address"),
+    "canary": ("deployment", "canary"),
 }
 
 #: The same as a JSON object. The command line takes precedence.
@@ -157,6 +159,7 @@ class Settings(Section):
     #: None: the read function always asks the replicas.
     read_cache: ReadCacheSettings | None = None
     operations: OperationsSettings = OperationsSettings()
+    deployment: DeploymentSettings = DeploymentSettings()
 
     @classmethod
     def load(
@@ -305,6 +308,22 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_canary(self) -> Self:
+        """Lambda refuses provisioned instances for an alias with two versions.
+
+        ("Alias with weights can not be used with Provisioned Concurrency",
+        aws/serverless-application-model#1296.)
+        """
+        for name in CANARY_FUNCTIONS if self.deployment.has_canaries else ():
+            if self.functions.of(name).provisioned_concurrency is not None:
+                raise ValueError(
+                    f"functions.{name}.provisioned_concurrency excludes deployment.canary, "
+                    "because Lambda keeps no instances ready for an alias with two versions: set "
+                    f"functions.{name}.snap_start = true instead, or deployment.canary = 'off'"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_front(self) -> Self:
         check_front(self.api, self.edge, region=self.region, emulated=self.emulated)
         return self
@@ -344,6 +363,8 @@ class Settings(Section):
                     f"functions.{name}.snap_start must be false, and provisioned_concurrency "
                     "absent: the emulator supports neither"
                 )
+        if self.deployment.has_canaries:
+            raise ValueError("deployment.canary must be 'off': the emulator has no CodeDeploy")
         if self.archive.copy_to is not None or self.archive.lock is not None:
             raise ValueError("archive.copy_to and archive.lock are for AWS only")
         return self

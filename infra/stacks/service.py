@@ -20,6 +20,7 @@ from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
 from infra.components.archive import ONLY_CREATE, ONLY_REPLACE
+from infra.components.canaries import Canaries
 from infra.components.database_servers import format_for_operators
 from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import FunctionNetwork, ProductFunction
@@ -28,7 +29,9 @@ from infra.components.operators import OperatorPolicies
 from infra.components.read_cache import ReadCache
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
+from infra.components.watched import Watched
 from infra.database import ExternalDatabase
+from infra.deployment import CANARY_FUNCTIONS
 from infra.front import ApiSettings, IamSettings
 from infra.settings import FunctionName, PackageName, Settings
 from infra.stacks.base import EnvironmentStack
@@ -83,9 +86,10 @@ class ServiceStack(EnvironmentStack):
         if not settings.emulated:
             self._add_operator_policies(data, database)
         self._consume(data)
-        # The consumer must know a resource or a schema version before clients can write it.
-        self.write.node.add_dependency(self.consumer.function)
-        self.imports.node.add_dependency(self.consumer.function)
+        # The consumer must know a resource or a schema version before clients can write it, so all
+        # of its calls must have moved to the new version.
+        for function in (self.write, self.imports):
+            function.node.add_dependency(self.consumer.alias or self.consumer.function)
 
         # A standby's schema is replicated from the primary.
         if not settings.standby:
@@ -116,7 +120,7 @@ class ServiceStack(EnvironmentStack):
             "RestApi",
             name=settings.prefix,
             routes=routes,
-            # `entry` may be an alias, with snapshots or instances; see `ProductFunction.entry`.
+            # `entry` may be an alias; see `ProductFunction.entry`.
             functions={
                 "read": self.read.entry,
                 "status": self.status.entry,
@@ -129,6 +133,8 @@ class ServiceStack(EnvironmentStack):
             user_pool_arn=user_pool_arn,
             known_by=make_edge_secrets(self, settings),
         )
+        if settings.deployment.has_canaries:
+            self._add_canaries()
         self._add_outputs(database)
 
     def _add_function(self, construct_id: str, name: FunctionName) -> ProductFunction:
@@ -147,10 +153,27 @@ class ServiceStack(EnvironmentStack):
             traces=self.settings.logs.traces,
             snap_start=size.snap_start,
             provisioned_concurrency=size.provisioned_concurrency,
+            has_canary=self.settings.deployment.has_canaries and name in CANARY_FUNCTIONS,
             network=self._find_network(name) if name in _USES_DATABASE else None,
             environment=self._variables[name],
             log_level=self.settings.logs.level,
             log_retention=log_retention(self.settings.logs.retention_days),
+        )
+
+    def _add_canaries(self) -> None:
+        functions: dict[FunctionName, ProductFunction] = {
+            "write": self.write,
+            "read": self.read,
+            "status": self.status,
+            "firehose_consumer": self.consumer,
+        }
+        Canaries(
+            self,
+            "Canaries",
+            watched=Watched.of(self.settings),
+            settings=self.settings.deployment,
+            runbooks_url=self.settings.operations.runbooks_url,
+            functions={name: functions[name] for name in CANARY_FUNCTIONS},
         )
 
     def _choose_concurrency(self, name: FunctionName) -> int | None:

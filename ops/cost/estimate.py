@@ -48,6 +48,8 @@ _TRACED_SHARE: Final = 0.05
 #: Metrics of the alarms in every environment, without those of streams and of the database.
 _ALARM_METRICS: Final = 13
 _CACHE_ALARM_METRICS: Final = 3
+#: Metrics of the alarms that stop deployments.
+_CANARY_ALARM_METRICS: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +319,9 @@ def count_alarm_metrics(settings: Settings) -> int:
     """Return the number of metrics that the alarms of an environment use."""
     count = _ALARM_METRICS + 2 * settings.stream.count + (1 if settings.idempotency else 0)
     count += _CACHE_ALARM_METRICS if settings.read_cache is not None else 0
+    if settings.deployment.canary != "off":
+        # One of them counts the requests without a record.
+        count += _CANARY_ALARM_METRICS + (1 if settings.idempotency else 0)
     match settings.database:
         case RdsDatabase(replicas=replicas):
             return count + 3 + replicas

@@ -177,6 +177,12 @@ class Operations(Section):
     runner: bool = False
 
 
+class Deployment(Section):
+    """How calls move to new code."""
+
+    canary: str = "off"
+
+
 class Settings(Section):
     """The priced settings of one environment."""
 
@@ -195,6 +201,7 @@ class Settings(Section):
     edge: Edge | None = None
     read_cache: ReadCache | None = None
     operations: Operations = Operations()
+    deployment: Deployment = Deployment()
 
 
 def load(name: str, folder: Path = ENVIRONMENTS) -> Settings:

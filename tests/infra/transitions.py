@@ -227,6 +227,13 @@ TRANSITIONS: Final = (
     ),
     Transition(name="provisioned", after={"functions.read.provisioned_concurrency": 2}),
     Transition(name="consumer-snap-start", after={"functions.firehose_consumer.snap_start": True}),
+    Transition(name="canary", after={"deployment.canary": "Canary10Percent5Minutes"}),
+    Transition(name="canary-of-snapshots", base="prod", after={"deployment.canary": "off"}),
+    Transition(
+        name="canary-to-provisioned",
+        before={"deployment.canary": "Linear10PercentEvery1Minute"},
+        after={"functions.read.provisioned_concurrency": 2},
+    ),
     Transition(
         name="cache", after={"api.cache.size_gigabytes": "28.4", "api.cache.ttl_seconds": 60}
     ),
