@@ -20,6 +20,7 @@ from forebay.errors import SettingsError
 from forebay.text_files import read_text_file
 from infra.database import AuroraDatabase, DatabaseSettings, ExternalDatabase, check_connections
 from infra.deployment import CANARY_FUNCTIONS, DeploymentSettings
+from infra.encryption import EncryptionSettings
 from infra.front import ApiSettings, EdgeSettings, check_front
 from infra.operations import OperationsSettings
 from infra.pipeline import (
@@ -160,6 +161,7 @@ class Settings(Section):
     read_cache: ReadCacheSettings | None = None
     operations: OperationsSettings = OperationsSettings()
     deployment: DeploymentSettings = DeploymentSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
 
     @classmethod
     def load(
@@ -299,6 +301,19 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_encryption(self) -> Self:
+        for arn in self.encryption.arns:
+            if arn.split(":")[3] != self.region:
+                raise ValueError(f"the key {arn} must be in the environment's region")
+        copy = self.archive.copy_to
+        if self.encryption.used and copy is not None and copy.key is None:
+            raise ValueError(
+                "archive.copy_to.key is required with encryption.key: S3 copies encrypted objects "
+                "only if it has the ARN of a key in the other region"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_runner(self) -> Self:
         if self.operations.runner and isinstance(self.database, ExternalDatabase):
             raise ValueError(
@@ -365,6 +380,8 @@ class Settings(Section):
                 )
         if self.deployment.has_canaries:
             raise ValueError("deployment.canary must be 'off': the emulator has no CodeDeploy")
+        if self.encryption.used:
+            raise ValueError("encryption.key must be 'managed': the emulator encrypts nothing")
         if self.archive.copy_to is not None or self.archive.lock is not None:
             raise ValueError("archive.copy_to and archive.lock are for AWS only")
         return self

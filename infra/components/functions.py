@@ -130,6 +130,11 @@ class ProductFunction(Construct):
             iam.PolicyStatement(actions=list(actions), resources=[on], conditions=where)
         )
 
+    def allow_statements(self, statements: Sequence[iam.PolicyStatement]) -> None:
+        """Add statements to the function's role."""
+        for statement in statements:
+            self.role.add_to_policy(statement)
+
     def _add_alias(self, provisioned_concurrency: int | None) -> lambda_.Alias:
         """Publish a version, which snapshots, instances kept ready and canaries need."""
         # CDK warns of the absence of a version although the alias publishes one.

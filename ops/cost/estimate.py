@@ -278,6 +278,8 @@ def _price_pipeline(settings: Settings, load: Load) -> Iterator[Item]:
     dollars = objects * (puts * prices.S3_PUT.dollars + prices.S3_GET.dollars)
     yield Item("S3 requests", dollars, f"{objects:,.0f} objects")
     yield _price_archive(settings, load)
+    if settings.encryption.creates_key:
+        yield Item("Key", prices.KEY.dollars, "one, without its former versions")
     if settings.idempotency is not None:
         yield _price_records(load, settings.idempotency.retention_hours)
     messages = objects * _SQS_PER_OBJECT + _POLLS_PER_MONTH
