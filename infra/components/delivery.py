@@ -56,7 +56,10 @@ class Delivery(Construct):
         self._buffer = firehose.CfnDeliveryStream.BufferingHintsProperty(
             size_in_m_bs=buffer_mebibytes, interval_in_seconds=buffer_seconds
         )
-        role_arn = self._add_role(archive, log_group, keys).role_arn
+        #: Firehose can't assume a role that is seconds old ("unable to assume role",
+        #: hashicorp/terraform-provider-aws#47937), so the data stack creates it early.
+        self.role = self._add_role(archive, log_group, keys)
+        role_arn = self.role.role_arn
         for number, stream_name in enumerate(self.names, 1):
             stream = self._add_stream(number, stream_name, role_arn)
             if number > 1:

@@ -53,6 +53,9 @@ class DataStack(EnvironmentStack):
             "import-events",
             visibility_seconds=6 * settings.functions.imports.timeout_seconds,
         )
+        # Firehose's role, then the queues, then the bucket with their events, then the streams:
+        # CloudFormation waits for each of them, and meanwhile the role becomes known.
+        self.events.dead_letters.node.add_dependency(self.delivery.role)
         self.archive.notify(
             self.events.queue.queue_arn,
             imports_arn=self.imports.queue.queue_arn,

@@ -16,7 +16,7 @@ from infra.changes.templates import find_references
 from infra.components.canaries import RUNBOOK
 from infra.deployment import CANARY_FUNCTIONS, DeploymentSettings
 from infra.settings import Settings
-from tests.infra.templates import LOCAL_CONTEXT, ROOT, Synthesised, readable
+from tests.infra.templates import LOCAL_CONTEXT, ROOT, Synthesised, list_needed, readable
 from tests.infra.variants import STANDBY, settings_of
 
 _CANARY: Final = {"deployment.canary": "Canary10Percent5Minutes"}
@@ -34,18 +34,6 @@ def moving(request: pytest.FixtureRequest) -> Synthesised:
     """Environments with canaries, without and with snapshots."""
     environment: Synthesised = request.getfixturevalue(request.param)
     return environment
-
-
-def list_needed(template: Mapping[str, Any], name: str) -> set[str]:
-    """The resources that CloudFormation creates or updates before a resource."""
-    needed: set[str] = set()
-    remaining = [name]
-    while remaining:
-        resource = template["Resources"][remaining.pop()]
-        found = find_references(resource) | set(resource.get("DependsOn", []))
-        remaining += (found & template["Resources"].keys()) - needed
-        needed |= found & template["Resources"].keys()
-    return needed
 
 
 def list_moving(synthesised: Synthesised) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
