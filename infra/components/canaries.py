@@ -115,7 +115,8 @@ class Canaries(Construct):
             "failed": self._measure_version(name, function, "Errors"),
             "called": self._measure_version(name, function, "Invocations"),
         }
-        expression = "IF(FILL(called, 0) > 0, FILL(failed, 0) / called, 0)"
+        # Without calls there are no data, which must not hide the other terms.
+        expression = "FILL(failed, 0) / FILL(called, 1)"
         if name == "write":
             lost = {"lost": self._watched.own_metric(metrics.COMMANDS_NOT_ACCEPTED, "Sum")}
             if self._watched.has_records:
@@ -159,54 +160,41 @@ class Canaries(Construct):
         )
 
     def _add_role(self, functions: Sequence[FunctionName]) -> iam.Role:
-        """CodeDeploy's role: AWSCodeDeployRoleForLambdaLimited, reduced to these functions.
-
-        The functions are named, not referred to: functions that send commands are updated after the
-        consumer's alias, which needs this role.
-        """
-        arns = [
-            cdk.Stack.of(self).format_arn(
-                service="lambda",
-                resource="function",
-                resource_name=self._watched.name_function(name),
-                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-            )
-            for name in functions
-        ]
+        """CodeDeploy's role: AWSCodeDeployRoleForLambdaLimited, reduced to these functions."""
+        arns = [self._format_function_arn(name) for name in functions]
         versions = [f"{arn}:*" for arn in arns]
+        moves = ("lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias")
+        statements = [
+            iam.PolicyStatement(actions=["cloudwatch:DescribeAlarms"], resources=["*"]),
+            iam.PolicyStatement(actions=list(moves), resources=[*arns, *versions]),
+        ]
         role = iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("codedeploy.amazonaws.com"),
-            inline_policies={
-                "MoveAliases": iam.PolicyDocument(
-                    statements=[
-                        iam.PolicyStatement(actions=["cloudwatch:DescribeAlarms"], resources=["*"]),
-                        iam.PolicyStatement(
-                            actions=[
-                                "lambda:GetAlias",
-                                "lambda:GetProvisionedConcurrencyConfig",
-                                "lambda:UpdateAlias",
-                            ],
-                            resources=[*arns, *versions],
-                        ),
-                    ]
-                )
-            },
+            inline_policies={"MoveAliases": iam.PolicyDocument(statements=statements)},
         )
         accept(
             role,
-            {
-                "AwsSolutions-IAM5[Resource::*]": "CloudWatch describes alarms of the whole "
-                "account only.",
-                **{
-                    f"AwsSolutions-IAM5[Resource::{format_for_cdk_nag(self, arn)}]": "The numbers "
-                    "of versions are unknown in advance."
-                    for arn in versions
-                },
-            },
+            {"AwsSolutions-IAM5[Resource::*]": "CloudWatch describes alarms of an account only."},
         )
+        for arn in versions:
+            finding = f"AwsSolutions-IAM5[Resource::{format_for_cdk_nag(self, arn)}]"
+            accept(role, {finding: "The numbers of versions are unknown in advance."})
         return role
+
+    def _format_function_arn(self, name: FunctionName) -> str:
+        """The function's ARN by its name, without a reference.
+
+        Functions that send commands are updated after the consumer's alias, whose group needs the
+        role: a reference to them would be a circle.
+        """
+        return cdk.Stack.of(self).format_arn(
+            service="lambda",
+            resource="function",
+            resource_name=self._watched.name_function(name),
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
 
 
 def _calculate(expression: str, terms: Mapping[str, cloudwatch.IMetric]) -> cloudwatch.IMetric:

@@ -115,34 +115,11 @@ def _allow_services(stack: cdk.Stack, name_prefix: str) -> list[iam.PolicyStatem
 
     Other services use it through the permissions of the caller, or of the role that deploys.
     """
-
-    def allow(
-        sid: str, service: str, *actions: str, where: dict[str, Any] | None = None
-    ) -> iam.PolicyStatement:
-        return iam.PolicyStatement(
-            sid=sid,
-            principals=[iam.ServicePrincipal(service)],
-            actions=list(actions),
-            resources=["*"],  # in a key's policy: this key
-            conditions=where,
-        )
-
-    log_groups = stack.format_arn(
-        service="logs",
-        resource="log-group",
-        resource_name="*",
-        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-    )
-    alarms = stack.format_arn(
-        service="cloudwatch",
-        resource="alarm",
-        resource_name=f"{name_prefix}-*",
-        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-    )
+    log_groups = _format_arn(stack, "logs", "log-group", "*")
+    alarms = _format_arn(stack, "cloudwatch", "alarm", f"{name_prefix}-*")
     return [
         # CloudWatch Logs user guide, "Encrypt log data in CloudWatch Logs using AWS KMS".
-        allow(
-            "Logs",
+        _allow_service(
             f"logs.{stack.region}.amazonaws.com",
             "kms:Decrypt",
             "kms:DescribeKey",
@@ -153,11 +130,10 @@ def _allow_services(stack: cdk.Stack, name_prefix: str) -> list[iam.PolicyStatem
         ),
         # S3 puts events into the queues, whose policies accept the archive's only (Amazon S3 User
         # Guide, "Granting permissions to publish event notification messages to a destination").
-        allow("ArchiveEvents", "s3.amazonaws.com", "kms:Decrypt", "kms:GenerateDataKey"),
+        _allow_service("s3.amazonaws.com", "kms:Decrypt", "kms:GenerateDataKey"),
         # Alarms publish to the topic (Amazon SNS developer guide, "Enable compatibility between
         # event sources from AWS services and encrypted topics").
-        allow(
-            "Alarms",
+        _allow_service(
             "cloudwatch.amazonaws.com",
             "kms:Decrypt",
             "kms:GenerateDataKey*",
@@ -167,6 +143,26 @@ def _allow_services(stack: cdk.Stack, name_prefix: str) -> list[iam.PolicyStatem
             },
         ),
     ]
+
+
+def _allow_service(
+    service: str, *actions: str, where: dict[str, Any] | None = None
+) -> iam.PolicyStatement:
+    return iam.PolicyStatement(
+        principals=[iam.ServicePrincipal(service)],
+        actions=list(actions),
+        resources=["*"],  # in a key's policy: this key
+        conditions=where,
+    )
+
+
+def _format_arn(stack: cdk.Stack, service: str, resource: str, name: str) -> str:
+    return stack.format_arn(
+        service=service,
+        resource=resource,
+        resource_name=name,
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
 
 
 def _set_bucket_key(bucket: s3.CfnBucket, arn: str) -> None:
