@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from forebay.errors import SettingsError
-from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, PLACES, REFUSED, STICKY
+from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, NEEDED, PLACES, REFUSED, STICKY
 from infra.changes.templates import (
     Json,
     Stack,
@@ -146,7 +146,8 @@ class Update:
                 yield self._build_obstacle(name, "moved", "servers and functions are in it")
         for name, resource in sorted(self.removed.items()):
             content = _find_held(resource)
-            if content and resource.get("DeletionPolicy") not in KEEPING:
+            keeps = resource.get("DeletionPolicy") in KEEPING and resource["Type"] not in NEEDED
+            if content and not keeps:
                 yield self._build_obstacle(name, "held", f"its removal would delete {content}")
 
     def _build_obstacle(self, name: str, rule: str, reason: str) -> Obstacle:
