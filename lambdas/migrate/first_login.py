@@ -18,10 +18,10 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from forebay.db import iam
-from forebay.db.connect import login_attempts
+from forebay.db.connect import iterate_logins
 from forebay.errors import TransientError
 from forebay.log import Log
-from forebay.retry import backoff_seconds
+from forebay.retry import compute_backoff_seconds
 
 #: How long to wait for a database that the environment creates.
 IAM_PATIENCE_SECONDS: Final = 120.0
@@ -94,7 +94,7 @@ def wait_for_login(
             return
         reason = _read_reason(error)
         _report(log, login, reason, attempt, seconds)
-        pause = backoff_seconds(
+        pause = compute_backoff_seconds(
             attempt, first=_FIRST_PAUSE_SECONDS, greatest=_GREATEST_PAUSE_SECONDS
         )
         if time.monotonic() + pause >= deadline:
@@ -105,7 +105,7 @@ def wait_for_login(
 def _log_in(url: str, *, timeout_seconds: int) -> psycopg.OperationalError | None:
     """Log in once, with a new token if the login needs one; return an error that may heal."""
     try:
-        address = next(login_attempts(url, environment=os.environ))
+        address = next(iterate_logins(url, environment=os.environ))
         with psycopg.connect(address, connect_timeout=timeout_seconds, autocommit=True):
             return None
     except psycopg.OperationalError as exc:
