@@ -42,7 +42,7 @@ def destroy(
     if accepted != name:
         sys.stderr.write(f"nothing is deleted: {accepted!r} is not {name!r}\n")
         return 1
-    command = [*node.cdk_command(root), "destroy", "--all", "--force", "-c", f"env={name}"]
+    command = [*node.build_cdk_command(root), "destroy", "--all", "--force", "-c", f"env={name}"]
     if run is not None:
         return run(command)
     env = node.build_environment(os.environ)

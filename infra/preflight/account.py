@@ -62,6 +62,7 @@ MISSING: Final = frozenset(
     {
         "404",
         "AWS.SimpleQueueService.NonExistentQueue",
+        "ApplicationDoesNotExistException",
         "DBClusterNotFoundFault",
         "DBInstanceNotFound",
         "DBInstanceNotFoundFault",

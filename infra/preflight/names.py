@@ -18,6 +18,7 @@ Lookup = Callable[[Account, Plan, str, Sequence[str]], set[str]]
 _BY_NAME: Final[Mapping[str, tuple[str, str, str]]] = {
     "AWS::ApiGateway::DomainName": ("apigateway", "get_domain_name", "domainName"),
     "AWS::CloudWatch::Dashboard": ("cloudwatch", "get_dashboard", "DashboardName"),
+    "AWS::CodeDeploy::Application": ("codedeploy", "get_application", "applicationName"),
     "AWS::DynamoDB::Table": ("dynamodb", "describe_table", "TableName"),
     "AWS::ElastiCache::ReplicationGroup": (
         "elasticache",
@@ -28,6 +29,7 @@ _BY_NAME: Final[Mapping[str, tuple[str, str, str]]] = {
     "AWS::ElastiCache::UserGroup": ("elasticache", "describe_user_groups", "UserGroupId"),
     "AWS::Events::Rule": ("events", "describe_rule", "Name"),
     "AWS::IAM::Role": ("iam", "get_role", "RoleName"),
+    "AWS::KMS::Alias": ("kms", "describe_key", "KeyId"),
     "AWS::KinesisFirehose::DeliveryStream": (
         "firehose",
         "describe_delivery_stream",

@@ -14,6 +14,7 @@ from infra.settings import Settings
 #: Types whose names are unique only within an object that the same stack creates.
 _NESTED: Final = frozenset(
     {
+        "AWS::CodeDeploy::DeploymentGroup",
         "AWS::Cognito::UserPoolResourceServer",
         "AWS::Lambda::Alias",
         "AWS::Logs::LogStream",

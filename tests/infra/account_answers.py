@@ -45,9 +45,16 @@ def _answer_standing() -> Mapping[str, Answer | Refusal]:
         "cloudformation:GetTemplate": Refusal("ValidationError"),
         "cloudfront:ListDistributions": _list_distributions(1),
         "iam:GetRole": {"Role": _describe_role()},
-        "kms:DescribeKey": {"KeyMetadata": {"KeyId": "key"}},
+        "kms:DescribeKey": _describe_key,
         "sns:ListSubscriptionsByTopic": {"Subscriptions": []},
     }
+
+
+def _describe_key(sent: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Only AWS's own key exists."""
+    if sent["KeyId"] != "alias/aws/rds":
+        raise Refusal("NotFoundException")
+    return {"KeyMetadata": {"KeyId": "key"}}
 
 
 def _list_distributions(count: int) -> Mapping[str, Any]:
@@ -165,6 +172,7 @@ def _answer_names() -> Mapping[str, Answer | Refusal]:
         "cloudwatch:DescribeAlarms": {"MetricAlarms": []},
         "cloudwatch:GetDashboard": Refusal("ResourceNotFound", 404),
         "codebuild:BatchGetProjects": {"projects": []},
+        "codedeploy:GetApplication": Refusal("ApplicationDoesNotExistException"),
         "cognito-idp:DescribeUserPoolDomain": {"DomainDescription": {}},
         "dynamodb:DescribeTable": MISSING,
         "elasticache:DescribeReplicationGroups": Refusal("ReplicationGroupNotFoundFault", 404),

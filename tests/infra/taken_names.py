@@ -53,6 +53,7 @@ TAKEN: Mapping[str, Mapping[str, Answer]] = {
     "AWS::CodeBuild::Project": {
         "codebuild:BatchGetProjects": {"projects": [{"name": "forebay-x"}]}
     },
+    "AWS::CodeDeploy::Application": {"codedeploy:GetApplication": {}},
     "AWS::Cognito::UserPoolDomain": {
         "cognito-idp:DescribeUserPoolDomain": {"DomainDescription": {"Domain": "forebay-x"}}
     },
@@ -63,6 +64,7 @@ TAKEN: Mapping[str, Mapping[str, Answer]] = {
     "AWS::Events::Rule": {"events:DescribeRule": {}},
     "AWS::IAM::ManagedPolicy": {"iam:GetPolicy": {}},
     "AWS::IAM::Role": {},
+    "AWS::KMS::Alias": {"kms:DescribeKey": {}},
     "AWS::KinesisFirehose::DeliveryStream": {
         "firehose:DescribeDeliveryStream": {
             "DeliveryStreamDescription": {

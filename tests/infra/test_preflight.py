@@ -249,7 +249,7 @@ def test_the_errors_for_missing_objects_are_those_of_the_services_models() -> No
         error.metadata.get("error", {}).get("code", error.name)
         for service, method, _ in _BY_NAME.values()
         for error in _list_errors(session, service, method)
-        if "NotFound" in error.name or "NoSuch" in error.name or "NonExistent" in error.name
+        if any(word in error.name for word in ("NotFound", "NoSuch", "NonExist", "DoesNotExist"))
     }
     assert codes
     assert codes - {"QueueDoesNotExist", "ServiceLinkedRoleNotFoundFault"} <= MISSING
