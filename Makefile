@@ -11,6 +11,9 @@ PEERS := .build/bench/.ready
 .DEFAULT_GOAL := help
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
+# Images of containers often set this variable. Then each of the many processes of a stack and of a
+# test run would compile the same sources and packages again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list the targets
