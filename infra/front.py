@@ -158,6 +158,8 @@ class ApiSettings(Section):
     plan: PlanSettings
     cache: CacheSettings
     domain: DomainSettings | None = None
+    #: Increase it to import the API's definition again, although the routes have not changed.
+    definition_number: Annotated[int, Field(ge=1)] = 1
 
     def ttl_of(self, route: str) -> int:
         """Seconds that the stage cache may keep answers of the named cached route; 0 for none.

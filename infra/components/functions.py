@@ -31,6 +31,15 @@ class FunctionNetwork:
     security_groups: Sequence[ec2.ISecurityGroup]
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A function, or its alias, that the API calls."""
+
+    entry: lambda_.IFunction
+    #: The function's name, with `:` and the alias if that is called.
+    name: str
+
+
 class ProductFunction(Construct):
     """A function whose role may write its own log, and has the permissions that `allow` adds."""
 
@@ -93,6 +102,8 @@ class ProductFunction(Construct):
         #: The target of the API and the queues: the function, or with snapshots or provisioned
         #: instances the alias of the version that has them. Everything else takes `function`.
         self.entry: lambda_.IFunction = self.function
+        #: The same, by its name too, for the API's definition.
+        self.target = Target(self.entry, function_name)
         if snap_start or provisioned_concurrency is not None:
             # Both need a published version, and CDK warns of its absence although the alias
             # publishes one.
@@ -110,6 +121,7 @@ class ProductFunction(Construct):
                 version=self.function.current_version,
                 provisioned_concurrent_executions=provisioned_concurrency,
             )
+            self.target = Target(self.entry, f"{function_name}:{LIVE}")
         if traces:
             accept(
                 self.role,

@@ -116,18 +116,19 @@ class ServiceStack(EnvironmentStack):
             "RestApi",
             name=settings.prefix,
             routes=routes,
-            # `entry` may be an alias, with snapshots or instances; see `ProductFunction.entry`.
             functions={
-                "read": self.read.entry,
-                "status": self.status.entry,
-                "write": self.write.entry,
-                "about": self.about.entry,
+                "read": self.read.target,
+                "status": self.status.target,
+                "write": self.write.target,
+                "about": self.about.target,
             },
             settings=settings.api,
             read_timeout_seconds=settings.database.read_timeout_seconds,
             log_retention=log_retention(settings.logs.retention_days),
             user_pool_arn=user_pool_arn,
             known_by=make_edge_secrets(self, settings),
+            # The emulator reads definitions from templates only.
+            in_template=settings.emulated,
         )
         self._add_outputs(database)
 

@@ -14,6 +14,7 @@ from aws_cdk.assertions import Template
 import resources
 from forebay.routes import Route, routes
 from infra.components.api import RoutesApi
+from infra.components.functions import Target
 from infra.settings import ENVIRONMENTS, Settings
 
 ACCOUNT = "123456789012"
@@ -82,7 +83,7 @@ def api_template(
         "RestApi",
         name="forebay-dev",
         routes=served or two_resources(),
-        functions=dict.fromkeys(("read", "status", "write", "about"), function),
+        functions=dict.fromkeys(("read", "status", "write", "about"), Target(function, "any")),
         settings=settings.api,
         read_timeout_seconds=10,
         log_retention=logs.RetentionDays.ONE_DAY,
