@@ -90,7 +90,7 @@ def _complete_method(gateway: Any, place: tuple[str, str, str], operation: Json)
 def _map_parameters(operation: Json) -> Iterator[tuple[str, bool]]:
     for parameter in operation.get("parameters", []):
         location = _LOCATIONS[parameter["in"]]
-        yield f"method.request.{location}.{parameter['name']}", parameter["required"]
+        yield f"method.request.{location}.{parameter['name']}", parameter.get("required", False)
 
 
 def _keep_id(gateway: Any, provisioners: Any) -> Any:

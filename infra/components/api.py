@@ -34,9 +34,9 @@ _ENDPOINTS: Final = {
     "private": apigateway.EndpointType.PRIVATE,
 }
 
-#: The largest definition that the template contains, as the CDK's CLI writes it. A template has at
-#: most 1 MB (AWS CloudFormation quotas), and the rest of it grows with the routes too.
-_MAX_INLINE_BYTES: Final = 600_000
+#: The largest definition that the template contains. A template has at most 1 MB (AWS CloudFormation
+#: quotas), and the rest of it grows with the routes too.
+_MAX_INLINE_BYTES: Final = 700_000
 
 _LOGGING_POLICY: Final = (
     "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
@@ -143,7 +143,7 @@ class RoutesApi(Construct):
 
     def _store_definition(self, *, in_template: bool) -> apigateway.ApiDefinition:
         """Put the definition into the template, or into a file of S3 if it is too large."""
-        content = json.dumps(self.definition, indent=1)
+        content = json.dumps(self.definition, separators=(",", ":"))
         if in_template or len(content) <= _MAX_INLINE_BYTES:
             return apigateway.ApiDefinition.from_inline(json.loads(self._fill_in(content)))
         if cdk.Token.is_unresolved(content):

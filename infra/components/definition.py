@@ -186,9 +186,10 @@ def _map(parameter: Parameter) -> str:
 
 
 def _declare(parameter: Parameter) -> Json:
+    required = {"required": True} if parameter.location == "path" else {}
     return {
         "name": parameter.name,
         "in": parameter.location,
-        "required": parameter.location == "path",
+        **required,
         "schema": {"type": "string"},
     }

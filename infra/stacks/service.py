@@ -63,7 +63,7 @@ class ServiceStack(EnvironmentStack):
         packages: Packages,
         user_pool_arn: str | None = None,
     ) -> None:
-        super().__init__(scope, "service", settings=settings)
+        super().__init__(scope, "service", settings=settings, indented=False)
         self._packages = packages
         self._reach = self._find_reach(database)
         self._cache = self._add_read_cache()

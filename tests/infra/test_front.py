@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from forebay.routes import Route
 from infra.components.authorization import scopes_of
 from tests.fixtures.pages import text_of
+from tests.infra.definitions import get_definition, read_authorizers
 from tests.infra.variants import (
     ACCOUNT,
     JUDGE_ARN,
@@ -100,8 +101,8 @@ def test_other_ways_to_show_who_one_is_guard_the_same_routes(
     for route in two_resources():
         method = api_methods[route.method, route.path]
         assert method["AuthorizationType"] == ("NONE" if route.public else expected)
-    authorizers = properties(template, "AWS::ApiGateway::Authorizer")
-    assert [one["AuthorizerResultTtlInSeconds"] for one in authorizers] == (
+    authorizers = read_authorizers(get_definition(template.to_json()))
+    assert [one["authorizerResultTtlInSeconds"] for one in authorizers] == (
         [60] if kind == "lambda" else []
     )
 

@@ -16,6 +16,7 @@ from forebay.routes import Route, routes
 from infra.components.api import RoutesApi
 from infra.components.functions import Target
 from infra.settings import ENVIRONMENTS, Settings
+from tests.infra.definitions import get_definition, read_methods
 
 ACCOUNT = "123456789012"
 POOL_ARN = f"arn:aws:cognito-idp:eu-central-1:{ACCOUNT}:userpool/eu-central-1_Example"
@@ -100,18 +101,5 @@ def properties(template: Template, resource_type: str) -> list[Mapping[str, Any]
 
 
 def methods(template: Template) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-    """The properties of every method, by HTTP method and path."""
-    everything = template.to_json()["Resources"]
-
-    def path(resource: Mapping[str, Any]) -> str:
-        match resource:
-            case {"Ref": name}:
-                properties = everything[name]["Properties"]
-                return path(properties["ParentId"]) + "/" + str(properties["PathPart"])
-            case _:
-                return ""
-
-    return {
-        (instance["HttpMethod"], path(instance["ResourceId"]) or "/"): instance
-        for instance in properties(template, "AWS::ApiGateway::Method")
-    }
+    """The methods of an API, as API Gateway makes them, by HTTP method and path."""
+    return read_methods(get_definition(template.to_json()))
