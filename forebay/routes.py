@@ -70,6 +70,8 @@ class Route:
     #: True if a request may name further resources, so that the function checks the caller's
     #: scopes. If the route is cached, the caller is then part of the cache key.
     names_others: bool = False
+    #: The resource's `scope_group`; empty for routes about the API itself.
+    scope_group: str = ""
     #: Answered without an API key everywhere: a browser that opens a page can't send a key.
     public: bool = False
 
@@ -191,6 +193,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         ),
         cached=True,
         names_others=names_others,
+        scope_group=spec.scope_group,
     )
     item_route = Route(
         method="GET",
@@ -200,6 +203,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         resource=spec.path,
         parameters=(key, *(Parameter("header", name) for name in ITEM_HEADERS)),
         cached=True,
+        scope_group=spec.scope_group,
     )
     for route in (list_route, item_route):
         yield route
@@ -217,6 +221,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         ),
         cached=False,
         names_others=names_others,
+        scope_group=spec.scope_group,
     )
     yield Route(
         method="GET",
@@ -226,6 +231,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         resource=spec.path,
         parameters=(key, Parameter("path", "id"), Parameter("header", "Prefer")),
         cached=False,
+        scope_group=spec.scope_group,
     )
     yield _build_write(spec, "POST", collection, "post", ())
     yield _build_write(spec, "PUT", item, "put", (key,))
@@ -251,4 +257,5 @@ def _build_write(
         resource=spec.path,
         parameters=parameters,
         cached=False,
+        scope_group=spec.scope_group,
     )

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 
 import aws_cdk as cdk
 
@@ -20,6 +21,7 @@ from infra.components.runner import RunnerPlace
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.front import CognitoSettings, IamSettings, OpenSettings
+from infra.quotas import check_template
 from infra.settings import CONTEXT, Settings, read_context
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack
@@ -98,9 +100,10 @@ def main() -> None:
             if (value := app.node.try_get_context(key)) is not None:
                 context[key] = value
         build_app(Settings.load(name, context), app=app)
+        for stack in app.synth().stacks:
+            check_template(stack.stack_name, Path(stack.template_full_path).stat().st_size)
     except ForebayError as error:
         sys.exit(f"forebay: {error}")
-    app.synth()
 
 
 def _warn_without_bytecode(service: ServiceStack) -> None:

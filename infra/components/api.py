@@ -25,6 +25,7 @@ from infra.components.findings import accept
 from infra.components.functions import Target
 from infra.components.reach import build_access_policy
 from infra.front import ApiSettings, LambdaAuthorizerSettings
+from infra.quotas import check_definition, find_path_warning
 
 STAGE_NAME: Final = API_PREFIX.removeprefix("/")
 
@@ -140,10 +141,13 @@ class RoutesApi(Construct):
                 self.api, settings.domain, stage=self.api.deployment_stage, endpoint=endpoint
             )
         self._accept_findings()
+        if warning := find_path_warning(routes, settings.resources_quota):
+            cdk.Annotations.of(self).add_warning_v2("forebay:resourcesPerApi", warning)
 
     def _store_definition(self, *, in_template: bool) -> apigateway.ApiDefinition:
         """Put the definition into the template, or into a file of S3 if it is too large."""
         content = json.dumps(self.definition, separators=(",", ":"))
+        check_definition(len(content))
         if in_template or len(content) <= _MAX_INLINE_BYTES:
             return apigateway.ApiDefinition.from_inline(json.loads(self._fill_in(content)))
         if cdk.Token.is_unresolved(content):

@@ -35,7 +35,8 @@ def scopes_of(route: Route) -> tuple[str, ...]:
         return (COMMANDS_SCOPE,)
     if not route.resource:
         return (STATUS_SCOPE,)
-    read, write = read_scope(route.resource), write_scope(route.resource)
+    group = route.scope_group or route.resource
+    read, write = read_scope(group), write_scope(group)
     if route.action == "status":
         return (read, write)
     return (read,) if route.action in _READING else (write,)
