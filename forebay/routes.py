@@ -166,15 +166,41 @@ _COMMANDS = Route(
 )
 
 
-def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
-    """Every route, in a stable order."""
+def routes(
+    resources: Mapping[str, ResourceSpec], *, dotted_parameters: bool = True
+) -> tuple[Route, ...]:
+    """Every route, in a stable order.
+
+    Args:
+        resources: the declarations, by path.
+        dotted_parameters: False if no route has query parameters as in `drop_dotted`.
+    """
     relations_by_path = find_relations(resources)
     resource_routes = (
         route
         for spec in resources.values()
         for route in _build_routes(spec, relations_by_path[spec.path])
     )
-    return (*_ABOUT, _COMMANDS, *resource_routes)
+    every = (*_ABOUT, _COMMANDS, *resource_routes)
+    return every if dotted_parameters else drop_dotted(every)
+
+
+def drop_dotted(routes: Sequence[Route]) -> tuple[Route, ...]:
+    """The routes without query parameters whose names contain a dot: `not.and`, `country.name`.
+
+    No document of AWS settles whether API Gateway accepts such names beside `and` and `name`.
+    """
+    return tuple(
+        replace(
+            route,
+            parameters=tuple(
+                parameter
+                for parameter in route.parameters
+                if parameter.location != "query" or "." not in parameter.name
+            ),
+        )
+        for route in routes
+    )
 
 
 def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator[Route]:

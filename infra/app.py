@@ -12,7 +12,7 @@ import aws_cdk as cdk
 
 import resources
 from forebay.errors import ForebayError, SettingsError
-from forebay.routes import Route, routes
+from forebay.routes import Route, drop_dotted, routes
 from infra.bundling import PYTHON_VERSION, Packages, stage_asset
 from infra.bytecode import NoCompiler, find_compiler
 from infra.components.authorization import list_scopes
@@ -53,6 +53,8 @@ def build_app(
     """
     app = app or cdk.App()
     served = routes(resources.load()) if served is None else served
+    if not settings.api.dotted_parameters:
+        served = drop_dotted(served)
     _check_routes(settings, served)
     _check_scopes(settings, list_scopes(served))
     _check_shared_cache(settings, served)

@@ -169,6 +169,9 @@ class ApiSettings(Section):
     plan: PlanSettings
     cache: CacheSettings
     domain: DomainSettings | None = None
+    #: False if the API declares no query parameters whose names contain a dot (`not.and`,
+    #: `country.name`), in case API Gateway does not accept them beside `and` and `name`.
+    dotted_parameters: bool = True
     #: The account's quota of API Gateway's resources per API, if AWS has raised it.
     resources_quota: Annotated[int, Field(ge=300)] = 300
     #: Increase it to import the API's definition again, although the routes have not changed.

@@ -2,10 +2,13 @@
 
 The emulator imports paths, methods, credentials and the functions' URIs. It leaves out parameters,
 cache keys, time-outs, mock integrations, the methods ANY and gateway responses, all of which API
-Gateway imports (API Gateway developer guide, "OpenAPI extensions for API Gateway"). And for another
-definition it makes another API, where CloudFormation changes the API that there is.
+Gateway imports (API Gateway developer guide, "OpenAPI extensions for API Gateway"), and reads no
+definition from S3. For another definition it makes another API, but CloudFormation keeps the API.
 """
 
+# ruff: noqa: ANN401, SLF001 - the emulator's functions are private, and have no types.
+
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
@@ -66,9 +69,30 @@ def _replace_functions() -> None:
         return api_id
 
     gateway._import_path_item, gateway._import_rest_api = import_whole_path, import_whole_api
-    provisioners._RESOURCE_HANDLERS["AWS::ApiGateway::RestApi"]["update"] = _keep_id(
-        gateway, provisioners
-    )
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::ApiGateway::RestApi"]
+    handlers["create"] = _create_with_file(provisioners)
+    handlers["update"] = _keep_id(gateway, provisioners)
+
+
+def _create_with_file(provisioners: Any) -> Any:
+    """Return the creation of an API whose definition may be an object of S3."""
+    create = provisioners._apigw_rest_api_create
+    return lambda logical_id, props, stack: create(logical_id, _read_body(props), stack)
+
+
+def _read_body(props: Json) -> Json:
+    """Return the properties with the definition itself, in which variables are replaced."""
+    location = props.get("BodyS3Location")
+    if location is None:
+        return props
+    from ministack.core.responses import get_account_id, get_region  # noqa: PLC0415
+    from ministack.services import s3  # noqa: PLC0415
+
+    content = s3._get_object_data(location["Bucket"], location["Key"]).decode()
+    values = {"Partition": "aws", "Region": get_region(), "AccountId": get_account_id()}
+    for name, value in values.items():
+        content = content.replace(f"${{AWS::{name}}}", value)
+    return {**props, "Body": json.loads(content)}
 
 
 def _complete_method(gateway: Any, place: tuple[str, str, str], operation: Json) -> None:
@@ -96,14 +120,16 @@ def _map_parameters(operation: Json) -> Iterator[tuple[str, bool]]:
 def _keep_id(gateway: Any, provisioners: Any) -> Any:
     """Return the update of an API that keeps its id, as CloudFormation does."""
     update = provisioners._apigw_rest_api_update
+    create = _create_with_file(provisioners)
 
     def update_in_place(
         api_id: str, old: Json, new: Json, stack: str, logical_id: str | None = None
     ) -> tuple[str, Json]:
-        if new.get("Body") == old.get("Body"):
+        names = ("Body", "BodyS3Location")
+        if all(new.get(name) == old.get(name) for name in names):
             result: tuple[str, Json] = update(api_id, old, new, stack, logical_id)
             return result
-        imported, _ = provisioners._apigw_rest_api_create(logical_id or api_id, new, stack)
+        imported, _ = create(logical_id or api_id, new, stack)
         for store in (gateway._resources, gateway._authorizers_v1, gateway._gateway_responses):
             store[api_id] = store.pop(imported)
         created = gateway._rest_apis[api_id]["createdDate"]

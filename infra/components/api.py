@@ -35,7 +35,7 @@ _ENDPOINTS: Final = {
     "private": apigateway.EndpointType.PRIVATE,
 }
 
-#: The largest definition that the template contains. A template has at most 1 MB (AWS CloudFormation
+#: The largest definition that the template contains. A template has at most 1 MB (CloudFormation
 #: quotas), and the rest of it grows with the routes too.
 _MAX_INLINE_BYTES: Final = 700_000
 
@@ -84,7 +84,6 @@ class RoutesApi(Construct):
         log_retention: logs.RetentionDays,
         user_pool_arn: str | None = None,
         known_by: Sequence[str] = (),
-        in_template: bool = False,
     ) -> None:
         """Add the API.
 
@@ -99,7 +98,6 @@ class RoutesApi(Construct):
             log_retention: of both logs.
             user_pool_arn: the pool whose tokens the API accepts; None without Cognito.
             known_by: the values by which the API recognises the edge.
-            in_template: True if the template contains the definition, whatever its size.
         """
         super().__init__(scope, construct_id)
         self._settings = settings
@@ -117,7 +115,7 @@ class RoutesApi(Construct):
             self,
             "Api",
             rest_api_name=name,
-            api_definition=self._store_definition(in_template=in_template),
+            api_definition=self._store_definition(),
             # The default mode keeps the paths that the definition no longer has.
             mode=apigateway.RestApiMode.OVERWRITE,
             # An import makes an edge-optimized API unless its parameters name another type.
@@ -144,11 +142,11 @@ class RoutesApi(Construct):
         if warning := find_path_warning(routes, settings.resources_quota):
             cdk.Annotations.of(self).add_warning_v2("forebay:resourcesPerApi", warning)
 
-    def _store_definition(self, *, in_template: bool) -> apigateway.ApiDefinition:
+    def _store_definition(self) -> apigateway.ApiDefinition:
         """Put the definition into the template, or into a file of S3 if it is too large."""
         content = json.dumps(self.definition, separators=(",", ":"))
         check_definition(len(content))
-        if in_template or len(content) <= _MAX_INLINE_BYTES:
+        if len(content) <= _MAX_INLINE_BYTES:
             return apigateway.ApiDefinition.from_inline(json.loads(self._fill_in(content)))
         if cdk.Token.is_unresolved(content):
             cdk.Annotations.of(self).add_error(_UNKNOWN_POOL)
@@ -219,9 +217,7 @@ class RoutesApi(Construct):
             )
             for number, name in enumerate(self._settings.vpc_endpoint_ids)
         ]
-        return apigateway.EndpointConfiguration(
-            types=[endpoint], vpc_endpoints=endpoints or None
-        )
+        return apigateway.EndpointConfiguration(types=[endpoint], vpc_endpoints=endpoints or None)
 
     def _configure_stage(
         self, name: str, routes: Iterable[Route], retention: logs.RetentionDays

@@ -127,8 +127,6 @@ class ServiceStack(EnvironmentStack):
             log_retention=log_retention(settings.logs.retention_days),
             user_pool_arn=user_pool_arn,
             known_by=make_edge_secrets(self, settings),
-            # The emulator reads definitions from templates only.
-            in_template=settings.emulated,
         )
         self._add_outputs(database)
 
@@ -352,6 +350,7 @@ def build_variables(
             settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
         ),
         **_export_authorization(settings.api),
+        **_export_dotted(settings.api),
         **replicas,
         **buffer,
         **cors,
@@ -374,6 +373,7 @@ def build_variables(
             # Delays that raise an alarm need an operator in the status too.
             "FOREBAY_STATUS_ATTENTION_SECONDS": str(settings.operations.apply_lag_seconds),
             "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
+            **_export_dotted(settings.api),
             **replicas,
             **archive,
             **cors,
@@ -431,6 +431,11 @@ def _export_authorization(api: ApiSettings) -> Mapping[str, str]:
         principals = {arn: list(scopes) for arn, scopes in api.authorization.principals.items()}
         kind["FOREBAY_PRINCIPALS"] = json.dumps(principals, separators=(",", ":"))
     return kind
+
+
+def _export_dotted(api: ApiSettings) -> Mapping[str, str]:
+    """The variable by which functions see no dotted parameters; empty if the API has them."""
+    return {} if api.dotted_parameters else {"FOREBAY_DOTTED_PARAMETERS": "false"}
 
 
 def _export_queues(data: DataStack) -> Mapping[str, str]:
