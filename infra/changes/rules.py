@@ -206,6 +206,17 @@ REFUSED: Final[Mapping[str, tuple[str, object, object]]] = {
 #: Properties that the resource keeps although the template no longer has them (aws/aws-cdk#21840).
 STICKY: Final[Mapping[str, tuple[str, ...]]] = {"AWS::ApiGateway::RestApi": ("Policy",)}
 
+#: The properties by which one document defines an API, and the types of the parts that it defines.
+DEFINITION: Final = ("Body", "BodyS3Location")
+DEFINED: Final = frozenset(
+    {
+        "AWS::ApiGateway::Authorizer",
+        "AWS::ApiGateway::GatewayResponse",
+        "AWS::ApiGateway::Method",
+        "AWS::ApiGateway::Resource",
+    }
+)
+
 #: Deletion policies that keep the resource, and so its name (Template Reference,
 #: "DeletionPolicy attribute").
 KEEPING: Final = frozenset({"Retain", "RetainExceptOnCreate"})

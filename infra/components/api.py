@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +44,9 @@ _MAX_INLINE_BYTES: Final = 700_000
 _LOGGING_POLICY: Final = (
     "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 )
+
+#: CDK's notation of a value that is not known yet, whose number differs between two runs.
+_TOKEN: Final = re.compile(r"\$\{Token\[[^\]]*\]\}")
 
 _UNKNOWN_POOL: Final = (
     "With so many resources the API's definition is a file, which can't refer to another stack: "
@@ -111,17 +116,18 @@ class RoutesApi(Construct):
             read_timeout_seconds=read_timeout_seconds,
         ).build()
         endpoint = _ENDPOINTS[settings.endpoint]
+        policy = build_access_policy(settings, known_by=known_by, sid=self._mark_definition())
         self.api = apigateway.SpecRestApi(
             self,
             "Api",
             rest_api_name=name,
-            api_definition=self._store_definition(),
+            api_definition=self._store_definition(policy),
             # The default mode keeps the paths that the definition no longer has.
             mode=apigateway.RestApiMode.OVERWRITE,
             # An import makes an edge-optimized API unless its parameters name another type.
             parameters={"endpointConfigurationTypes": endpoint.value},
             endpoint_configuration=self._configure_endpoint(endpoint),
-            policy=build_access_policy(settings, known_by=known_by),
+            policy=policy,
             cloud_watch_role=True,
             min_compression_size=cdk.Size.bytes(settings.compress_from_bytes),
             deploy_options=self._configure_stage(name, routes, log_retention),
@@ -142,12 +148,24 @@ class RoutesApi(Construct):
         if warning := find_path_warning(routes, settings.resources_quota):
             cdk.Annotations.of(self).add_warning_v2("forebay:resourcesPerApi", warning)
 
-    def _store_definition(self) -> apigateway.ApiDefinition:
+    def _mark_definition(self) -> str:
+        """A mark of the definition that the policy contains.
+
+        An import overwrites the API, its policy too (Amazon API Gateway, `PutRestApi`), and a file
+        of S3 can't contain the policy, which refers to secrets. With the mark the policy changes
+        together with the definition, so that CloudFormation sets it again.
+        """
+        content = _TOKEN.sub("", json.dumps(self.definition))
+        return f"Definition{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+    def _store_definition(self, policy: iam.PolicyDocument) -> apigateway.ApiDefinition:
         """Put the definition into the template, or into a file of S3 if it is too large."""
         content = json.dumps(self.definition, separators=(",", ":"))
         check_definition(len(content))
         if len(content) <= _MAX_INLINE_BYTES:
-            return apigateway.ApiDefinition.from_inline(json.loads(self._fill_in(content)))
+            document = json.loads(self._fill_in(content))
+            document["x-amazon-apigateway-policy"] = policy.to_json()
+            return apigateway.ApiDefinition.from_inline(document)
         if cdk.Token.is_unresolved(content):
             cdk.Annotations.of(self).add_error(_UNKNOWN_POOL)
         # The CDK copies the file at once; its name on S3 is its hash.

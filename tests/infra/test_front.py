@@ -221,6 +221,21 @@ def test_an_api_behind_an_edge_refuses_whoever_comes_around_it(flags: Mapping[st
         {"StringNotEquals": {"aws:Referer": ["secret"]}}
     ]
     assert denied[0]["Resource"] == "execute-api:/*"
+    # An import without a policy would remove it.
+    assert get_definition(template.to_json())["x-amazon-apigateway-policy"] == api["Policy"]
+
+
+def test_a_policy_is_set_again_with_each_definition(flags: Mapping[str, Any]) -> None:
+    """An import of a file removes the policy, which the file can't contain."""
+    policies = [
+        properties(api_template(changes, flags, known_by=["secret"]), "AWS::ApiGateway::RestApi")[
+            0
+        ]["Policy"]
+        for changes in ({}, {}, {"api.definition_number": 2})
+    ]
+
+    assert policies[0] == policies[1] != policies[2]
+    assert [len(policy["Statement"]) for policy in policies] == [2, 2, 2]
 
 
 def test_where_iam_decides_the_api_s_own_policy_only_forbids(flags: Mapping[str, Any]) -> None:
