@@ -266,6 +266,6 @@ def test_an_api_that_gets_a_definition_may_lose_parts_of_it_until_it_is_imported
         assert "3 parts" in describe(obstacle)
         assert "api.definition_number" in describe(obstacle)
         # Another definition is an ordinary change.
-        other = {"Body": {"openapi": "3.0.1", "info": {"version": "2"}}}
+        other: Mapping[str, Any] = {"Body": {"openapi": "3.0.1", "info": {"version": "2"}}}
         again = stack("source", {"Api": resource("ApiGateway::RestApi", Name="a", **other)})
         assert change([defined], [again]) == []

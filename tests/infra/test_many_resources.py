@@ -211,6 +211,7 @@ def test_another_route_or_number_makes_another_deployment(flags: Mapping[str, An
 
     def name_deployment(count: int, changes: Mapping[str, Any]) -> str:
         template = api_template(changes, flags, served=routes(declare(count))).to_json()
+        name: str
         (name,) = (
             name
             for name, resource in template["Resources"].items()

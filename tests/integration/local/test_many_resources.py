@@ -236,3 +236,14 @@ def test_other_methods_and_parameters_are_refused_and_preflights_answered(
     preflight = grown.client.request("OPTIONS", f"{path}/1")
     assert preflight.status == 200
     assert "PATCH" in str(preflight["Access-Control-Allow-Methods"])
+
+
+def test_a_relation_to_a_resource_of_another_group_takes_its_scope(grown: Grown) -> None:
+    """The function checks the scopes of the resources that a query names besides the path."""
+    embedded = "?select=number,things-30(number)"
+    refused = grown.ask("GET", f"/v1/{path_of(31)}{embedded}", "read-2")
+    assert (refused.status, refused.json()["code"]) == (403, "forbidden")
+    assert "forebay/group-1.read" in refused.json()["detail"]
+
+    shown = grown.ask("GET", f"/v1/{path_of(30)}?select=number,things-29(number)", "read-1")
+    assert shown.status == 200
