@@ -115,9 +115,27 @@ class RoutesApi(Construct):
             authorization=Authorization(settings, user_pool_arn),
             read_timeout_seconds=read_timeout_seconds,
         ).build()
-        endpoint = _ENDPOINTS[settings.endpoint]
         policy = build_access_policy(settings, known_by=known_by, sid=self._mark_definition())
-        self.api = apigateway.SpecRestApi(
+        self.api = self._add_api(name, policy, self._configure_stage(name, routes, log_retention))
+        self._keep_execution_log_for(log_retention)
+        self._allow_calls(functions)
+        self._add_plan(name)
+        if settings.domain is not None:
+            add_domain(
+                self.api,
+                settings.domain,
+                stage=self.api.deployment_stage,
+                endpoint=_ENDPOINTS[settings.endpoint],
+            )
+        self._accept_findings()
+        if warning := find_path_warning(routes, settings.resources_quota):
+            cdk.Annotations.of(self).add_warning_v2("forebay:resourcesPerApi", warning)
+
+    def _add_api(
+        self, name: str, policy: iam.PolicyDocument, stage: apigateway.StageOptions
+    ) -> apigateway.SpecRestApi:
+        endpoint = _ENDPOINTS[self._settings.endpoint]
+        api = apigateway.SpecRestApi(
             self,
             "Api",
             rest_api_name=name,
@@ -129,24 +147,15 @@ class RoutesApi(Construct):
             endpoint_configuration=self._configure_endpoint(endpoint),
             policy=policy,
             cloud_watch_role=True,
-            min_compression_size=cdk.Size.bytes(settings.compress_from_bytes),
-            deploy_options=self._configure_stage(name, routes, log_retention),
+            min_compression_size=cdk.Size.bytes(self._settings.compress_from_bytes),
+            deploy_options=stage,
             # A custom domain replaces AWS's domain; otherwise clients could still use both.
-            disable_execute_api_endpoint=settings.domain is not None or None,
+            disable_execute_api_endpoint=self._settings.domain is not None or None,
         )
-        self._keep_execution_log_for(log_retention)
         # The output has an address on AWS, which is wrong on the emulator and incomplete behind a
         # CDN.
-        self.api.node.try_remove_child("Endpoint")
-        self._allow_calls(functions)
-        self._add_plan(name)
-        if settings.domain is not None:
-            add_domain(
-                self.api, settings.domain, stage=self.api.deployment_stage, endpoint=endpoint
-            )
-        self._accept_findings()
-        if warning := find_path_warning(routes, settings.resources_quota):
-            cdk.Annotations.of(self).add_warning_v2("forebay:resourcesPerApi", warning)
+        api.node.try_remove_child("Endpoint")
+        return api
 
     def _mark_definition(self) -> str:
         """A mark of the definition that the policy contains.

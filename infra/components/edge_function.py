@@ -46,25 +46,10 @@ def build_edge_function(
     """
     shared_names = _find_shared_names(routes)
     shapes = list(dict.fromkeys(_find_shape(route) for route in routes if _is_in_table(route)))
-    names = sorted({_take_first_segment(route) for route in routes} - {""})
     values = {
-        "ROUTES": {
-            route.path: _join_own_names(route, shared_names)
-            for route in routes
-            if route.method == "GET" and not _is_in_table(route)
-        },
+        **_describe_routes(routes, shared_names),
         "SHAPES": shapes,
         "SHARED": sorted(shared_names),
-        "CHECKED": sorted(
-            {
-                f"{route.method} {_find_shape(route)}"
-                for route in routes
-                if route.method != "GET" and route.reads_query
-            }
-        ),
-        "OWN": sorted({_take_first_segment(route) for route in routes if not _is_of(route)} - {""}),
-        "NAMES": names if len(names) <= _MAX_NAMES else [],
-        "STAGE": API_PREFIX.removeprefix("/"),
         "PROBLEMS": {
             code: {
                 "type": TYPE_PREFIX + code,
@@ -73,6 +58,7 @@ def build_edge_function(
             }
             for code in _CODES
         },
+        "STAGE": API_PREFIX.removeprefix("/"),
         "HINT_JSON": HINT_JSON,
         "HINT_RELATED": HINT_RELATED,
         "HINT_REPEATED": HINT_REPEATED,
@@ -85,6 +71,28 @@ def build_edge_function(
     table = _build_table(routes, shapes, shared_names)
     _check_sizes(code, table)
     return EdgeFunction(code, table)
+
+
+def _describe_routes(
+    routes: Sequence[Route], shared_names: frozenset[str]
+) -> Mapping[str, Sequence[str] | Mapping[str, str]]:
+    """The code's constants about paths, which do not grow with the resources."""
+    names = sorted({_take_first_segment(route) for route in routes} - {""})
+    checked = {
+        f"{route.method} {_find_shape(route)}"
+        for route in routes
+        if route.method != "GET" and route.reads_query
+    }
+    return {
+        "ROUTES": {
+            route.path: _join_own_names(route, shared_names)
+            for route in routes
+            if route.method == "GET" and not _is_in_table(route)
+        },
+        "CHECKED": sorted(checked),
+        "OWN": sorted({_take_first_segment(route) for route in routes if not _is_of(route)} - {""}),
+        "NAMES": names if len(names) <= _MAX_NAMES else [],
+    }
 
 
 def _check_sizes(code: str, table: Mapping[str, str]) -> None:
