@@ -82,6 +82,7 @@ def build_app(
             watched=Watched.of(settings),
             place=_find_runner_place(settings, data, database, service),
             packages=packages,
+            keys=data.keys,
         )
         # The runner's role has policies of the service stack, by their names.
         operations.add_stack_dependency(service)
@@ -125,7 +126,11 @@ def _build_database(app: cdk.App, settings: Settings, data: DataStack) -> Databa
     if isinstance(settings.database, ExternalDatabase):
         return None
     return DatabaseStack(
-        app, settings=settings, database=settings.database, archive_arn=data.archive.arn
+        app,
+        settings=settings,
+        database=settings.database,
+        archive_arn=data.archive.arn,
+        keys=data.keys,
     )
 
 

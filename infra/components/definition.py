@@ -1,7 +1,7 @@
 """The API's definition: the OpenAPI document that API Gateway imports, derived from the routes.
 
 One document defines all methods, authorizers and gateway responses of an API, so that a resource
-needs no resource of CloudFormation (docs/adr/0032-openapi-body.md). It contains no reference of
+needs no resource of CloudFormation (docs/adr/0035-openapi-body.md). It contains no reference of
 CloudFormation except a user pool's ARN: API Gateway replaces the variables itself (API Gateway
 developer guide, "AWS variables for OpenAPI import").
 """

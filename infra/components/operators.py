@@ -11,6 +11,7 @@ from constructs import Construct
 
 from forebay.archive.layout import AUDIT_PREFIX, COMMANDS_PREFIX, DECISIONS_PREFIX
 from infra.components.archive import ONLY_CREATE, Archive
+from infra.components.encryption import Keys, allow_reading, allow_writing
 from infra.components.findings import accept, accept_objects_below
 from infra.components.queueing import ArchiveEvents
 
@@ -39,6 +40,7 @@ class OperatorPolicies(Construct):
         logins: Sequence[str],
         owner_logins: Sequence[str],
         read_cache: Sequence[str] = (),
+        keys: Keys | None = None,
     ) -> None:
         """Create the policies.
 
@@ -53,6 +55,7 @@ class OperatorPolicies(Construct):
             logins: the resources of `rds-db:connect` for all commands.
             owner_logins: those for `forebay rebuild`.
             read_cache: the resources of `elasticache:Connect`; empty without a read cache.
+            keys: the customer managed keys of archive and queues.
         """
         super().__init__(scope, construct_id)
         stack_arns = self._format_stack_arns(stacks)
@@ -69,6 +72,8 @@ class OperatorPolicies(Construct):
                 _allow("firehose:DescribeDeliveryStream", on=streams),
                 *_log_in(logins),
                 *([_allow("elasticache:Connect", on=read_cache)] if read_cache else []),
+                *allow_reading(keys or Keys()),
+                *allow_writing(keys or Keys()),
             ],
         )
         accept(policy, {"AwsSolutions-IAM5[Resource::*]": "CloudWatch's metrics have no ARN."})
