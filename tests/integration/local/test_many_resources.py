@@ -139,7 +139,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory, postgres_cluster: Cluster) -
         key = emulator.client("apigateway").get_api_key(
             apiKey=service["ApiKeyId"], includeValue=True
         )
-        arguments = ("--emulator", emulator.url, "--api-name", "forebay-many")
+        arguments = ("--emulator", emulator.url, "--api-id", service["ApiId"])
         with running_gateway(*arguments, log=folder / "gateway.log") as gateway:
             yield Grown(gateway.client, str(key["value"]), fetch_tokens(emulator, identity))
 
