@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PORT ?= 8080
+# Of `make test`; the tests often wait, so more workers than cores can be faster.
+WORKERS ?= auto
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -11,6 +13,9 @@ PEERS := .build/bench/.ready
 .DEFAULT_GOAL := help
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
+# Images of containers often set this variable. Then each of the many processes of a stack and of a
+# test run would compile the same sources and packages again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list the targets
@@ -62,9 +67,9 @@ reset: $(READY) ## delete the local databases and archive, after a confirmation
 	@exec $(BIN)/python -m local reset
 
 .PHONY: test
-test: $(READY) $(PACKAGES) ## run all tests except runbooks and long tests
+test: $(READY) $(PACKAGES) ## run all tests except runbooks and long tests (WORKERS=auto)
 	@$(MAKE) --no-print-directory test-contract
-	@exec $(BIN)/python -m pytest -m "not long and not runbook and not history and not soak and (not fault or quick)" -n auto --maxprocesses 4 --dist loadgroup
+	@exec $(BIN)/python -m pytest -m "not long and not runbook and not history and not soak and (not fault or quick)" -n $(WORKERS) --maxprocesses 4 --dist loadgroup
 
 # All other tests use the resources in tests/project.
 .PHONY: test-contract

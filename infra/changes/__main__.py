@@ -38,6 +38,8 @@ def synthesise(settings: Settings, flags: Mapping[str, object]) -> dict[str, Sta
         (package / "handler.py").touch()
         app = cdk.App(
             analytics_reporting=False,
+            # Takes longer than the synthesis; `cdk deploy` validates the templates.
+            builtin_cloud_formation_validation=False,
             outdir=str(Path(folder) / "assembly"),
             context=dict(flags),
         )
