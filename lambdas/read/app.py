@@ -38,11 +38,12 @@ class ReadApp:
         statuses: StatusReader,
         log: Log,
         cache: CachedAnswers | None = None,
+        dotted_parameters: bool = True,
     ) -> None:
         self._resources = resources
         self._routes: dict[tuple[str, str], Route] = {
             (route.method, route.path): route
-            for route in routes(resources)
+            for route in routes(resources, dotted_parameters=dotted_parameters)
             if route.function in {"read", "status"}
         }
         self._readers: Mapping[str, _Reader] = {

@@ -80,6 +80,7 @@ def build(
         ),
         log=log,
         cache=cache,
+        dotted_parameters=settings.dotted_parameters,
     )
 
 
