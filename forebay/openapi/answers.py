@@ -18,7 +18,7 @@ _TEXT: Final = {"type": "string"}
 #: Headers of answers, for the document's components.
 RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {
-        "description": "The address of the command's status.",
+        "description": "The address of the command's status, or of a redirect's target.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Content-Location": {
@@ -69,7 +69,7 @@ _QUERY: Final = ("unknown_parameter", "repeated_parameter")
 _ITEM: Final = (
     *("malformed_json", "duplicate_member", "not_utf8", "empty_body", "bad_header"),
     *("command_too_large", "validation_failed", "unstorable_text", "too_deep", "number_too_large"),
-    "not_accepted",
+    *("not_accepted", "attachments_unavailable"),
 )
 _POSTGREST_READS: Final = tuple(
     code for code in CATALOGUE if code.startswith("PGRST") and code != "PGRST204"
@@ -103,13 +103,19 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "put": (*_ITEM, "bad_key", "key_mismatch", "PGRST122"),
     "patch": (*_ITEM, "bad_key", "key_mismatch", "empty_patch", "PGRST122"),
     "delete": ("bad_key", "bad_header", "not_accepted", "PGRST122"),
+    "upload": (
+        *("malformed_json", "duplicate_member", "not_utf8", "empty_body", "bad_header", "bad_key"),
+        *("validation_failed", "unknown_parameter", "repeated_parameter"),
+        *("attachments_disabled", "attachments_unavailable"),
+    ),
+    "download": ("bad_key", "bad_header", "not_found", "no_attachment", "attachments_disabled"),
     "commands": (
         *("malformed_json", "not_utf8", "empty_body", "empty_batch", "batch_too_large"),
         *("bad_header", "unknown_parameter", "not_accepted", "PGRST116", "PGRST122"),
         # With `Prefer: return=…`, which accepts all operations or none.
         *("duplicate_member", "command_too_large", "validation_failed", "unstorable_text"),
         *("too_deep", "number_too_large", "key_missing", "key_mismatch", "key_not_allowed"),
-        *("empty_patch", "forbidden"),
+        *("empty_patch", "forbidden", "attachments_unavailable"),
     ),
     "patch_many": (*_ITEM, "key_mismatch", "empty_patch", *_TARGETS),
     "delete_many": _TARGETS,

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
+from forebay.attachments import find_media
 from forebay.http import MERGE_TYPE
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.openapi.answers import JSON, content, headers, problems, rows
+from forebay.openapi.attachments import describe_attachment
 from forebay.openapi.examples import COMMAND_ID, make_item
 from forebay.openapi.parameters import HEADERS, Parameters
 from forebay.openapi.schemas import OWN_FORMAT, Schema, build_request_properties, reference
@@ -107,7 +109,11 @@ class Operations:
 
     def of(self, route: Route) -> Schema:
         """Describe a route as an operation object, without its name and tag."""
-        operation = self._actions[route.action]()
+        media = find_media(self._spec, route.field)
+        if media is None:
+            operation = self._actions[route.action]()
+        else:
+            operation = describe_attachment(route, media, [_READ_AFTER, _TRACEPARENT])
         operation["parameters"] = [*self._parameters.of(route), *operation.get("parameters", ())]
         return completed(operation, route, require_api_key=self._require_api_key)
 

@@ -26,7 +26,7 @@ STATUS_SCOPE: Final = "status.read"
 #: For operations on any resource, in addition to the scopes to write the resources.
 COMMANDS_SCOPE: Final = write_scope("commands")
 
-_READING: Final = frozenset({"list", "query", "item", "status"})
+_READING: Final = frozenset({"list", "query", "item", "status", "download"})
 
 
 def scopes_of(route: Route) -> tuple[str, ...]:

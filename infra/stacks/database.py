@@ -65,6 +65,7 @@ class DatabaseStack(EnvironmentStack):
         settings: Settings,
         database: ManagedDatabase,
         archive_arn: str,
+        attachments_arn: str | None = None,
     ) -> None:
         super().__init__(scope, settings.database_role, settings=settings, protected=True)
         retention = log_retention(settings.logs.retention_days)
@@ -73,6 +74,7 @@ class DatabaseStack(EnvironmentStack):
             "Network",
             settings=database.network,
             archive_arn=archive_arn,
+            attachments_arn=attachments_arn,
             log_retention=retention,
         )
         # The sweep is in the network to read the ledger, and needs access to the queues from there;

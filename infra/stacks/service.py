@@ -16,6 +16,7 @@ from forebay.archive.layout import (
     LEGACY_REJECTIONS_PREFIX,
     REPORT_SUFFIX,
 )
+from forebay.attachments import OBJECTS_PREFIX, UPLOADS_PREFIX
 from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
@@ -25,6 +26,7 @@ from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
 from infra.components.operators import OperatorPolicies
+from infra.components.queueing import ArchiveEvents
 from infra.components.read_cache import ReadCache
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
@@ -79,6 +81,7 @@ class ServiceStack(EnvironmentStack):
         self.migrate = self._add_function("Migrate", "migrate")
         self.sweep = self._add_function("Sweep", "sweep")
         self._grant(data)
+        self._grant_attachments(data)
         self._grant_logins()
         if not settings.emulated:
             self._add_operator_policies(data, database)
@@ -265,6 +268,24 @@ class ServiceStack(EnvironmentStack):
                 on=events.dead_letters.queue_arn,
             )
 
+    def _grant_attachments(self, data: DataStack) -> None:
+        """Grant what the forms and addresses that functions sign allow, and the claims."""
+        attachments, uploads = data.attachments, data.uploads
+        if attachments is None or uploads is None:
+            return
+        objects = attachments.objects(OBJECTS_PREFIX)
+        self.write.allow("s3:PutObject", on=attachments.objects(UPLOADS_PREFIX))
+        for function in (self.write, self.read, self.imports):
+            function.allow("s3:GetObject", on=objects)
+        for function in (self.write, self.imports):
+            # With it, S3 answers 404 for an object that does not exist; without it, 403.
+            function.allow("s3:ListBucket", on=attachments.arn)
+        self.imports.allow("s3:GetObject", on=attachments.objects(UPLOADS_PREFIX))
+        self.imports.allow("s3:PutObject", on=objects, where=ONLY_CREATE)
+        for stream in data.delivery.arns:
+            self.imports.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
+        self._connect_imports(uploads)
+
     def _add_operator_policies(self, data: DataStack, database: DatabaseStack | None) -> None:
         reach = self._reach
         OperatorPolicies(
@@ -274,7 +295,12 @@ class ServiceStack(EnvironmentStack):
             stacks=[stack.stack_name for stack in (data, self, database) if stack is not None],
             archive=data.archive,
             streams=data.delivery.arns,
-            queues=(data.events, data.replay, data.imports),
+            queues=[
+                queue
+                for queue in (data.events, data.replay, data.imports, data.uploads)
+                if queue is not None
+            ],
+            attachments=data.attachments,
             logins=(*reach.writer.arns, *reach.replicas.arns),
             owner_logins=reach.owner.arns,
             read_cache=self._cache.arns if self._cache is not None else (),
@@ -299,9 +325,12 @@ class ServiceStack(EnvironmentStack):
                 )
             )
 
+        self._connect_imports(data.imports)
+
+    def _connect_imports(self, events: ArchiveEvents) -> None:
         self.imports.entry.add_event_source(
             event_sources.SqsEventSource(
-                data.imports.queue,
+                events.queue,
                 enabled=not self.settings.standby,
                 # A file may need all of the function's time.
                 batch_size=1,
@@ -344,6 +373,7 @@ def build_variables(
     if settings.stream.endpoint is not None:
         stream["AWS_ENDPOINT_URL_FIREHOSE"] = settings.stream.endpoint
     cache = {} if read_cache_url is None else {"FOREBAY_READ_CACHE": read_cache_url}
+    attachments = _export_attachments(settings, data)
     reading = {
         "FOREBAY_DATABASE_URL": reach.reader.url,
         "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
@@ -355,6 +385,7 @@ def build_variables(
         **buffer,
         **cors,
         **cache,
+        **attachments,
     }
     by_function: Mapping[FunctionName, Mapping[str, str]] = {
         "write": {
@@ -364,6 +395,7 @@ def build_variables(
             **cors,
             **_export_idempotency(settings, data),
             **_export_max_body(settings),
+            **attachments,
             **_export_authorization(settings.api),
         },
         "read": reading,
@@ -377,7 +409,7 @@ def build_variables(
             **archive,
             **cors,
         },
-        "imports": archive,
+        "imports": {**archive, **_export_uploads(data, stream)},
         "firehose_consumer": {
             "FOREBAY_DATABASE_URL": reach.writer.url,
             "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
@@ -410,6 +442,27 @@ def _export_idempotency(settings: Settings, data: DataStack) -> Mapping[str, str
         "FOREBAY_IDEMPOTENCY_REQUIRED": (
             "true" if idempotency.when_unavailable == "refuse" else "false"
         ),
+    }
+
+
+def _export_attachments(settings: Settings, data: DataStack) -> Mapping[str, str]:
+    """The variables of the bucket of attachments; empty without the setting."""
+    if settings.attachments is None or data.attachments is None:
+        return {}
+    return {
+        "FOREBAY_ATTACHMENTS_BUCKET": data.attachments.name,
+        "FOREBAY_ATTACHMENTS_VALID_SECONDS": str(settings.attachments.valid_minutes * 60),
+    }
+
+
+def _export_uploads(data: DataStack, stream: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables of the function that claims uploads."""
+    if data.attachments is None or data.uploads is None:
+        return {}
+    return {
+        "FOREBAY_ATTACHMENTS_BUCKET": data.attachments.name,
+        "FOREBAY_UPLOADS_QUEUE_ARN": data.uploads.queue.queue_arn,
+        **stream,
     }
 
 

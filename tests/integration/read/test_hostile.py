@@ -34,6 +34,7 @@ KEYS = {
     "cities": "1",
     "countries": "AD",
     "announcements": "0199f0c2-0000-4000-8000-000000000000",
+    "pictures": "harbour",
 }
 ANNOUNCEMENT = Command(
     id=command_id(11),
