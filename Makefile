@@ -18,11 +18,11 @@ help: ## list the targets
 		$(MAKEFILE_LIST)
 
 # Runs again when uv.lock or the Python version changes; takes seconds.
-$(READY): pyproject.toml uv.lock local/bootstrap.py
-	@$(PYTHON) local/bootstrap.py >&2
+$(READY): pyproject.toml uv.lock devtools/bootstrap.py
+	@$(PYTHON) devtools/bootstrap.py >&2
 
 $(PACKAGES): package-lock.json | $(READY)
-	@$(BIN)/python -m local setup
+	@$(BIN)/python -m devtools setup
 	@touch $@
 
 .PHONY: setup
@@ -38,7 +38,7 @@ migrate: $(READY) ## run the waiting migrations of the running stack (PORT=8080)
 
 .PHONY: load
 load: $(READY) ## write real countries and cities into the running stack (PORT=8080)
-	@exec $(BIN)/python -m local.load --port $(PORT)
+	@exec $(BIN)/python -m loader --port $(PORT)
 
 .PHONY: psql
 psql: $(READY) ## open psql on the running database (PORT=8080, REPLICA=1 for the replica)
@@ -143,18 +143,18 @@ check: $(READY) ## run all other checks of CI: format, lint, types, imports, dec
 	$(BIN)/ruff check --isolated --no-cache --target-version py311 --select $(USER_RULES) resources migrations/versions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m local declarations
-	$(BIN)/python -m local openapi --check
+	$(BIN)/python -m devtools declarations
+	$(BIN)/python -m devtools openapi --check
 	$(BIN)/python -m local alembic check
 	$(BIN)/python -m local alembic --core check
 
 .PHONY: audit
 audit: $(READY) $(PACKAGES) ## check the locked packages for known vulnerabilities
-	@exec $(BIN)/python -m local audit
+	@exec $(BIN)/python -m devtools audit
 
 .PHONY: openapi
 openapi: $(READY) ## write the description of the API, docs/openapi.json
-	@$(BIN)/python -m local openapi
+	@$(BIN)/python -m devtools openapi
 
 .PHONY: cost-page
 cost-page: $(READY) ## write the figures of docs/cost.md from the files of the environments
@@ -172,15 +172,15 @@ migration: $(READY) ## write a migration for changed resources (m="title", RENAM
 
 .PHONY: synth
 synth: $(READY) $(PACKAGES) ## synthesise the CloudFormation templates of an environment (ENV=dev)
-	@exec $(BIN)/python -m local cdk synth --quiet -c env=$(or $(ENV),dev)
+	@exec $(BIN)/python -m devtools cdk synth --quiet -c env=$(or $(ENV),dev)
 
 .PHONY: changes
 changes: $(READY) $(PACKAGES) ## compare the settings with what is deployed on AWS, before a deployment (ENV=prod)
-	@exec $(BIN)/python -m local changes $(or $(ENV),dev)
+	@exec $(BIN)/python -m devtools changes $(or $(ENV),dev)
 
 .PHONY: templates
 templates: $(READY) $(PACKAGES) ## synthesise and check the templates of every environment
-	@exec $(BIN)/python -m local templates
+	@exec $(BIN)/python -m devtools templates
 
 .PHONY: clean
 clean: ## delete all generated files, but not the stack's state

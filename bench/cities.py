@@ -13,7 +13,7 @@ from forebay.resource import ResourceSpec
 from lambdas.read.app import ReadApp
 from lambdas.read.bootstrap import SERVICE, build
 from lambdas.read.settings import ReadSettings
-from local.load import data
+from loader import data
 from resources import load
 
 

@@ -13,7 +13,17 @@ from pathlib import Path
 
 from local.settings import ROOT
 
-_FOLDERS = ("forebay", "lambdas", "ops", "local", "infra", "migrations", "resources")
+_FOLDERS = (
+    "forebay",
+    "lambdas",
+    "ops",
+    "devtools",
+    "local",
+    "loader",
+    "infra",
+    "migrations",
+    "resources",
+)
 _LONG_LINES = 40
 _VERBS = frozenset(
     """

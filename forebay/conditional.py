@@ -52,8 +52,8 @@ def make_state_tag(base_id: str, fields: Mapping[str, str]) -> str:
     """
     if not fields:
         return base_id
-    ids = [f"{name} {command_id}" for name, command_id in sorted(fields.items())]
-    return f"{max(base_id, *fields.values())}.{_digest(chr(10).join([base_id, *ids]))}"
+    ids = "".join([f"\n{name} {command_id}" for name, command_id in sorted(fields.items())])
+    return f"{max(base_id, *fields.values())}.{_digest(base_id + ids)}"
 
 
 def state_tag_of(entity_tag: str) -> str | None:

@@ -182,19 +182,18 @@ class Guard:
 
 def is_condition(value: object) -> bool:
     """Return whether a JSON value has the form of an envelope's member `if`."""
-    if not isinstance(value, dict) or not value or not value.keys() <= _MEMBERS:
+    if not isinstance(value, dict) or not value.keys() <= _MEMBERS:
         return False
-    match, where, after = (value.get(name, []) for name in ("match", "where", "after"))
+    if not {list}.issuperset(map(type, value.values())):
+        return False
+    match, where, after = value.get("match", ()), value.get("where", ()), value.get("after", ())
     return (
-        isinstance(match, list)
-        and isinstance(where, list)
-        and isinstance(after, list)
-        and len(match) + len(where) + len(after) > 0
+        len(match) + len(where) + len(after) > 0
         and len(match) + len(where) <= MAX_COMPARISONS
         and len(after) <= MAX_COMPARISONS
-        and all(isinstance(tag, str) for tag in match)
+        and {str}.issuperset(map(type, (*match, *after)))
         and all(map(_is_comparison, where))
-        and all(isinstance(id_, str) and COMMAND_ID.fullmatch(id_) for id_ in after)
+        and all(map(COMMAND_ID.fullmatch, after))
     )
 
 
@@ -202,13 +201,11 @@ def _is_comparison(value: object) -> bool:
     if not isinstance(value, list) or len(value) != _COMPARISON_SIZE:
         return False
     name, operator_name, operand = value
-    operands = operand if isinstance(operand, list) else [operand]
-    return (
-        isinstance(name, str)
-        and isinstance(operator_name, str)
-        and len(operands) <= MAX_VALUES
-        and _SCALARS.issuperset(map(type, operands))
-    )
+    if not (isinstance(name, str) and isinstance(operator_name, str)):
+        return False
+    if isinstance(operand, list):
+        return len(operand) <= MAX_VALUES and _SCALARS.issuperset(map(type, operand))
+    return type(operand) in _SCALARS
 
 
 def _make_test(field: FieldSpec, comparison: Comparison) -> Callable[[object], bool]:

@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m local run | migrate | reset | psql | cdk | …`.
+"""The commands behind the Makefile: `python -m local run | migrate | reset | psql | alembic | …`.
 
 Exit codes: 0 success (for `run`: stopped on request); 1 failure, with one sentence that gives the
 reason; 2 wrong usage. A command named after a program returns that program's exit code.
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that can't encode the check marks gets question marks instead.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    parser = _build_parser()
+    parser = build_parser()
     options = parser.parse_args(arguments)
     try:
         settings = LocalSettings.from_env(base_port=options.port)
@@ -102,22 +102,6 @@ def _print_token(settings: LocalSettings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _set_up(settings: LocalSettings, _options: argparse.Namespace) -> int:
-    from local import node
-
-    node.ensure(settings.root)
-    return 0
-
-
-def _run_cdk(settings: LocalSettings, options: argparse.Namespace) -> int:
-    from local import node
-
-    node.ensure(settings.root)
-    command = [*node.cdk_command(settings.root), *options.arguments]
-    env = node.build_environment(os.environ)
-    return subprocess.call(command, cwd=settings.root, env=env)  # noqa: S603
-
-
 def _run_alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.migrations import run_alembic
 
@@ -125,15 +109,9 @@ def _run_alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
 
 
 def _write_migration(settings: LocalSettings, options: argparse.Namespace) -> int:
-    from local.declarations import write_migration
+    from local.migrations import write_migration
 
     return write_migration(options.message, settings.root)
-
-
-def _check_declarations(settings: LocalSettings, _options: argparse.Namespace) -> int:
-    from local.declarations import check
-
-    return check(settings.root)
 
 
 def _migrate(settings: LocalSettings, options: argparse.Namespace) -> int:
@@ -142,35 +120,8 @@ def _migrate(settings: LocalSettings, options: argparse.Namespace) -> int:
     return migrate_running(settings, options.accept or None)
 
 
-def _write_openapi(settings: LocalSettings, options: argparse.Namespace) -> int:
-    from local.description import check, write
-
-    return check(settings.root) if options.check else write(settings.root)
-
-
-def _check_templates(settings: LocalSettings, _options: argparse.Namespace) -> int:
-    from local import node
-    from local.templates import check_templates
-
-    node.ensure(settings.root)
-    return check_templates(settings.root)
-
-
-def _compare_changes(settings: LocalSettings, options: argparse.Namespace) -> int:
-    from local import node
-    from local.templates import compare_changes
-
-    node.ensure(settings.root)
-    return compare_changes(settings.root, options.environment)
-
-
-def _run_audit(settings: LocalSettings, _options: argparse.Namespace) -> int:
-    from local.audit import audit
-
-    return audit(settings.root)
-
-
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--port",
@@ -209,20 +160,10 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     token = add("token", _print_token, "print an access token, if the API requires Cognito tokens")
     token.add_argument("client", help="a name in api.authorization.machine_clients")
-    add("setup", _set_up, "install the npm packages")
-    cdk = add("cdk", _run_cdk, "run the CDK CLI with the installed Node.js")
-    cdk.add_argument("arguments", nargs=argparse.REMAINDER)
-    add("templates", _check_templates, "synthesise every environment and check its templates")
-    changes = add("changes", _compare_changes, "compare settings with what is deployed on AWS")
-    changes.add_argument("environment")
-    add("audit", _run_audit, "check the locked packages for known vulnerabilities")
-    openapi = add("openapi", _write_openapi, "write docs/openapi.json")
-    openapi.add_argument("--check", action="store_true", help="only report if it is out of date")
     migration = add(
         "migration", _write_migration, "write a migration, and record the shapes of bodies"
     )
     migration.add_argument("-m", "--message", required=True, help="title of the migration")
-    add("declarations", _check_declarations, "check the declarations against the recorded shapes")
     alembic = add("alembic", _run_alembic, "run alembic with a migrated temporary database")
     alembic.add_argument("--core", action="store_true", help="of the pipeline's own tables")
     alembic.add_argument("arguments", nargs=argparse.REMAINDER)

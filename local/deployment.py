@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from devtools import node
 from infra.front import OpenSettings
 from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName, Settings
-from local import emulator, node, read_cache
+from local import emulator, read_cache
 from local.aws import Emulated
 from local.child import Spec
 from local.emulator import Folders

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import node
+from devtools import node
 from local.child import Child, Spec
 from local.credentials import ACCESS_KEY_ID, OWN_KEY_HEADER, derive_own_key, read_secret_key
 from local.settings import ACCOUNT, REGION, LocalSettings

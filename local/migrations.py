@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from devtools import declarations
+from local.errors import DeclarationsError
 from local.postgres.throwaway import make_throwaway_servers
 from local.settings import ROOT
 from migrations.chains import CHAINS, CORE, RESOURCES
@@ -32,3 +35,20 @@ def run_alembic(arguments: Sequence[str], *, core: bool = False) -> int:
             if code != 0:
                 return code
     return 0
+
+
+def write_migration(message: str, root: Path = ROOT) -> int:
+    """Run `make migration`: write the missing migration, record the shapes, return the exit code.
+
+    Raises:
+        DeclarationsError: archived bodies would not fit; no file was written.
+        LocalStackError: there is no database to compare with.
+    """
+    problems = declarations.find_problems(root)
+    if problems:
+        raise DeclarationsError("\n".join(problems))
+    code = run_alembic(["revision", "--autogenerate", "-m", message])
+    if code == 0:
+        # Not earlier: the migration may drop what the record contains.
+        declarations.record_shapes(root)
+    return code

@@ -4,6 +4,7 @@
 output; a listener can receive its events.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +14,13 @@ from typing import Self
 
 import psycopg
 
-from local import declarations, emulator, missed, node, read_cache, rebuilt, servers
+from devtools import declarations, node
+from forebay.errors import DeclarationError
+from local import emulator, missed, read_cache, rebuilt, servers
 from local.aws import Emulated
-from local.child import Child
+from local.child import Child, Spec
 from local.deployment import Deployed, Deployment
-from local.errors import ToolFailedError
+from local.errors import DeclarationsError, ToolFailedError
 from local.events import Listener, Remark, ServerStopped, ignore, report_step
 from local.operating import write_addresses
 from local.ports import check_free
@@ -77,7 +80,7 @@ class LocalStack:
             lock = resources.enter_context(lock_state(self.settings.state, on_wait=self._remark))
             keep_private(self.settings)
             self._check_surroundings()
-            declarations.check_before_start(self.settings.root)
+            self._check_declarations()
             pool = ThreadPoolExecutor(thread_name_prefix="start")
             resources.callback(pool.shutdown)
             self._supervisor = Supervisor(self.settings.processes, keep_open=[lock])
@@ -169,6 +172,12 @@ class LocalStack:
             self._remark(f"stopped processes of an earlier start: {', '.join(leftovers)}")
         check_free(settings.ports)
 
+    def _check_declarations(self) -> None:
+        try:
+            declarations.check_before_start(self.settings.root)
+        except DeclarationError as exc:
+            raise DeclarationsError(str(exc)) from exc
+
     def _start_primary(self) -> Child:
         with report_step("Postgres primary", self._listener) as notes:
             return self._postgres(notes.add).start_primary()
@@ -204,7 +213,16 @@ class LocalStack:
         settings = self.settings
         if node.needs_install(settings.root):
             with report_step("npm packages", self._listener):
-                node.install(self._supervisor, settings.root, settings.logs)
+                self._supervisor.run(
+                    Spec(
+                        name="npm ci",
+                        command=node.install_command(),
+                        log=settings.logs / "npm.log",
+                        rank=0,
+                        env=node.build_environment(os.environ),
+                        cwd=settings.root,
+                    )
+                )
 
     def _start_emulator(self) -> Child:
         with report_step("emulator", self._listener):

@@ -90,6 +90,21 @@ class ChunkApplier:
     log: DecisionLog
     habits: Habits
 
+    def needs_decisions_only(self, chunk: Chunk) -> bool:
+        """Return whether each key of a live chunk has a decided command.
+
+        The first transaction would apply nothing then, unless the object is applied again, which a
+        replay always does.
+        """
+        folded = chunk.folded
+        if self.source.replay or folded.winners or chunk.unfit or chunk.held is not None:
+            return False
+        return all(
+            any(is_decided(command, self.resources[path]) for command in commands)
+            for path, by_key in folded.edits.items()
+            for commands in by_key.values()
+        )
+
     def apply(self, chunk: Chunk) -> Applied:
         """Apply the commands that need no decision.
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from forebay.apply.rows import Rows, as_copied
+from forebay.apply.rows import Rows
 from forebay.apply.statements import ORIGINAL_VERSION, Table
+from forebay.db.copy_text import as_copied
 from forebay.db.faults import fault_code, is_conflict_with_neighbours
 from forebay.decisions.refusals import Refusal
 

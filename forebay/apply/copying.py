@@ -12,9 +12,10 @@ import psycopg
 
 from forebay.apply.conflicts import find_conflicts
 from forebay.apply.results import Counts, Result
-from forebay.apply.rows import PIECE, Rows, RowStream, copy_text, copy_texts
+from forebay.apply.rows import Rows, RowStream
 from forebay.apply.statements import Table
 from forebay.command import Command
+from forebay.db.copy_text import PIECE, copy_text, copy_texts
 from forebay.db.faults import (
     failed_line,
     fault_code,

@@ -5,19 +5,26 @@ These are commands with a condition, and patches with an increment. Needs no dat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import datetime as dt
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
-from typing import Any, Final
+from typing import Any, Final, Self, TypeAlias
+
+import orjson
 
 from forebay.apply.edits import KeyState
 from forebay.command import Body, Command
 from forebay.conditions import Guard
+from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
 from forebay.ids import make_id_above
 from forebay.resource.partial import INCREMENT, is_increment
 from forebay.resource.spec import NUMBERS, FieldSpec, Kind, ResourceSpec
 from forebay.unmet import INCREMENT_FAILED, PRECONDITION_FAILED
 
+#: A field, and the JSON number that is to be added to its value.
+_Increment: TypeAlias = tuple[FieldSpec, Any]
 #: Adds numbers with all digits that a `numeric` column can have.
 _DIGITS: Final = 2_100
 _EXACT: Final = Context(prec=_DIGITS, traps=[InvalidOperation, Overflow, Inexact])
@@ -30,69 +37,108 @@ def is_decided(command: Command, spec: ResourceSpec) -> bool:
     if command.op == "patch" and command.body is not None:
         for value in command.body.values():  # apply asks for each patch
             if isinstance(value, dict):
-                return next(_list_increments(command, spec), None) is not None
+                return bool(_find_increments(command.body, spec))
     return False
 
 
-def decide(
-    command: Command,
-    guard: Guard | None,
-    state: KeyState,
-    spec: ResourceSpec,
-    effective_id_of: Callable[[str], str] = str,
-) -> Command:
-    """The plain command that a decided command becomes.
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """Decides commands of a resource, all at the same time."""
 
-    Args:
-        command: of the current schema version.
-        guard: its condition; None if it has none.
-        state: of its key, with all values of the item.
-        spec: its resource.
-        effective_id_of: returns the id under which a command has taken its place.
+    spec: ResourceSpec
+    #: By the ids of the commands that have a condition.
+    guards: Mapping[str, Guard] = field(default_factory=dict)
+    #: By the ids of the commands that have any.
+    increments: Mapping[str, Sequence[_Increment]] = field(default_factory=dict)
+    #: The fields whose values the decisions need.
+    field_names: Collection[str] = ()
+    decided_at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    #: Fields with sums that were found valid: many commands come to the same sum.
+    _valid_sums: set[tuple[str, int | str]] = field(default_factory=set)
 
-    Raises:
-        BodyError: its condition does not hold, or an increment has no valid result.
-    """
-    if guard is not None and guard.fault is not None:
-        raise BodyError("condition_invalid", guard.fault)
-    if not state.has_item:
-        raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
-    if guard is not None:
-        # Few conditions need the tag, which is a digest.
-        state_tag = state.state_tag if guard.condition.match else None
-        failure = guard.find_failure(state_tag, state.values, effective_id_of)
-        if failure is not None:
-            raise BodyError(PRECONDITION_FAILED, failure)
-    body = _add_increments(command, state, spec)
-    command_id, greatest_id = command.id, state.greatest_id
-    if command_id <= greatest_id:
-        command_id = make_id_above(greatest_id, create=False)
-    members = (command.op, command.resource, command.key, command.schema, command.by, command.trace)
-    return Command(command_id, *members, body, command.amends)
+    @classmethod
+    def of_commands(cls, commands: Iterable[Command], spec: ResourceSpec) -> Self:
+        """Prepare the decisions about these commands."""
+        # Many commands have the same condition.
+        guards_by_text: dict[bytes, Guard] = {}
+        guards: dict[str, Guard] = {}
+        increments: dict[str, Sequence[_Increment]] = {}
+        for command in commands:
+            if command.condition is not None:
+                text = orjson.dumps(command.condition)
+                if (guard := guards_by_text.get(text)) is None:
+                    guard = guards_by_text[text] = Guard.of_json(command.condition, spec)
+                guards[command.id] = guard
+            if command.op == "patch" and command.body is not None:
+                of_command = _find_increments(command.body, spec)
+                if of_command:
+                    increments[command.id] = of_command
+        names = {field.name for of_command in increments.values() for field, _ in of_command}
+        for guard in guards_by_text.values():
+            names.update(comparison.field for comparison in guard.condition.where)
+        return cls(spec, guards, increments, names)
+
+    def decide(
+        self, command: Command, state: KeyState, effective_id_of: Callable[[str], str] = str
+    ) -> Command:
+        """The plain command that a decided command becomes.
+
+        Args:
+            command: of the current schema version.
+            state: of its key, with the values of `field_names`.
+            effective_id_of: returns the id under which a command has taken its place.
+
+        Raises:
+            BodyError: its condition does not hold, or an increment has no valid result.
+        """
+        guard = self.guards.get(command.id)
+        if guard is not None and guard.fault is not None:
+            raise BodyError("condition_invalid", guard.fault)
+        if not state.has_item:
+            raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
+        if guard is not None:
+            # Few conditions need the tag, which is a digest.
+            state_tag = state.state_tag if guard.condition.match else None
+            failure = guard.find_failure(state_tag, state.values, effective_id_of)
+            if failure is not None:
+                raise BodyError(PRECONDITION_FAILED, failure)
+        body = command.body
+        if body is not None and (increments := self.increments.get(command.id)):
+            body = {**body, **self._add(increments, state.values)}
+        command_id, greatest_id = command.id, state.greatest_id
+        if command_id <= greatest_id:
+            command_id = make_id_above(greatest_id, create=False)
+        _, op, resource, key, schema, by, trace, *_ = command
+        return Command(command_id, op, resource, key, schema, by, trace, body, command.amends)
+
+    def make_effect(self, command: Command, plain: Command) -> Effect:
+        """The effect of a command that was decided."""
+        body, schema = None, None
+        if plain.body is not command.body:
+            body, schema = plain.body, command.schema
+        key = str(command.key)
+        return Effect(command.id, command.resource, key, plain.id, body, schema, self.decided_at)
+
+    def _add(self, increments: Sequence[_Increment], values: Body) -> Body:
+        """The valid sums of increments, by the fields' names."""
+        sums = {field.name: _add(field, values.get(field.name), n) for field, n in increments}
+        if not self._valid_sums.issuperset(sums.items()):
+            for fault in self.spec.body.check_fields(sums):
+                raise BodyError(INCREMENT_FAILED, f"{fault.pointer}: {fault.detail}")
+            self._valid_sums.update(sums.items())
+        return sums
 
 
-def _add_increments(command: Command, state: KeyState, spec: ResourceSpec) -> Body | None:
-    """The body with the sum in place of each increment; the same body without increments."""
-    body = command.body
-    if body is None or command.op != "patch":
-        return body
-    sums = {
-        field.name: _add(field, state.values.get(field.name), increment)
-        for field, increment in _list_increments(command, spec)
-    }
-    if not sums:
-        return body
-    for fault in spec.body.check_fields(sums):
-        raise BodyError(INCREMENT_FAILED, f"{fault.pointer}: {fault.detail}")
-    return {**body, **sums}
-
-
-def _list_increments(command: Command, spec: ResourceSpec) -> Iterator[tuple[FieldSpec, Any]]:
-    for name, value in (command.body or {}).items():
-        if is_increment(value):
-            field = spec.column(name)
-            if field is not None and field.kind in NUMBERS:
-                yield field, value[INCREMENT]
+def _find_increments(body: Body, spec: ResourceSpec) -> Sequence[_Increment]:
+    """The increments in a patch's body, with their fields."""
+    return [
+        (field, value[INCREMENT])
+        for name, value in body.items()
+        if isinstance(value, dict)
+        and is_increment(value)
+        and (field := spec.column(name)) is not None
+        and field.kind in NUMBERS
+    ]
 
 
 def _add(field: FieldSpec, value: Any, increment: Any) -> int | str:  # noqa: ANN401 - JSON values

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from forebay.command import Body, Command
 from forebay.conditional import make_state_tag
@@ -24,8 +24,7 @@ RECENT_IDS = 16
 Fate = Literal["applied", "superseded", "duplicate"]
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(NamedTuple):
     """The command that the row or the tombstone is from."""
 
     id: str

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import psycopg
 
-from forebay.apply.chunk import ChunkApplier
+from forebay.apply.chunk import Applied, ChunkApplier
 from forebay.apply.prepare import Chunk, prepare
 from forebay.apply.results import Ledger, Outcome, OvertakenError, PatchedError, Result, Source
 from forebay.apply.table import Habits
@@ -192,8 +192,11 @@ class _Run:
             if not chunk.entries and not is_last():
                 self.lines_done = lines_done
                 return True
-            applied = self.applier.apply(chunk)
-            self.watch(self.applier.connection, chunk.list_commands())
+            if self.decides and self.applier.needs_decisions_only(chunk):
+                applied = Applied(Result(), chunk)
+            else:
+                applied = self.applier.apply(chunk)
+                self.watch(self.applier.connection, chunk.list_commands())
             candidates = applied.candidates
             if candidates is None:
                 outcome, is_complete = self._advance(chunk, applied.result, start, is_last)

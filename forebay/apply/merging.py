@@ -44,7 +44,7 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
     plan = MergePlan.of_commands(table, commands)
     merged = Merged()
     if plan.decided and decides:
-        plan = plan.with_dependencies(patience)
+        plan = plan.with_decider(patience)
     elif plan.decided:
         undecided = dict(_find_undecided(plan))
         plan = plan.select(key for key in commands if key not in undecided)

@@ -9,13 +9,14 @@ from typing import NamedTuple
 from psycopg import sql
 
 from forebay.apply.results import Counts, Result
-from forebay.apply.rows import Encoder, Rows, as_copied
+from forebay.apply.rows import Encoder, Rows
 from forebay.command import Command, KeyValue
 from forebay.db.arrays import write_plain_array
 from forebay.db.connect import Connection
+from forebay.db.copy_text import as_copied
 from forebay.db.faults import code_of_state
 from forebay.decisions.refusals import Refusal
-from forebay.resource.spec import Kind, ResourceSpec
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 # Resources whose statements are kept. No declaration has as many, but tests may.
 _CACHED = 500
@@ -116,6 +117,14 @@ class Table:
         by_text = {str(key): key for key in keys}
         rows = self.connection.execute(self.sql.find_edited, {"keys": list(by_text)})
         return {by_text[text] for (text,) in rows}
+
+    def read_rows(self, fields: Sequence[FieldSpec]) -> sql.Composed:
+        """The query of the rows of `keys`: key, version, whether by a create, and these fields."""
+        texts = [sql.SQL(", {}::text").format(sql.Identifier(field.name)) for field in fields]
+        return sql.SQL(
+            "SELECT {key}::text, _version::text, _by_create{texts} FROM {table}"
+            " WHERE {key} = ANY(%(keys)s::{key_type}[])"
+        ).format(**self.sql.parts | {"texts": sql.SQL("").join(texts)})
 
     def update_fields(self, names: Sequence[str]) -> sql.Composed:
         """The statement that sets these columns of the staged keys."""
@@ -268,9 +277,6 @@ class Statements:
             "key_order": sql.SQL('{} COLLATE "C"').format(key) if is_text else key,
             "key_type": sql.SQL(_KEY_TYPES[spec.key.kind]),
             "columns": sql.SQL(", ").join(map(sql.Identifier, names)),
-            "texts": sql.SQL("").join(
-                sql.SQL(", {}::text").format(sql.Identifier(name)) for name in names[1:]
-            ),
             "set": sql.SQL(", ").join(
                 sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
                 for name in (*names[1:], "_version", "_by_create")
@@ -344,23 +350,12 @@ class Statements:
         USING unnest(%(keys)s::{key_type}[], %(versions)s::uuid[]) AS a (key, version)
         WHERE t.{key} = a.key AND t._version = a.version
     """)
-    read_versions = _template("""
-        SELECT {key}::text, _version::text, _by_create FROM {table}
-        WHERE {key} = ANY(%(keys)s::{key_type}[])
-    """)
     read_unique_columns = _template("""
         SELECT array_agg(a.attname::text) FROM pg_index AS i
         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
         WHERE i.indrelid = {table_name}::regclass AND i.indisunique AND NOT i.indisprimary
           AND 0 <> ALL(i.indkey)
         GROUP BY i.indexrelid
-    """)
-    read_rows = _template("""
-        SELECT {key}::text, _version::text, _by_create{texts} FROM {table}
-        WHERE {key} = ANY(%(keys)s::{key_type}[])
-    """)
-    read_values = _template("""
-        SELECT {key}::text{texts} FROM {table} WHERE {key} = ANY(%(keys)s::{key_type}[])
     """)
     read_tombstones = _template("""
         SELECT key, version::text FROM forebay.tombstones

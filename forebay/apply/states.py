@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from forebay.apply.edits import Base, KeyState
-from forebay.apply.rows import copy_texts
 from forebay.apply.statements import Table
 from forebay.codec import decode, encode
 from forebay.command import Body, KeyValue
 from forebay.db.arrays import write_array, write_plain_array
-from forebay.ids import is_create_id, is_orphaned, original_version
-from forebay.resource.spec import Kind, ResourceSpec
+from forebay.db.copy_text import PIECE, copy_text
+from forebay.ids import is_create_id, is_orphaned, is_outdated, original_version
+from forebay.resource.spec import FieldSpec, Kind
 
 #: From a column's text to the JSON value that a body has; other kinds have texts.
 _VALUE_READERS: dict[Kind, Callable[[str], Any]] = {
@@ -26,28 +26,28 @@ _VALUE_READERS: dict[Kind, Callable[[str], Any]] = {
 
 
 def read_states(
-    table: Table, keys: Sequence[KeyValue], *, with_values: bool = False
+    table: Table, keys: Sequence[KeyValue], field_names: Collection[str] = ()
 ) -> dict[KeyValue, KeyState]:
-    """The states of keys that Postgres can store, with or without the values of their items.
+    """The states of keys that Postgres can store, with the values of some fields of their items.
 
     An absent key has an empty state.
     """
+    fields = [field for field in table.spec.fields if field.name in field_names]
     states = {str(key): KeyState() for key in keys}
     values = {"keys": table.as_array(keys)}
     run = table.connection.execute
     for key, version in run(table.sql.read_tombstones, values).fetchall():
         states[key].base = Base(version, is_delete=True)
-    read_rows = table.sql.read_rows if with_values else table.sql.read_versions
-    for key, version, by_create, *texts in run(read_rows, values).fetchall():
-        if is_orphaned(version):
-            states[key].base = None
-            continue
-        if texts:
-            states[key].values = _read_values(table.spec, texts)
-        base_id = original_version(version)
-        is_outdated = base_id != version
-        is_create = is_create_id(base_id) if is_outdated else by_create
-        states[key].base = Base(base_id, is_create=is_create, is_outdated=is_outdated)
+    for key, version, by_create, *texts in run(table.read_rows(fields), values).fetchall():
+        state = states[key]
+        state.values = _read_values(fields, texts)
+        if not is_outdated(version):  # the common case
+            state.base = Base(version, is_create=by_create)
+        elif is_orphaned(version):
+            state.base = None
+        else:
+            base_id = original_version(version)
+            state.base = Base(base_id, is_create=is_create_id(base_id), is_outdated=True)
     for key, fields, kept, recent in run(table.sql.read_edits, values).fetchall():
         state = states[key]
         state.recent, state.is_recorded = recent, True
@@ -65,8 +65,9 @@ def read_item_values(
     """Add the values of these keys' items to their states."""
     by_text = {str(key): key for key in keys}
     values = {"keys": table.as_array(keys)}
-    for text, *texts in table.connection.execute(table.sql.read_values, values).fetchall():
-        states[by_text[text]].values = _read_values(table.spec, texts)
+    rows = table.connection.execute(table.read_rows(table.spec.fields), values).fetchall()
+    for text, _, _, *texts in rows:
+        states[by_text[text]].values = _read_values(table.spec.fields, texts)
 
 
 def write_edits(table: Table, states: Mapping[KeyValue, KeyState]) -> None:
@@ -77,23 +78,25 @@ def write_edits(table: Table, states: Mapping[KeyValue, KeyState]) -> None:
     recorded = [str(key) for key, state in states.items() if state.is_recorded]
     if recorded:
         table.connection.execute(table.sql.delete_edits, {"keys": recorded})
-    rows = []
-    for key, state in states.items():
+    for state in states.values():
         state.is_recorded = not state.is_plain
-        if state.is_recorded:
-            rows.append((table.spec.path, str(key), *_describe_edits(state)))
-    if rows:
-        columns = list(zip(*rows, strict=True))
-        with table.connection.cursor() as cursor, cursor.copy(table.sql.copy_edits) as copy:
-            for text in copy_texts(columns):
-                copy.write(text)
+    edited = [(key, state) for key, state in states.items() if state.is_recorded]
+    if not edited:
+        return
+    path = table.spec.path
+    with table.connection.cursor() as cursor, cursor.copy(table.sql.copy_edits) as copy:
+        # Postgres processes each piece while the next piece is made.
+        for start in range(0, len(edited), PIECE):
+            piece = edited[start : start + PIECE]
+            rows = [(path, str(key), *_describe_edits(state)) for key, state in piece]
+            copy.write(copy_text(list(zip(*rows, strict=True))))
 
 
-def _read_values(spec: ResourceSpec, texts: Sequence[str | None]) -> Body:
+def _read_values(fields: Sequence[FieldSpec], texts: Sequence[str | None]) -> Body:
     """The JSON values of the columns' texts."""
     return {
         field.name: None if text is None else _VALUE_READERS.get(field.kind, str)(text)
-        for field, text in zip(spec.fields, texts, strict=True)
+        for field, text in zip(fields, texts, strict=True)
     }
 
 

@@ -6,16 +6,13 @@ have led to.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from typing import Self
 
-import orjson
-
-from forebay.apply.decided import decide, is_decided
+from forebay.apply.decided import Decider, is_decided
 from forebay.apply.dependencies import Dependencies, Patience, Settled
 from forebay.apply.edits import KeyState
 from forebay.apply.prepare import upcast
@@ -41,26 +38,29 @@ class MergePlan:
     commands: KeyCommands
     #: The commands that need a decision, by id.
     decided: Mapping[str, Command]
-    #: The decisions that their conditions name; empty before `with_dependencies`.
+    #: Empty before `with_decider`, and if there are none.
+    decider: Decider
+    #: The decisions that their conditions name; empty before `with_decider`.
     dependencies: Dependencies = Dependencies()  # noqa: RUF009 - immutable
-    #: The guards that were made, by their conditions' texts: many commands have the same condition.
-    _guards: dict[bytes, Guard] = field(default_factory=dict)
 
     @classmethod
     def of_commands(cls, table: Table, commands: KeyCommands) -> Self:
         """Find the commands that need a decision."""
         decided = (c for of_key in commands.values() for c in of_key if is_decided(c, table.spec))
-        return cls(table, commands, {command.id: command for command in decided})
+        decided_by_id = {command.id: command for command in decided}
+        return cls(table, commands, decided_by_id, Decider(table.spec))
 
     def select(self, keys: Iterable[KeyValue]) -> Self:
         """Some of these keys."""
         return replace(self, commands={key: self.commands[key] for key in keys})
 
-    def with_dependencies(self, patience: Patience) -> Self:
-        """The same plan, with the decisions that conditions name."""
+    def with_decider(self, patience: Patience) -> Self:
+        """The same plan, ready to decide."""
         decided = self.decided.values()
         return replace(
-            self, dependencies=Dependencies.read(self.table.connection, decided, patience)
+            self,
+            decider=Decider.of_commands(decided, self.table.spec),
+            dependencies=Dependencies.read(self.table.connection, decided, patience),
         )
 
     def absorb_first_patches(self, states: Mapping[KeyValue, KeyState]) -> FirstPatches:
@@ -68,33 +68,24 @@ class MergePlan:
 
         Decided patches among them that fail, or that may have to wait, are left to a walk.
         """
-        decided, first = self.decided, FirstPatches()
+        decided, decider, first = self.decided, self.decider, FirstPatches()
         for key, state in states.items():
             if len(self.commands[key]) > 1 or not state.is_unpatched_item:
                 continue
             plain = command = self.commands[key][0]
             if command.id in decided:
-                guard = self.find_guard(command)
+                guard = decider.guards.get(command.id)
                 if command.op != "patch" or (guard is not None and guard.condition.names_commands):
                     continue
                 try:
-                    plain = decide(command, guard, state, self.table.spec)
+                    plain = decider.decide(command, state)
                 except BodyError:
                     continue
             if state.absorb_first_patch(plain):
                 first.keys.add(key)
                 if plain is not command:
-                    first.effects[key] = _make_effect(command, plain)
+                    first.effects[key] = decider.make_effect(command, plain)
         return first
-
-    def find_guard(self, command: Command) -> Guard | None:
-        """The guard of a command's condition; None without a condition."""
-        if command.condition is None:
-            return None
-        text = orjson.dumps(command.condition)
-        if (guard := self._guards.get(text)) is None:
-            guard = self._guards[text] = Guard.of_json(command.condition, self.table.spec)
-        return guard
 
     def walk(self, key: KeyValue, state: KeyState) -> Walk:
         """Absorb the key's commands into its state, which changes."""
@@ -104,7 +95,7 @@ class MergePlan:
 
     def read_states(self) -> dict[KeyValue, KeyState]:
         """The states of the keys, with the values of the items where the commands need them."""
-        states = read_states(self.table, list(self.commands), with_values=bool(self.decided))
+        states = read_states(self.table, list(self.commands), self.decider.field_names)
         for state in states.values():
             if state.kept:
                 state.kept = {id_: _make_current(self.table, p) for id_, p in state.kept.items()}
@@ -115,7 +106,7 @@ class MergePlan:
             and state.has_item
             and any(command.op != "patch" for command in self.commands[key])
         ]
-        if needy and not self.decided:
+        if needy:
             read_item_values(self.table, states, needy)
         return states
 
@@ -149,10 +140,10 @@ class Walk:
         try:
             plain = command
             if command.id in self.plan.decided:
-                guard = self.plan.find_guard(command)
+                guard = self.plan.decider.guards.get(command.id)
                 if guard is not None and self._must_wait(command, guard):
                     return
-                plain = self._decide(command, guard)
+                plain = self._decide(command)
             is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
         except BodyError as exc:
             self.refusals.append(Refusal.of_body(command, exc))
@@ -163,7 +154,7 @@ class Walk:
             return
         self.absorbed.append(plain.id)
         if plain is not command:
-            self.effects.append(_make_effect(command, plain))
+            self.effects.append(self.plan.decider.make_effect(command, plain))
             self.settled.effective_ids[command.id] = plain.id
 
     def take_all(self, commands: Sequence[Command]) -> None:
@@ -196,9 +187,9 @@ class Walk:
         self.unsettled = f"command {command.id} waits for {needed}, which is not applied yet"
         return True
 
-    def _decide(self, command: Command, guard: Guard | None) -> Command:
+    def _decide(self, command: Command) -> Command:
         find_effective_id = partial(self.plan.dependencies.find_effective_id, self.settled)
-        return decide(command, guard, self.state, self.plan.table.spec, find_effective_id)
+        return self.plan.decider.decide(command, self.state, find_effective_id)
 
     def _complete(self, command: Command) -> Command:
         """The command with all fields of its item.
@@ -222,16 +213,3 @@ def _make_current(table: Table, patch: Command) -> Command:
         return upcast(patch, table.spec)
     except BodyError:
         return patch
-
-
-def _make_effect(command: Command, plain: Command) -> Effect:
-    has_sums = plain.body is not command.body
-    return Effect(
-        command.id,
-        command.resource,
-        str(command.key),
-        plain.id,
-        plain.body if has_sums else None,
-        command.schema if has_sums else None,
-        dt.datetime.now(dt.UTC),
-    )

@@ -10,11 +10,12 @@ import psycopg
 
 from forebay.apply.conflicts import find_conflicts
 from forebay.apply.edits import KeyState
-from forebay.apply.rows import Rows, copy_texts
+from forebay.apply.rows import Rows
 from forebay.apply.statements import Table
 from forebay.apply.states import write_edits
 from forebay.apply.table import replace_rows
 from forebay.command import Command, KeyValue
+from forebay.db.copy_text import copy_texts
 from forebay.db.faults import is_data_fault, needs_newer_code
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError

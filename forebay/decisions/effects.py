@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import orjson
+import psycopg
 
 from forebay.command import Body, Command
-from forebay.db.arrays import write_array, write_plain_array
+from forebay.db.arrays import write_plain_array
 from forebay.db.connect import Connection
+from forebay.db.copy_text import PIECE, copy_text
 
 
 class Effect(NamedTuple):
@@ -100,16 +102,29 @@ def insert_effects(connection: Connection, effects: Sequence[Effect], slot: int 
     """
     if not effects:
         return
-    columns = [
-        write_plain_array([effect.id for effect in effects]),
-        write_array([effect.resource for effect in effects]),
-        write_array([effect.key for effect in effects]),
-        write_plain_array([effect.effective_id for effect in effects]),
-        write_array([None if e.body is None else orjson.dumps(e.body).decode() for e in effects]),
-        write_plain_array(["NULL" if e.schema is None else str(e.schema) for e in effects]),
-        write_plain_array([effect.decided_at.isoformat() for effect in effects]),
-    ]
-    connection.execute(_INSERT, [slot, *columns])
+    try:
+        with connection.transaction():
+            _copy(connection, effects, slot)
+    except psycopg.errors.UniqueViolation:  # the database has some of them
+        ids = [effect.id for effect in effects]
+        connection.execute(_DELETE_PRIVATE, [write_plain_array(ids)])
+        known_ids = find_effective_ids(connection, ids)
+        _copy(connection, [effect for effect in effects if effect.id not in known_ids], slot)
+
+
+def _copy(connection: Connection, effects: Sequence[Effect], slot: int | None) -> None:
+    """Insert effects by COPY, which takes half as long as an INSERT of arrays."""
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        # Postgres processes each piece while the next piece is made.
+        for start in range(0, len(effects), PIECE):
+            rows = [(slot, *_describe(effect)) for effect in effects[start : start + PIECE]]
+            copy.write(copy_text(list(zip(*rows, strict=True))))
+
+
+def _describe(effect: Effect) -> tuple[object, ...]:
+    """The columns of an effect, as COPY reads them."""
+    body = None if effect.body is None else orjson.dumps(effect.body).decode()
+    return (*effect[:4], body, effect.schema, effect.decided_at.isoformat())
 
 
 def _read(rows: Sequence[tuple[Any, ...]]) -> list[Effect]:
@@ -126,15 +141,8 @@ _SELECT = """
 _FIND = f"{_SELECT} WHERE id = ANY(%s::uuid[])"
 _FIND_IDS = "SELECT id::text, effective_id::text FROM forebay.effects WHERE id = ANY(%s::uuid[])"
 _FIND_PRIVATE = f"{_SELECT} WHERE slot IS NULL ORDER BY id LIMIT %s"
-_INSERT = """
-    INSERT INTO forebay.effects AS e
-      (slot, id, resource, key, effective_id, body, schema, decided_at)
-    SELECT %s::bigint, * FROM unnest(
-      %s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::json[], %s::int[],
-      %s::timestamptz[])
-    ON CONFLICT (id) DO UPDATE SET
-      slot = excluded.slot, resource = excluded.resource, key = excluded.key,
-      effective_id = excluded.effective_id, body = excluded.body,
-      schema = excluded.schema, decided_at = excluded.decided_at
-    WHERE e.slot IS NULL
+_DELETE_PRIVATE = "DELETE FROM forebay.effects WHERE slot IS NULL AND id = ANY(%s::uuid[])"
+_COPY = """
+    COPY forebay.effects (slot, id, resource, key, effective_id, body, schema, decided_at)
+    FROM STDIN
 """

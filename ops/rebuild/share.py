@@ -12,9 +12,9 @@ from zlib import crc32
 import orjson
 
 from forebay.apply.edits import KeyState
-from forebay.apply.rows import copy_texts
 from forebay.archive.layout import StoredObject
 from forebay.command import KeyValue
+from forebay.db.copy_text import copy_texts
 from ops.archive.invalid import LineFault
 from ops.context import Context
 from ops.cut import list_commands_until

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
 import resources
+from devtools.bodies import bodies, draw_values
 from forebay.apply import Outcome
 from forebay.command import Command
 from forebay.resource.shape import shape_of
-from local.bodies import bodies, draw_values
 from tests.fixtures.api import WriteBench
 from tests.fixtures.reading import Reader
 from tests.fixtures.tables import Database

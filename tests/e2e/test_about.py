@@ -13,8 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from devtools.openapi import render_file
 from forebay.codec import encode
-from local.description import render_file
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.hand import hand_made
 from tests.fixtures.stack import RunningStack, gzipped, new_city

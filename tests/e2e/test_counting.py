@@ -30,7 +30,7 @@ def load(stack: RunningStack, *arguments: str) -> dict[str, Any]:
     """Run `make load`'s program with these arguments; return its report."""
     process = subprocess.run(
         [
-            *(sys.executable, "-m", "local.load", "--json"),
+            *(sys.executable, "-m", "loader", "--json"),
             *("--port", str(stack.settings.ports.base), *arguments),
         ],
         cwd=ROOT,

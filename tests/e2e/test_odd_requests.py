@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from local.load.data import read_countries
+from loader.data import read_countries
 from tests.fixtures.gateway import Reply
 from tests.fixtures.stack import RunningStack
 

@@ -12,7 +12,7 @@ import pytest
 from postgrest import APIError, CountMethod, SyncPostgrestClient
 from postgrest._sync.request_builder import SyncSelectRequestBuilder
 
-from local.load.data import read_cities, read_countries
+from loader.data import read_cities, read_countries
 from tests.fixtures.stack import RunningStack
 
 Row = Mapping[str, Any]

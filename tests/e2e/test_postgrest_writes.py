@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local import node
+from devtools import node
 from local.settings import ROOT
 from tests.fixtures.stack import RunningStack, new_city
 

@@ -13,7 +13,7 @@ RESULTS = ROOT / "docs" / "reliability.json"
 PAGE = ROOT / "docs" / "reliability.md"
 _BEGIN = "<!-- from reliability.json: make faults-report -->"
 _END = "<!-- end -->"
-_PARTS = ("intake", "delivery", "consumer", "primary", "replica")
+_PARTS = ("intake", "delivery", "consumer", "primary", "replica", "read cache", "records")
 
 
 def tables(results: Mapping[str, Any]) -> str:

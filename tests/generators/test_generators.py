@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.description import render_file
+from devtools.openapi import render_file
 from tests.fixtures.generators import PINNED, Generators
 
 DESCRIBED: dict[str, Any] = json.loads(render_file())

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import resources
+from devtools import node
 from forebay.errors import SettingsError
 from forebay.routes import Parameter, Route, routes
 from infra.components.edge_function import build_edge_function
-from local import node
 from local.gateway.deployed import Deployed, Method
 from local.gateway.deployed import Parameter as Declared
 from local.gateway.edge import find_refusal, find_unknown_resource

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from forebay.apply.rows import copy_text, copy_texts
+from forebay.db.copy_text import copy_text, copy_texts
 from tests.fixtures.tables import Database
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

@@ -20,7 +20,7 @@ from tests.fixtures.pages import blocks, text_of
 from tests.fixtures.postgres import PostgresServer, empty_database
 from tests.fixtures.project import replace_user_files
 
-_SOURCES = ("forebay", "lambdas", "local", "infra", "migrations", "resources", "docs")
+_SOURCES = ("forebay", "lambdas", "local", "devtools", "infra", "migrations", "resources", "docs")
 _FILES = ("alembic.ini", "pyproject.toml", ".gitattributes", "CHANGELOG.md")
 _MIGRATION = '''"""Add a table."""
 
@@ -113,7 +113,7 @@ def tree(tmp_path: Path) -> Tree:
     (new_tree.folder / "resources" / "rivers.py").write_text(river, encoding="utf-8")
     add_migration(new_tree, "versions", "aaaa00000001", "rivers", "public")
     new_tree.replace("infra/environments/dev.toml", "\n", "\n# Ours.\n")
-    new_tree.run("-m", "local", "openapi")
+    new_tree.run("-m", "devtools", "openapi")
     new_tree.commit("Add rivers")
 
     new_tree.git("checkout", "--quiet", "release")
@@ -141,8 +141,8 @@ def test_a_newer_forebay_merges_without_conflicts_and_migrates_along_both_chains
         tree.git("merge", "--quiet", "-m", "Take release two", "release")
         tree.run("-c", migrate, url)
         assert tables(url) - before == {"forebay.more"}
-        tree.run("-m", "local", "openapi")
-        tree.run("-m", "local", "openapi", "--check")
+        tree.run("-m", "devtools", "openapi")
+        tree.run("-m", "devtools", "openapi", "--check")
 
 
 def test_a_database_of_the_single_chain_gets_the_missing_tables_only(

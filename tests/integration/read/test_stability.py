@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from local.load.data import read_cities
+from loader.data import read_cities
 from local.postgres.config import OWNER
 from tests.fixtures.geonames import CITIES, copy_items
 from tests.fixtures.postgres import PostgresServer, cloned_database

@@ -81,7 +81,7 @@ def test_a_documented_default_is_the_code_s(heading: str) -> None:
 
 
 def test_every_variable_of_ours_in_the_sources_is_documented_and_none_else() -> None:
-    tops = ("forebay", "lambdas", "resources", "migrations", "infra", "local")
+    tops = ("forebay", "lambdas", "resources", "migrations", "infra", "devtools", "local", "loader")
     names = {
         name
         for top in tops

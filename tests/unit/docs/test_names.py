@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 import typer
 
+from devtools import __main__ as devtools_commands
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.problem import CATALOGUE
 from infra.settings import Settings
-from local.__main__ import _build_parser
+from local import __main__ as local_commands
 from local.settings import ROOT
 from ops import cli
 from tests.fixtures.pages import blocks, codes, first_codes, pages, section, text_of
@@ -37,7 +38,9 @@ SOURCES = (
     "resources",
     "migrations",
     "infra",
+    "devtools",
     "local",
+    "loader",
     "ops",
     "bench",
     "tests",
@@ -148,7 +151,7 @@ def test_every_option_in_a_section_of_the_command_line_is_that_command_s() -> No
 def all_options() -> set[str]:
     """Every option of our own commands, and those of others that the pages name."""
     ours = {name for options in forebay_commands().values() for name in options}
-    for folder in ("local", "bench", "tests", "infra"):
+    for folder in ("devtools", "local", "loader", "bench", "tests", "infra"):
         for file in (ROOT / folder).rglob("*.py"):
             ours |= set(re.findall(r'"(--[a-z][a-z-]+)"', file.read_text(encoding="utf-8")))
     return ours | {"--method", "--exclusively"}  # of the CDK's command line
@@ -164,9 +167,10 @@ def test_every_option_that_a_page_names_is_one(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_call_of_the_local_commands_is_one(page: str) -> None:
-    for words in calls(page, "python -m local"):
-        words = [word for word in words if not _PLACEHOLDER.search(word)]  # noqa: PLW2901
-        assert _build_parser().parse_args(words)
+    for package, parser in (("local", local_commands), ("devtools", devtools_commands)):
+        for words in calls(page, f"python -m {package}"):
+            words = [word for word in words if not _PLACEHOLDER.search(word)]  # noqa: PLW2901
+            assert parser.build_parser().parse_args(words)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -269,7 +273,7 @@ OF_OTHERS = {"Accept-Profile", "Content-Profile", "Server-Timing", "Transfer-Enc
 def sources() -> str:
     files: list[Path] = [
         file
-        for top in ("forebay", "lambdas", "infra", "local")
+        for top in ("forebay", "lambdas", "infra", "devtools", "local", "loader")
         for ending in ("*.py", "*.js")
         for file in (ROOT / top).rglob(ending)
     ]

@@ -12,11 +12,11 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 import resources
+from devtools.openapi import check, render_file, write
 from forebay.openapi import describe
 from forebay.problem import CATALOGUE
 from forebay.resource.relations import find_relations
 from forebay.routes import Route, routes
-from local.description import check, render_file, write
 
 RESOURCES = resources.load()
 DOCUMENT = describe(RESOURCES)

@@ -12,7 +12,17 @@ from local.settings import ROOT
 from tests.fixtures.pages import anchors, links, pages, rows, section, text_of
 
 TARGETS = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-SOURCES = ("forebay", "lambdas", "resources", "migrations", "infra", "local", "tests")
+SOURCES = (
+    "forebay",
+    "lambdas",
+    "resources",
+    "migrations",
+    "infra",
+    "devtools",
+    "local",
+    "loader",
+    "tests",
+)
 
 
 def names(paths: list[Path]) -> list[str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import resources
+from devtools.declarations import read_shapes
 from forebay.errors import DeclarationError, SettingsError
 from forebay.resource import shape
 from forebay.text_files import read_text_file
 from infra.settings import ENVIRONMENTS, Settings
-from local.declarations import read_shapes
 from ops.rejections import rules
 from tests.infra.templates import LOCAL_CONTEXT
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import orjson
 
-from local.load.errors import RefusedError, UnreachableError
-from local.load.loading import Options, load
-from local.load.posting import MAX_BATCH_ITEMS
-from local.load.progress import Bars
+from loader.errors import RefusedError, UnreachableError
+from loader.loading import Options, load
+from loader.posting import MAX_BATCH_ITEMS
+from loader.progress import Bars
 from local.settings import DEFAULT_BASE_PORT, LocalSettings
 
 COMPLETE, INCOMPLETE, UNREACHABLE, INTERRUPTED = 0, 1, 3, 130
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m local.load",
+        prog="python -m loader",
         description=__doc__.split("\n")[0],
         epilog=__doc__[__doc__.index("Exit codes") :],
     )

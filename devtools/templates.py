@@ -8,7 +8,7 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-from local import node
+from devtools import node
 
 #: The app names its environments after their files.
 _ENVIRONMENTS = Path("infra") / "environments"

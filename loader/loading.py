@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from local.load import confirming, data
-from local.load.api import Api
-from local.load.confirming import Keys, Statuses
-from local.load.data import Item
-from local.load.errors import LoadError
-from local.load.posting import MAX_BATCH_ITEMS, Accepted, Posted, post_all
-from local.load.progress import Bars
-from local.load.report import Report, Spread
-from local.load.watching import Watch
+from loader import confirming, data
+from loader.api import Api
+from loader.confirming import Keys, Statuses
+from loader.data import Item
+from loader.errors import LoadError
+from loader.posting import MAX_BATCH_ITEMS, Accepted, Posted, post_all
+from loader.progress import Bars
+from loader.report import Report, Spread
+from loader.watching import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

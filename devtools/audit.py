@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from uv import find_uv_bin
 
-from local import node
-from local.errors import ToolFailedError
+from devtools import node
+from devtools.errors import ToolFailedError
 
 #: Exit codes: known vulnerabilities; none known, but some packages could not be queried.
 HOLES: Final = 1

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from local.load.__main__ import main
-from local.load.data import read_countries
-from local.load.errors import RefusedError, UnreachableError
-from local.load.loading import Options, load
-from local.load.progress import Bars
-from local.load.report import Report
+from loader.__main__ import main
+from loader.data import read_countries
+from loader.errors import RefusedError, UnreachableError
+from loader.loading import Options, load
+from loader.progress import Bars
+from loader.report import Report
 from local.postgres.throwaway import find_free_port
 from tests.fixtures.load import ScriptedApi, answers, hangs_up
 

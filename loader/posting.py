@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from local.load.api import Api, Attempt
-from local.load.backoff import Backoff
-from local.load.data import Item
+from loader.api import Api, Attempt
+from loader.backoff import Backoff
+from loader.data import Item
 
 MAX_BATCH_ITEMS = 500  # the API's limit for one request
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local.audit import INCOMPLETE, Answer, audit, conclude, read_npm_audit, read_pip_audit
+from devtools.audit import INCOMPLETE, Answer, audit, conclude, read_npm_audit, read_pip_audit
 from local.settings import ROOT
 
 CLEAR = Answer("PyPI", asked_about=95)

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from local.load.api import Api
-from local.load.posting import Accepted
+from loader.api import Api
+from loader.posting import Accepted
 
 _KEYS_AT_ONCE = 200  # they fit into one URL, and into one page
 _PAUSE_SECONDS = 0.05  # between two checks

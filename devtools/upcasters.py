@@ -10,13 +10,13 @@ from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
 from pydantic_core import SchemaValidator, ValidationError
 
+from devtools.bodies import bodies, patches
 from forebay.command import Body
 from forebay.resource import shape
 from forebay.resource.body import build_patch_schema
 from forebay.resource.fitting import misfit
 from forebay.resource.shape import Shape
 from forebay.resource.spec import ResourceSpec, Upcaster
-from local.bodies import bodies, patches
 
 #: Errors raised by a declaration's own functions, which a recorded shape does not cover.
 _OF_FUNCTIONS = frozenset({"value_error", "assertion_error"})

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from local.load.api import Api, Row
-from local.load.data import Item
-from local.load.posting import Accepted
+from loader.api import Api, Row
+from loader.data import Item
+from loader.posting import Accepted
 
 _PAUSE_SECONDS = 0.2  # between two rounds of status requests
 

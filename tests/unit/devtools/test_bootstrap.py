@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local import bootstrap
+from devtools import bootstrap
 
 BOOTSTRAP = Path(bootstrap.__file__)
 

@@ -3,7 +3,7 @@
 import orjson
 
 import resources
-from local.load.data import Item, read_cities, read_countries
+from loader.data import Item, read_cities, read_countries
 
 
 def _is_valid(item: Item) -> bool:

@@ -15,13 +15,14 @@ import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
 import resources
+from devtools import declarations
+from devtools.declarations import find_upcaster_problems
 from forebay.db.schema import index_names
 from forebay.errors import DeclarationError
 from forebay.resource import Indexed, Key, Resource, Resources, shape
 from forebay.resource.shape import Recorded, find_problems
 from forebay.resource.spec import ResourceSpec
-from local import declarations
-from local.declarations import find_upcaster_problems
+from local import migrations
 from local.errors import DeclarationsError
 
 Body = dict[str, Any]
@@ -300,7 +301,7 @@ class Checkout:
 
         declared = Resources({spec.path: spec for spec in specs})
         self.patch.setattr(resources, "load", lambda: declared)
-        self.patch.setattr(declarations, "run_alembic", run_alembic)
+        self.patch.setattr(migrations, "run_alembic", run_alembic)
 
 
 @pytest.fixture
@@ -315,7 +316,7 @@ def upside_down(body: Body) -> Body:
 def test_a_start_is_refused_with_a_wrong_upcaster(checkout: Checkout) -> None:
     checkout.write(declare(name=Text))
     checkout.declare(declare(version=2, upcasters={1: upside_down}, title=Text))
-    with pytest.raises(DeclarationsError, match="title is longer than 20 characters"):
+    with pytest.raises(DeclarationError, match="title is longer than 20 characters"):
         declarations.check_before_start(checkout.root)
 
 
@@ -327,7 +328,7 @@ def test_make_migration_keeps_the_record_and_make_check_wants_it_current(
     assert declarations.check(checkout.root) == 1
     assert "resources/shapes.json is not up to date" in capsys.readouterr().err
 
-    assert declarations.write_migration("Add a size", checkout.root) == 0
+    assert migrations.write_migration("Add a size", checkout.root) == 0
     assert checkout.ran == [["revision", "--autogenerate", "-m", "Add a size"]]
     assert declarations.check(checkout.root) == 0
 
@@ -337,12 +338,12 @@ def test_make_migration_writes_nothing_that_old_bodies_do_not_fit(checkout: Chec
     before = (checkout.root / shape.FILE).read_bytes()
     checkout.declare(declare(title=Text))
     with pytest.raises(DeclarationsError, match="name was removed"):
-        declarations.write_migration("Rename", checkout.root)
+        migrations.write_migration("Rename", checkout.root)
     assert declarations.check(checkout.root) == 1
     assert (checkout.ran, (checkout.root / shape.FILE).read_bytes()) == ([], before)
 
 
 def test_a_migration_that_was_not_written_is_not_recorded(checkout: Checkout) -> None:
     checkout.declare(declare(name=Text), code=1)
-    assert declarations.write_migration("Add lakes", checkout.root) == 1
+    assert migrations.write_migration("Add lakes", checkout.root) == 1
     assert not (checkout.root / shape.FILE).exists()

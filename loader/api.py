@@ -11,9 +11,9 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from local.load.backoff import Backoff
-from local.load.data import Item
-from local.load.errors import RefusedError, UnreachableError
+from loader.backoff import Backoff
+from loader.data import Item
+from loader.errors import RefusedError, UnreachableError
 
 PAGE_ROWS = 1000  # the largest page of a list
 _ANSWER_SECONDS = 40.0  # the API's own time-out is 29 s

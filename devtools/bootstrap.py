@@ -1,4 +1,4 @@
-"""Make .venv from the lock file, with only a Python: `python3 local/bootstrap.py`.
+"""Make .venv from the lock file, with only a Python: `python3 devtools/bootstrap.py`.
 
 Runs on the machine's own Python, which may be too old for the rest of the code, so the syntax here
 is plain. Later calls have no effect; `make` skips even those until the lock file changes.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local import node
+from devtools import node
 
 
 @pytest.fixture

@@ -9,16 +9,13 @@ from forebay.errors import DeclarationError
 from forebay.resource import shape
 from forebay.resource.shape import Recorded
 from forebay.resource.spec import ResourceSpec
-from local.errors import DeclarationsError
-from local.migrations import run_alembic
-from local.settings import ROOT
 
 #: The number of bodies of each earlier version that an upcaster is tested with.
 _EXAMPLES = 100
 _EXAMPLES_AT_START = 20
 
 
-def read_shapes(root: Path = ROOT) -> dict[str, Recorded]:
+def read_shapes(root: Path) -> dict[str, Recorded]:
     """Return the shapes recorded in a checkout; empty if there is no such file yet.
 
     Raises:
@@ -28,49 +25,38 @@ def read_shapes(root: Path = ROOT) -> dict[str, Recorded]:
     return shape.load(file.read_bytes()) if file.is_file() else {}
 
 
-def check(root: Path = ROOT) -> int:
-    """Run `make check`; return 1, with every problem on standard error, or 0."""
+def find_problems(root: Path) -> list[str]:
+    """Return the reasons why archived bodies would not fit the declarations."""
     specs, shapes = resources.load(), read_shapes(root)
-    problems = [*shape.find_problems(shapes, specs), *find_upcaster_problems(shapes, specs)]
-    if not problems and _update_shapes(shapes, specs) != shapes:
+    return [*shape.find_problems(shapes, specs), *find_upcaster_problems(shapes, specs)]
+
+
+def record_shapes(root: Path) -> None:
+    """Add the declared shapes to the record of a checkout."""
+    (root / shape.FILE).write_bytes(shape.dump(_update_shapes(root)))
+
+
+def check(root: Path) -> int:
+    """Run `make check`; return 1, with every problem on standard error, or 0."""
+    problems = find_problems(root)
+    if not problems and _update_shapes(root) != read_shapes(root):
         problems.append(f"{shape.FILE} is not up to date: run make migration, and commit the file")
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
     return 1 if problems else 0
 
 
-def write_migration(message: str, root: Path = ROOT) -> int:
-    """Run `make migration`: write the missing migration, record the shapes, return the exit code.
-
-    Raises:
-        DeclarationsError: archived bodies would not fit; no file was written.
-        LocalStackError: there is no database to compare with.
-    """
-    specs, shapes = resources.load(), read_shapes(root)
-    problems = [*shape.find_problems(shapes, specs), *find_upcaster_problems(shapes, specs)]
-    if problems:
-        raise DeclarationsError("\n".join(problems))
-    code = run_alembic(["revision", "--autogenerate", "-m", message])
-    if code == 0:
-        # Not earlier: the migration may drop what the record contains.
-        (root / shape.FILE).write_bytes(shape.dump(_update_shapes(shapes, specs)))
-    return code
-
-
 def check_before_start(root: Path) -> None:
     """Test the upcasters with a few bodies.
 
     Raises:
-        DeclarationsError: an upcaster is wrong, or a declaration can't work.
+        forebay.errors.DeclarationError: an upcaster is wrong, or a declaration can't work.
     """
-    try:
-        problems = list(
-            find_upcaster_problems(read_shapes(root), resources.load(), examples=_EXAMPLES_AT_START)
-        )
-    except DeclarationError as exc:
-        raise DeclarationsError(str(exc)) from exc
+    problems = list(
+        find_upcaster_problems(read_shapes(root), resources.load(), examples=_EXAMPLES_AT_START)
+    )
     if problems:
-        raise DeclarationsError("\n".join(problems))
+        raise DeclarationError("\n".join(problems))
 
 
 def find_upcaster_problems(
@@ -91,15 +77,14 @@ def find_upcaster_problems(
         for version, old in versions.items():
             if version < spec.schema_version:
                 # Hypothesis takes a second to import, and few resources have an earlier version.
-                from local.upcasters import try_patch_upcasters, try_upcasters  # noqa: PLC0415
+                from devtools.upcasters import try_patch_upcasters, try_upcasters  # noqa: PLC0415
 
                 yield from try_upcasters(spec, version, old, examples)
                 yield from try_patch_upcasters(spec, version, old, examples)
 
 
-def _update_shapes(
-    shapes: Mapping[str, Recorded], specs: Mapping[str, ResourceSpec]
-) -> dict[str, Recorded]:
+def _update_shapes(root: Path) -> dict[str, Recorded]:
     from forebay.db.schema import index_names  # noqa: PLC0415 - SQLAlchemy
 
+    shapes, specs = read_shapes(root), resources.load()
     return shape.update_record(shapes, specs, index_names(specs))

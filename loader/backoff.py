@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 
-from local.load.errors import UnreachableError
+from loader.errors import UnreachableError
 
 FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 5.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.load.report import Report, Spread
+from loader.report import Report, Spread
 
 NOTHING = Spread.of([])
 COMPLETE = Report(

@@ -1,0 +1,1 @@
+"""The developers' commands: checks and files of a checkout, without a running server."""
