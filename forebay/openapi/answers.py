@@ -69,7 +69,7 @@ _QUERY: Final = ("unknown_parameter", "repeated_parameter")
 _ITEM: Final = (
     *("malformed_json", "duplicate_member", "not_utf8", "empty_body", "bad_header"),
     *("command_too_large", "validation_failed", "unstorable_text", "too_deep", "number_too_large"),
-    *("not_accepted", "attachments_unavailable"),
+    "not_accepted",
 )
 _POSTGREST_READS: Final = tuple(
     code for code in CATALOGUE if code.startswith("PGRST") and code != "PGRST204"
@@ -115,7 +115,7 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
         # With `Prefer: return=…`, which accepts all operations or none.
         *("duplicate_member", "command_too_large", "validation_failed", "unstorable_text"),
         *("too_deep", "number_too_large", "key_missing", "key_mismatch", "key_not_allowed"),
-        *("empty_patch", "forbidden", "attachments_unavailable"),
+        *("empty_patch", "forbidden"),
     ),
     "patch_many": (*_ITEM, "key_mismatch", "empty_patch", *_TARGETS),
     "delete_many": _TARGETS,
@@ -150,16 +150,18 @@ def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
     }
 
 
-def problems(action: str, *, api_key: bool, body: bool) -> dict[str, Schema]:
+def problems(action: str, *, api_key: bool, body: bool, attachments: bool) -> dict[str, Schema]:
     """Describe the problems of a route, by status.
 
     Args:
         action: the route's action.
         api_key: the route requires an API key.
         body: the route accepts a body.
+        attachments: the body may have attachments.
     """
     codes = [*_EVERYWHERE, *_PROBLEMS.get(action, ()), *(_WITH_KEY if api_key else ())]
     codes += _REPETITIONS if action in _WRITES else ()
+    codes += ["attachments_unavailable"] if attachments and body and action in _WRITES else []
     codes += [*_QUERY, *(_GATEWAY_ON_BODIES if body else ())]
     by_status: dict[int, list[str]] = {}
     for code, (status, _) in CATALOGUE.items():

@@ -115,7 +115,12 @@ class Operations:
         else:
             operation = describe_attachment(route, media, [_READ_AFTER, _TRACEPARENT])
         operation["parameters"] = [*self._parameters.of(route), *operation.get("parameters", ())]
-        return completed(operation, route, require_api_key=self._require_api_key)
+        return completed(
+            operation,
+            route,
+            require_api_key=self._require_api_key,
+            attachments=bool(self._spec.attachments),
+        )
 
     def _describe_list(self) -> Schema:
         answer = {
@@ -331,17 +336,25 @@ def operation_id(route_name: str) -> str:
     return route_name.replace(".", "_").replace("-", "_")
 
 
-def general(route: Route, *, require_api_key: bool) -> Schema:
+def general(route: Route, *, require_api_key: bool, attachments: bool) -> Schema:
     """Describe a route that belongs to no resource."""
-    return completed(dict(_GENERAL[route.action]), route, require_api_key=require_api_key)
+    return completed(
+        dict(_GENERAL[route.action]),
+        route,
+        require_api_key=require_api_key,
+        attachments=attachments,
+    )
 
 
-def completed(operation: Schema, route: Route, *, require_api_key: bool) -> Schema:
+def completed(
+    operation: Schema, route: Route, *, require_api_key: bool, attachments: bool
+) -> Schema:
     """Add the problems and the security requirement to an operation."""
     problem_responses = problems(
         route.action,
         api_key=require_api_key and not route.public,
         body="requestBody" in operation,
+        attachments=attachments,
     )
     operation["responses"] = {**operation["responses"], **problem_responses}
     if not operation.get("parameters"):
