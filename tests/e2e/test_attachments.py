@@ -260,7 +260,8 @@ def test_events_without_an_upload_of_a_form_change_nothing(stack: RunningStack) 
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         return sum(int(attributes[name]) for name in names)
 
-    wait_until(lambda: count(queue) == 0, "the events are consumed")
+    # One message a call, and each call after another.
+    wait_until(lambda: count(queue) == 0, "the events are consumed", timeout_seconds=240)
     assert count(dead) == 0
     assert lines_of(stack, form["command_id"]) == []
     assert image_of(stack, path) is None
