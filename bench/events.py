@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def proxy_event(
+def build_proxy_event(
     method: str,
     resource: str,
     *,
@@ -51,7 +51,7 @@ def proxy_event(
     }
 
 
-def json_bytes(value: object) -> bytes:
+def encode_json(value: object) -> bytes:
     """The value as the JSON of a client."""
     return json.dumps(value).encode()
 

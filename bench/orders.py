@@ -134,7 +134,7 @@ def write_objects(folder: Path, lines: Sequence[bytes], *, name: str) -> Objects
     return Objects(folder, tuple(keys), len(lines), sum(map(len, lines)) // max(1, len(lines)))
 
 
-def lines_of(made: Sequence[Command]) -> list[bytes]:
+def encode_lines(made: Sequence[Command]) -> list[bytes]:
     """The commands as lines of the archive."""
     return [encode(command) for command in made]
 

@@ -39,7 +39,7 @@ def _set_up(_options: argparse.Namespace) -> int:
 
 def _run_cdk(options: argparse.Namespace) -> int:
     node.ensure(ROOT)
-    command = [*node.cdk_command(ROOT), *options.arguments]
+    command = [*node.build_cdk_command(ROOT), *options.arguments]
     return subprocess.call(command, cwd=ROOT, env=node.build_environment(os.environ))  # noqa: S603
 
 

@@ -131,7 +131,7 @@ def _ask_pypi(root: Path) -> Answer:
 
 
 def _ask_npm(root: Path) -> Answer:
-    process = _run([*node.npm_command(), "audit", "--json"], root)
+    process = _run([*node.build_npm_command(), "audit", "--json"], root)
     return read_npm_audit(process.stdout, process.stderr)
 
 

@@ -84,7 +84,7 @@ def find_upcaster_problems(
 
 
 def _update_shapes(root: Path) -> dict[str, Recorded]:
-    from forebay.db.schema import index_names  # noqa: PLC0415 - SQLAlchemy
+    from forebay.db.schema import list_index_names  # noqa: PLC0415 - SQLAlchemy
 
     shapes, specs = read_shapes(root), resources.load()
-    return shape.update_record(shapes, specs, index_names(specs))
+    return shape.update_record(shapes, specs, list_index_names(specs))

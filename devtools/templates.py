@@ -40,7 +40,7 @@ def check_templates(root: Path) -> int:
         context = _LOCAL_CONTEXT if name == "local" else {}
         options = [option for key, value in context.items() for option in ("-c", f"{key}={value}")]
         synth = ["synth", "--quiet", "-c", f"env={name}", *options, "--output", str(output)]
-        exit_code = subprocess.call([*node.cdk_command(root), *synth], cwd=root, env=env)  # noqa: S603
+        exit_code = subprocess.call([*node.build_cdk_command(root), *synth], cwd=root, env=env)  # noqa: S603
         if exit_code:
             return exit_code
     templates = sorted(

@@ -32,7 +32,7 @@ _SHOWN_VERSION = re.compile(
 )
 
 
-def item_tag(state_tag: str, content_type: str, text: str) -> str:
+def build_item_tag(state_tag: str, content_type: str, text: str) -> str:
     """The strong entity tag of an item: equal only for equal bytes of one media type.
 
     The state tag comes first, so that writes can use the entity tag. It alone is not enough: a
@@ -56,7 +56,7 @@ def make_state_tag(base_id: str, fields: Mapping[str, str]) -> str:
     return f"{max(base_id, *fields.values())}.{_digest(base_id + ids)}"
 
 
-def state_tag_of(entity_tag: str) -> str | None:
+def parse_state_tag(entity_tag: str) -> str | None:
     """The state tag in an entity tag; None if the text is no entity tag of an item.
 
     Weak tags too, although RFC 9110 §13.1.1 compares strongly: a CDN that compresses an answer
@@ -80,7 +80,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
-def version_of(shown: str) -> str | None:
+def parse_version(shown: str) -> str | None:
     """The version in a header's value; None if it has none.
 
     Args:

@@ -21,7 +21,7 @@ HINT_RELATED: Final = (
 HINT_REPEATED: Final = "To filter one field twice, use and=(…)."
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def find_nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name with the fewest differing letters; None if more than about a third differ.
 
     `edge_function.js` implements the same search in JavaScript; a test compares their results.

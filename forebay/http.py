@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from forebay.problem import CONTENT_TYPE, Problem
+
+_QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")  # RFC 9110 §12.4.2
 
 JSON = "application/json"
 #: A patch of RFC 7396, which merges objects.
@@ -59,14 +62,14 @@ class Response:
         }
 
 
-def json_response(
+def build_json_response(
     status: int, document: object, headers: Mapping[str, str] | None = None
 ) -> Response:
     """An answer with the document as its JSON body."""
     return Response(status, orjson.dumps(document).decode(), headers=headers or {})
 
 
-def problem_response(problem: Problem, instance: str) -> Response:
+def build_problem_response(problem: Problem, instance: str) -> Response:
     """The problem as an answer; `instance` is the request's path."""
     return Response(
         problem.status,
@@ -85,3 +88,16 @@ def _make_encodable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, list):
         return [_make_encodable(element) for element in value]
     return value
+
+
+def parse_weighted(header: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """Yield the members of a header such as `Accept`: value, parameters and quality.
+
+    Texts are in lower case; an invalid quality counts as 0.
+    """
+    for item in header.split(","):
+        value, *texts = (part.strip().lower() for part in item.split(";"))
+        pairs = (text.partition("=") for text in texts)
+        parameters = {name.strip(): text.strip() for name, _, text in pairs}
+        quality = parameters.pop("q", "1")
+        yield value, parameters, float(quality) if _QUALITY.fullmatch(quality) else 0.0

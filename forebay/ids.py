@@ -114,7 +114,7 @@ def make_least_id(moment: dt.datetime) -> str:
     return f"{format_ms(milliseconds(moment))}-0000-0000-000000000000"
 
 
-def greatest_id(moment: dt.datetime) -> str:
+def build_greatest_id(moment: dt.datetime) -> str:
     """The greatest command id of that millisecond."""
     return f"{format_ms(milliseconds(moment))}-7fff-bfff-ffffffffffff"
 

@@ -15,7 +15,7 @@ from typing import Final
 _CHANCE: Final = random.SystemRandom()
 
 
-def backoff_seconds(attempt: int, *, first: float, greatest: float = float("inf")) -> float:
+def compute_backoff_seconds(attempt: int, *, first: float, greatest: float = float("inf")) -> float:
     """Return a random pause, in seconds: at most `first * 2 ** (attempt - 1)`.
 
     Args:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Literal, Protocol, TypeAlias
 
 from forebay.archive.layout import COMMANDS_PREFIX, REPORT_SUFFIX
-from forebay.aws.events import EventRefusedError, object_event, object_keys
+from forebay.aws.events import EventRefusedError, build_event, iterate_keys
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
 
@@ -220,10 +220,12 @@ def enqueue(queue: Queue, bucket: str, keys: Sequence[str]) -> None:
     Raises:
         TransientError: the queue did not accept all events; sending them again is harmless.
     """
-    queue.send([object_event(bucket, key) for key in keys])
+    queue.send([build_event(bucket, key) for key in keys])
 
 
-def dead_objects(dead_letters: Queue, bucket: str, prefix: str = COMMANDS_PREFIX) -> frozenset[str]:
+def find_dead_objects(
+    dead_letters: Queue, bucket: str, prefix: str = COMMANDS_PREFIX
+) -> frozenset[str]:
     """The keys of the objects below the prefix that dead letters name.
 
     Raises:
@@ -238,12 +240,12 @@ def dead_objects(dead_letters: Queue, bucket: str, prefix: str = COMMANDS_PREFIX
 def list_keys(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str]:
     """The archive objects that a message names; empty if it is not an event of this archive."""
     try:
-        return list(object_keys(body, bucket=bucket, prefix=prefix))
+        return list(iterate_keys(body, bucket=bucket, prefix=prefix))
     except EventRefusedError:
         return []
 
 
-def backlog_explains(
+def is_explained_by_backlog(
     survey: Survey | ImportSurvey, waiting: int, *, now: dt.datetime, patience: dt.timedelta
 ) -> bool:
     """Return whether the queue's backlog explains the missed objects: it holds at least as many.

@@ -78,6 +78,7 @@ def build_app(
             watched=Watched.of(settings),
             place=_find_runner_place(settings, data, database, service),
             packages=packages,
+            keys=data.keys,
         )
         # The runner's role has policies of the service stack, by their names.
         operations.add_stack_dependency(service)
@@ -125,6 +126,7 @@ def _build_database(app: cdk.App, settings: Settings, data: DataStack) -> Databa
         database=settings.database,
         archive_arn=data.archive.arn,
         attachments_arn=None if data.attachments is None else data.attachments.arn,
+        keys=data.keys,
     )
 
 

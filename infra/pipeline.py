@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from infra.encryption import KeyArn
 from infra.section import Section
 
 RetentionDays = Annotated[int, Field(ge=1, le=14)]  # SQS's limit
@@ -38,6 +39,14 @@ class CopySettings(Section):
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
     #: Versioned, as S3 requires; `forebay-<env>-archive-…` of a standby region is.
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    #: The key of the copies, in their region; required if the archive has a customer managed key.
+    key: KeyArn | None = None
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        if self.key is not None and self.key.split(":")[3] != self.region:
+            raise ValueError("key must be in the region of the copy")
+        return self
 
 
 class ArchiveSettings(Section):

@@ -19,6 +19,8 @@ from pydantic import Field, ValidationError, model_validator
 from forebay.errors import SettingsError
 from forebay.text_files import read_text_file
 from infra.database import AuroraDatabase, DatabaseSettings, ExternalDatabase, check_connections
+from infra.deployment import CANARY_FUNCTIONS, DeploymentSettings
+from infra.encryption import EncryptionSettings
 from infra.front import ApiSettings, EdgeSettings, check_front
 from infra.operations import OperationsSettings
 from infra.pipeline import (
@@ -49,6 +51,7 @@ CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
     "replica_url": ("database", "replica_url"),
     "firehose_endpoint": ("stream", "endpoint"),
     "read_cache": ("read_cache", "address"),
+    "canary": ("deployment", "canary"),
 }
 
 #: The same as a JSON object. The command line takes precedence.
@@ -160,6 +163,8 @@ class Settings(Section):
     #: None: the read function always asks the replicas.
     read_cache: ReadCacheSettings | None = None
     operations: OperationsSettings = OperationsSettings()
+    deployment: DeploymentSettings = DeploymentSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
 
     @classmethod
     def load(
@@ -299,12 +304,41 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_encryption(self) -> Self:
+        for arn in self.encryption.arns:
+            if arn.split(":")[3] != self.region:
+                raise ValueError(f"the key {arn} must be in the environment's region")
+        copy = self.archive.copy_to
+        if self.encryption.used and copy is not None and copy.key is None:
+            raise ValueError(
+                "archive.copy_to.key is required with encryption.key: S3 copies encrypted objects "
+                "only if it has the ARN of a key in the other region"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_runner(self) -> Self:
         if self.operations.runner and isinstance(self.database, ExternalDatabase):
             raise ValueError(
                 "operations.runner requires a database of the environment (database.kind 'rds' or "
                 "'aurora'): the runner is in its network"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_canary(self) -> Self:
+        """Lambda refuses provisioned instances for an alias with two versions.
+
+        ("Alias with weights can not be used with Provisioned Concurrency",
+        aws/serverless-application-model#1296.)
+        """
+        for name in CANARY_FUNCTIONS if self.deployment.has_canaries else ():
+            if self.functions.of(name).provisioned_concurrency is not None:
+                raise ValueError(
+                    f"functions.{name}.provisioned_concurrency excludes deployment.canary, "
+                    "because Lambda keeps no instances ready for an alias with two versions: set "
+                    f"functions.{name}.snap_start = true instead, or deployment.canary = 'off'"
+                )
         return self
 
     @model_validator(mode="after")
@@ -347,6 +381,10 @@ class Settings(Section):
                     f"functions.{name}.snap_start must be false, and provisioned_concurrency "
                     "absent: the emulator supports neither"
                 )
+        if self.deployment.has_canaries:
+            raise ValueError("deployment.canary must be 'off': the emulator has no CodeDeploy")
+        if self.encryption.used:
+            raise ValueError("encryption.key must be 'managed': the emulator encrypts nothing")
         if self.archive.copy_to is not None or self.archive.lock is not None:
             raise ValueError("archive.copy_to and archive.lock are for AWS only")
         return self

@@ -54,11 +54,11 @@ def _reset(settings: LocalSettings, options: argparse.Namespace) -> int:
 
 def _run_psql(settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.postgres.binaries import find_program
-    from local.postgres.config import OWNER, READER, primary_of, replica_of
+    from local.postgres.config import OWNER, READER, locate_primary, locate_replica
 
-    cluster, user = primary_of(settings), OWNER
+    cluster, user = locate_primary(settings), OWNER
     if options.replica:
-        cluster, user = replica_of(settings), READER
+        cluster, user = locate_replica(settings), READER
     command = [find_program("psql"), cluster.address(user), *options.arguments]
     return subprocess.call(  # noqa: S603
         command, env={**os.environ, "PGPASSWORD": cluster.password(user)}
@@ -68,8 +68,8 @@ def _run_psql(settings: LocalSettings, options: argparse.Namespace) -> int:
 def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local import read_cache
     from local.credentials import ACCESS_KEY_ID, read_secret_key
-    from local.outputs import read_outputs, stack_name
-    from local.postgres.config import READER, SUPERUSER, primary_of, replica_of
+    from local.outputs import build_stack_name, read_outputs
+    from local.postgres.config import READER, SUPERUSER, locate_primary, locate_replica
     from local.settings import REGION
 
     values = {
@@ -79,14 +79,16 @@ def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) ->
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": read_secret_key(settings),
-        "PRIMARY_URL": primary_of(settings).url(),
-        "REPLICA_URL": replica_of(settings).url(READER),
+        "PRIMARY_URL": locate_primary(settings).url(),
+        "REPLICA_URL": locate_replica(settings).url(READER),
         "READ_CACHE_URL": read_cache.build_url(settings),
         # Makes databases, which the owner of the tables may not.
-        "ADMIN_URL": primary_of(settings).url(SUPERUSER, "postgres"),
+        "ADMIN_URL": locate_primary(settings).url(SUPERUSER, "postgres"),
     }
     try:
-        values["ARCHIVE_BUCKET"] = read_outputs(settings)[stack_name("data")]["ArchiveBucketName"]
+        values["ARCHIVE_BUCKET"] = read_outputs(settings)[build_stack_name("data")][
+            "ArchiveBucketName"
+        ]
     except FileNotFoundError:
         sys.stderr.write(
             "no stack was deployed yet, so ARCHIVE_BUCKET is not set; run `make run` first\n"

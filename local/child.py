@@ -65,7 +65,11 @@ class Child:
 
     def log_tail(self) -> str:
         """The last lines of the process's log."""
-        return tail(self.spec.log)
+        try:
+            lines = self.spec.log.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return "(no log)"
+        return "\n".join(lines[-_LOG_TAIL_LINES:]) or "(the log is empty)"
 
 
 def spawn(spec: Spec) -> Child:
@@ -75,7 +79,8 @@ def spawn(spec: Spec) -> Child:
         ToolFailedError: the program can't be started.
     """
     spec.log.parent.mkdir(parents=True, exist_ok=True)
-    _rotate(spec.log)
+    with contextlib.suppress(FileNotFoundError):
+        spec.log.replace(spec.log.with_name(f"{spec.log.name}.old"))
     user = spec.user if spec.user is not None and not spec.user.prefix else None
     prefix = spec.user.prefix if spec.user is not None else ()
     # An unnamed file, because the input may contain a password.
@@ -97,35 +102,18 @@ def spawn(spec: Spec) -> Child:
             )
         except OSError as exc:
             raise ToolFailedError(f"{spec.name} can't be started: {exc}") from exc
-    return Child(spec=spec, running=_describe_running(spec, process.pid), process=process)
-
-
-def _describe_running(spec: Spec, pid: int) -> Running:
-    return Running(
+    running = Running(
         name=spec.name,
-        pid=pid,
-        started=start_time(pid),
+        pid=process.pid,
+        started=start_time(process.pid),
         rank=spec.rank,
         polite_signal=spec.polite_signal,
         rude_signal=spec.rude_signal,
         patience_seconds=spec.patience_seconds,
     )
-
-
-def tail(log: Path) -> str:
-    """Return the last lines of a log file."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return "(no log)"
-    return "\n".join(lines[-_LOG_TAIL_LINES:]) or "(the log is empty)"
+    return Child(spec=spec, running=running, process=process)
 
 
 def describe_code(code: int) -> str:
     """Describe an exit code: `code 1`, `signal SIGKILL`."""
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
-
-
-def _rotate(log: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        log.replace(log.with_name(log.name + ".old"))

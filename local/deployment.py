@@ -20,7 +20,7 @@ from local import emulator, read_cache
 from local.aws import Emulated
 from local.child import Spec
 from local.emulator import Folders
-from local.outputs import ENVIRONMENT, Outputs, kept_deployment, read_outputs, stack_name
+from local.outputs import ENVIRONMENT, Outputs, build_stack_name, locate_deployment, read_outputs
 from local.postgres.config import READER, Cluster
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
@@ -40,7 +40,7 @@ _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "migrate": "MigrateFunctionName",
     "sweep": "SweepFunctionName",
 }
-_DATA, _SERVICE = stack_name("data"), stack_name("service")
+_DATA, _SERVICE = build_stack_name("data"), build_stack_name("service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,6 @@ class Deployment:
 
         The primary must be running: the deployment migrates it.
 
-        Args:
-            supervisor: runs the emulator and the CLI.
-            rank: the emulator's rank among the supervisor's processes.
-
         Raises:
             ToolFailedError: the app can't be deployed; carries the end of the CLI's output.
         """
@@ -150,11 +146,17 @@ class Deployment:
 
     @property
     def _kept(self) -> Path:
-        return kept_deployment(self.settings)
+        return locate_deployment(self.settings)
 
     def _run_cdk(self, supervisor: Supervisor, folder: Path) -> None:
         settings = self.settings
-        command = [*node.cdk_command(settings.root), "deploy", "--all", "-c", f"env={ENVIRONMENT}"]
+        command = [
+            *node.build_cdk_command(settings.root),
+            "deploy",
+            "--all",
+            "-c",
+            f"env={ENVIRONMENT}",
+        ]
         # A change set is only useful for a review, and there is no reviewer here.
         command += ["--method", "direct", "--require-approval", "never"]
         command += ["--progress", "events", "--output", str(folder / "assembly")]

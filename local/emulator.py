@@ -6,7 +6,6 @@ never finds an existing bucket, and state that a crash left half-written is neve
 objects outlive a run, and the emulator writes each object when it is put.
 """
 
-import http.client
 import os
 import shutil
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from devtools import node
 from local.child import Child, Spec
 from local.credentials import ACCESS_KEY_ID, OWN_KEY_HEADER, derive_own_key, read_secret_key
+from local.requests import is_answering
 from local.settings import ACCOUNT, REGION, LocalSettings
 from local.supervisor import Supervisor
 
@@ -39,18 +39,7 @@ class Folders:
 def start(
     supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, name: str, rank: int
 ) -> Child:
-    """Start the emulator, and return when it is ready for requests.
-
-    Args:
-        supervisor: runs the process.
-        settings: contain the port.
-        folders: of this emulator; the temporary folder is emptied.
-        name: of the process and of its log.
-        rank: the process's rank when the supervisor stops its processes.
-
-    Raises:
-        ChildDiedError, StartTimeoutError: it does not answer; carries the end of its log.
-    """
+    """Empty the temporary folder, start the emulator, and return when it is ready."""
     # A killed emulator leaves its workers' code in this folder.
     shutil.rmtree(folders.temporary, ignore_errors=True)
     folders.temporary.mkdir(parents=True)
@@ -69,7 +58,12 @@ def start(
             patience_seconds=_STOP_SECONDS,
         )
     )
-    supervisor.wait_until(lambda: _is_ready(settings), child=child, timeout_seconds=_READY_SECONDS)
+    headers = {OWN_KEY_HEADER: derive_own_key(read_secret_key(settings))}
+    supervisor.wait_until(
+        lambda: is_answering(settings.ports.emulator, "/_ministack/ready", headers),
+        child=child,
+        timeout_seconds=_READY_SECONDS,
+    )
     return child
 
 
@@ -117,15 +111,3 @@ def _build_variables(settings: LocalSettings, folders: Folders) -> Mapping[str, 
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
     }
-
-
-def _is_ready(settings: LocalSettings) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.emulator, timeout=2)
-    headers = {OWN_KEY_HEADER: derive_own_key(read_secret_key(settings))}
-    try:
-        connection.request("GET", "/_ministack/ready", headers=headers)
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

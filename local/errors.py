@@ -1,18 +1,4 @@
-"""The errors that stop the one-machine stack, each one sentence that names the next step.
-
-LocalStackError
-├── StateLockedError     another start holds the state folder
-├── StateUnusableError   the state folder holds state that this version can't start from
-├── DiskFullError        too little room below the state folder
-├── PortTakenError       another process uses a port of the stack
-├── ToolFailedError      a program (initdb, npm, cdk …) failed
-├── DeclarationsError    declarations don't fit the archived bodies
-├── MigrationsWaitError  migrations would drop or change data, and wait to be accepted
-├── StoppingError        a step was given up because the stack is being stopped
-├── StartTimeoutError    a server runs but does not become ready
-├── ChildDiedError       a server of the stack ended unexpectedly
-└── CredentialsMissingError  a server was started without the stack's secret access key
-"""
+"""The errors that stop the one-machine stack, each one sentence that names the next step."""
 
 
 class LocalStackError(Exception):

@@ -49,25 +49,11 @@ def ignore(_: Event) -> None:
     """Discard an event."""
 
 
-class Notes:
-    """Remarks about a step, collected while it runs."""
-
-    def __init__(self) -> None:
-        self._notes: list[str] = []
-
-    def add(self, note: str) -> None:
-        """Add a remark of a few words."""
-        self._notes.append(note)
-
-    def __str__(self) -> str:
-        return ", ".join(self._notes)
-
-
 @contextmanager
-def report_step(name: str, listener: Listener) -> Iterator[Notes]:
-    """Report the beginning and the successful end of the block to the listener."""
+def report_step(name: str, listener: Listener) -> Iterator[list[str]]:
+    """Report the beginning and the successful end of the block, which may add notes to the list."""
     start = time.monotonic()
-    notes = Notes()
+    notes: list[str] = []
     listener(StepBegun(name))
     yield notes
-    listener(StepDone(name, time.monotonic() - start, str(notes)))
+    listener(StepDone(name, time.monotonic() - start, ", ".join(notes)))

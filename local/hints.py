@@ -18,10 +18,6 @@ def build_commands(resources: Mapping[str, ResourceSpec], url: str) -> str:
 
     The write is a create, so a second run changes nothing.
 
-    Args:
-        resources: the declarations, by path.
-        url: of the API, with the stage.
-
     Returns:
         A write, its status and a read of the item. Only a read of a list, if no declaration has a
         valid example; a sentence, if no resource is declared.

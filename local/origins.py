@@ -10,7 +10,11 @@ import ipaddress
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 ANY_ORIGIN = "*"
 
@@ -57,6 +61,18 @@ class Policy:
             )
         return None
 
+    def find_refusal_of(self, request: "web.Request") -> str | None:
+        """Return the reason to refuse a request to an aiohttp server, or None if it is allowed."""
+        hosts = request.headers.getall("Host", [])
+        if request.raw_path.lower().startswith(("http:", "https:")):
+            # The authority of such a target overrides the Host header (RFC 9112, section 3.2.2).
+            hosts = [*hosts, _parse_authority(request.raw_path)]
+        return self.find_refusal(
+            hosts=hosts,
+            origins=request.headers.getall("Origin", []),
+            sites=request.headers.getall("Sec-Fetch-Site", []),
+        )
+
     def _is_ours(self, host: str) -> bool:
         name = _parse_name(host)
         return name is not None and (_is_loopback(name) or name in self.hosts)
@@ -64,14 +80,18 @@ class Policy:
     def _may_call(self, origin: str, host: str) -> bool:
         if origin == self.declared_origin:
             return True
-        try:
-            parts = urlsplit(origin)
-        except ValueError:
+        authority = _parse_authority(origin)
+        if not origin.startswith(("http:", "https:")) or not authority:
             return False
-        if parts.scheme not in {"http", "https"}:
-            return False
-        is_own = parts.netloc.lower() == host.lower()
-        return is_own or (self.declared_origin == ANY_ORIGIN and self._is_ours(parts.netloc))
+        is_own = authority.lower() == host.lower()
+        return is_own or (self.declared_origin == ANY_ORIGIN and self._is_ours(authority))
+
+
+def _parse_authority(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
 
 
 def _parse_name(host: str) -> str | None:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import psutil
+
+from local.events import Listener, ServerStopped, ignore
 
 _POLL_SECONDS = 0.02
 # The rude signal ends a process soon; Postgres needs a moment for its children.
@@ -43,13 +44,6 @@ class Running:
     patience_seconds: float = 10.0
 
 
-class Report(Protocol):
-    """A callback for each process that has ended."""
-
-    def __call__(self, name: str, seconds: float, *, forced: bool) -> None:
-        """Report that the process `name` ended after `seconds`, killed if `forced`."""
-
-
 def start_time(pid: int) -> float:
     """Return the process's start in seconds since the epoch; 0 if the process has ended."""
     try:
@@ -77,7 +71,7 @@ def stop_all(
     *,
     alive: Callable[[Running], bool] = is_alive,
     hurry: Callable[[], bool] = lambda: False,
-    report: Report | None = None,
+    listener: Listener = ignore,
 ) -> None:
     """Stop the processes, lowest rank first; return when they and their groups have ended.
 
@@ -85,20 +79,20 @@ def stop_all(
         processes: the processes to stop.
         alive: whether a process still runs; the parent has a better way to know.
         hurry: as soon as it returns True, processes get no more time for an orderly end.
-        report: called after each end.
+        listener: receives each end.
     """
     by_rank: dict[int, list[Running]] = {}
     for process in processes:
         by_rank.setdefault(process.rank, []).append(process)
     for rank in sorted(by_rank):
-        _stop_together(by_rank[rank], alive, hurry, report)
+        _stop_together(by_rank[rank], alive, hurry, listener)
 
 
 def _stop_together(
     processes: list[Running],
     alive: Callable[[Running], bool],
     hurry: Callable[[], bool],
-    report: Report | None,
+    listener: Listener,
 ) -> None:
     start = time.monotonic()
     waiting = [process for process in processes if alive(process)]
@@ -111,8 +105,7 @@ def _stop_together(
             if not alive(process):
                 waiting.remove(process)
                 end_group(process)
-                if report is not None:
-                    report(process.name, elapsed, forced=process in rushed_at)
+                listener(ServerStopped(process.name, elapsed, forced=process in rushed_at))
             elif process not in rushed_at and (hurry() or elapsed > process.patience_seconds):
                 _signal(process, process.rude_signal)
                 rushed_at[process] = elapsed

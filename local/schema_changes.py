@@ -10,9 +10,9 @@ from alembic.util.exc import CommandError
 
 from lambdas.migrate.app import migrate
 from local.errors import MigrationsWaitError, ToolFailedError
-from local.postgres.config import primary_of
+from local.postgres.config import locate_primary
 from local.settings import DEFAULT_BASE_PORT, LocalSettings
-from migrations.effects import Pending, pending, row_count
+from migrations.effects import Pending, count_rows, pending
 
 _ELSEWHERE = (
     "the database has a migration that is not in migrations/versions, so no migration is run: "
@@ -34,12 +34,7 @@ class SchemaChanges:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Find the pending migrations of the database at the URL.
-
-        Raises:
-            psycopg.Error: the database does not answer.
-            ToolFailedError: a migration can't be imported.
-        """
+        """Find the pending migrations of the database at the URL."""
         try:
             missing = pending(url)
         except CommandError:  # the migrate function leaves such a database alone
@@ -59,33 +54,26 @@ class SchemaChanges:
         return self.waiting[-1].revision
 
     def describe(self) -> str:
-        """List the waiting migrations, their statements that may hurt, and the affected rows.
-
-        Raises:
-            psycopg.Error: the database does not answer.
-        """
+        """List the waiting migrations, their statements that may hurt, and the affected rows."""
         lines: list[str] = []
         for migration in self.waiting:
             lines.append(f"  {migration.revision}  {migration.title}")
             for statement in migration.hurting:
-                rows = row_count(self.url, statement)
+                rows = count_rows(self.url, statement)
                 lines.append(f"    {statement}" + (f"  -- {rows:,} rows" if rows else ""))
         return "\n".join(lines)
 
 
 def take_over(url: str, run: Callable[[Sequence[str]], None], *, port: int) -> str | None:
-    """Run the pending additive migrations.
+    """Run the pending additive migrations of the running stack's primary.
 
     Args:
-        url: of the running stack's primary.
+        url: of the primary.
         run: migrates the database up to revisions, at most one for each chain.
         port: the stack's port, for the message.
 
     Returns:
         A message about migrations that wait or that the checkout lacks; None if there are none.
-
-    Raises:
-        psycopg.Error: the database does not answer.
     """
     changes = SchemaChanges.of(url)
     if changes.is_elsewhere:
@@ -112,7 +100,6 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> str | No
 
     Raises:
         MigrationsWaitError: with the statements, and the command that accepts them.
-        psycopg.Error: the database does not answer.
     """
     changes = SchemaChanges.of(url)
     if changes.waiting and changes.last != accepted:
@@ -129,18 +116,13 @@ def migrate_running(
 ) -> int:
     """Run `make migrate`: show the waiting migrations, and run them after a confirmation.
 
-    Args:
-        settings: of the running stack.
-        accepted: the revision up to which the user accepts all migrations, without a question.
-        answer: reads the user's answer.
-
-    Returns:
-        The exit code: 1 if the user did not confirm, or if the checkout lacks a migration.
+    Accepting a revision confirms all migrations up to it. Returns the exit code: 1 if the user did
+    not confirm, or if the checkout lacks a migration.
 
     Raises:
         ToolFailedError: the stack does not run.
     """
-    url, port = primary_of(settings).url(), settings.ports.base
+    url, port = locate_primary(settings).url(), settings.ports.base
     try:
         changes = SchemaChanges.of(url)
         if changes.is_elsewhere:

@@ -11,22 +11,18 @@ from forebay.routes import API_PREFIX, routes
 from local.child import Child, Spec
 from local.deployment import Deployed
 from local.emulator import build_client_environment
+from local.requests import is_answering, send
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
 _READY_SECONDS = 60.0
 _FLUSH_SECONDS = 5.0
-_ANSWER_SECONDS = 30.0  # API Gateway's own time-out is 29 s
 # Time to deliver the buffered records to S3; the rest stays in the spool.
 _FIREHOSE_STOP_SECONDS = 15.0
 
 
 def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Child:
-    """Start the Firehose server, and return when it accepts records.
-
-    Raises:
-        ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
-    """
+    """Start the Firehose server, and return when it accepts records."""
     port = settings.ports.firehose
     command = [
         *("--port", str(port)),
@@ -42,7 +38,7 @@ def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int
         patience_seconds=_FIREHOSE_STOP_SECONDS,
     )
     supervisor.wait_until(
-        lambda: _is_answering(port, "/_health"), child=child, timeout_seconds=_READY_SECONDS
+        lambda: is_answering(port, "/_health"), child=child, timeout_seconds=_READY_SECONDS
     )
     return child
 
@@ -50,11 +46,7 @@ def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int
 def start_gateway(
     supervisor: Supervisor, settings: LocalSettings, deployed: Deployed, *, rank: int
 ) -> Child:
-    """Start the gateway, and return when it serves the deployed API.
-
-    Raises:
-        ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
-    """
+    """Start the gateway, and return when it serves the deployed API."""
     port = settings.ports.gateway
     command = [
         *("--port", str(port)),
@@ -65,7 +57,7 @@ def start_gateway(
     ]
     child = _start(supervisor, settings, "gateway", command, rank=rank)
     supervisor.wait_until(
-        lambda: _is_answering(port, "/_gateway/health"), child=child, timeout_seconds=_READY_SECONDS
+        lambda: is_answering(port, "/_gateway/health"), child=child, timeout_seconds=_READY_SECONDS
     )
     return child
 
@@ -106,13 +98,13 @@ def start_functions(settings: LocalSettings, *, requires_credentials: bool = Fal
     path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
     if path is None:
         return ["no resource is declared in resources/"]
-    send = partial(_send_and_check, settings.ports.gateway)
+    check = partial(_send_and_check, settings.ports.gateway)
     with ThreadPoolExecutor() as pool:
         read_answer = pool.submit(
-            send, "GET", f"{API_PREFIX}{path}?limit=1", expected=http.client.OK
+            check, "GET", f"{API_PREFIX}{path}?limit=1", expected=http.client.OK
         )
         write_answer = pool.submit(
-            send, "POST", f"{API_PREFIX}{path}", body="[]", expected=http.client.BAD_REQUEST
+            check, "POST", f"{API_PREFIX}{path}", body="[]", expected=http.client.BAD_REQUEST
         )
         return [problem for problem in (read_answer.result(), write_answer.result()) if problem]
 
@@ -121,13 +113,13 @@ def _send_and_check(
     port: int, method: str, path: str, *, expected: int, body: str | None = None
 ) -> str:
     """Send a request; return a description of an unexpected answer, or an empty text."""
-    status, answer = _send(port, method, path, body)
+    status, answer = send(port, method, path, body, {"Content-Type": "application/json"})
     return "" if status == expected else f"{method} {path} is answered {status}: {answer[:300]}"
 
 
 def flush_cache(settings: LocalSettings) -> None:
     """Empty the gateway's cache."""
-    _send(settings.ports.gateway, "POST", "/_gateway/flush", timeout_seconds=_FLUSH_SECONDS)
+    send(settings.ports.gateway, "POST", "/_gateway/flush", timeout_seconds=_FLUSH_SECONDS)
 
 
 def _build_environment(settings: LocalSettings) -> dict[str, str]:
@@ -136,27 +128,3 @@ def _build_environment(settings: LocalSettings) -> dict[str, str]:
         "PYTHONPATH": str(settings.root),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _is_answering(port: int, path: str) -> bool:
-    try:
-        return _send(port, "GET", path)[0] == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-
-
-def _send(
-    port: int,
-    method: str,
-    path: str,
-    body: str | None = None,
-    *,
-    timeout_seconds: float = _ANSWER_SECONDS,
-) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
-    try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
-    finally:
-        connection.close()

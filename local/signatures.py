@@ -135,13 +135,6 @@ def check(
 ) -> None:
     """Return if the request was signed with the key.
 
-    Args:
-        request: the request as sent.
-        signature: returned by `parse`.
-        key: the secret access key.
-        body: the whole body; used only if `needs_body`.
-        now: the current time.
-
     Raises:
         SignatureError: it was signed with another key, or too long ago, or without its host.
     """

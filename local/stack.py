@@ -16,15 +16,15 @@ import psycopg
 
 from devtools import declarations, node
 from forebay.errors import DeclarationError
-from local import emulator, missed, read_cache, rebuilt, servers
+from local import emulator, read_cache, recovery, servers
 from local.aws import Emulated
 from local.child import Child, Spec
 from local.deployment import Deployed, Deployment
 from local.errors import DeclarationsError, ToolFailedError
-from local.events import Listener, Remark, ServerStopped, ignore, report_step
-from local.operating import write_addresses
+from local.events import Listener, Remark, ignore, report_step
+from local.outputs import write_addresses
 from local.ports import check_free
-from local.postgres.config import primary_of, replica_of
+from local.postgres.config import locate_primary, locate_replica
 from local.postgres.server import Servers
 from local.settings import MIN_FREE_BYTES, MIN_FREE_BYTES_RUNNING, LocalSettings
 from local.state import check_free_space, keep_private, lock_state
@@ -57,8 +57,8 @@ class LocalStack:
         """
         self.settings = settings
         self._accepted = accepted
-        self.primary = primary_of(settings)
-        self.replica = replica_of(settings)
+        self.primary = locate_primary(settings)
+        self.replica = locate_replica(settings)
         self._listener = listener
         self._deployment = Deployment(settings, self.primary, self.replica)
         self._deployed: Deployed | None = None
@@ -180,12 +180,12 @@ class LocalStack:
 
     def _start_primary(self) -> Child:
         with report_step("Postgres primary", self._listener) as notes:
-            return self._postgres(notes.add).start_primary()
+            return self._postgres(notes.append).start_primary()
 
     def _start_replica(self, primary: Future[Child]) -> Child:
         primary.result()
         with report_step("Postgres replica", self._listener) as notes:
-            return self._postgres(notes.add).start_replica()
+            return self._postgres(notes.append).start_replica()
 
     def _start_read_cache(self, primary: Future[Child]) -> Child:
         primary.result()
@@ -216,7 +216,7 @@ class LocalStack:
                 self._supervisor.run(
                     Spec(
                         name="npm ci",
-                        command=node.install_command(),
+                        command=node.build_install_command(),
                         log=settings.logs / "npm.log",
                         rank=0,
                         env=node.build_environment(os.environ),
@@ -252,14 +252,14 @@ class LocalStack:
     def _rebuild_lost(self, deployed: Deployed) -> None:
         """Rebuild a new database from an older archive."""
         url = self.primary.url()
-        if not rebuilt.is_needed(Emulated(self.settings), deployed, url):
+        if not recovery.needs_rebuild(Emulated(self.settings), deployed, url):
             return
         with report_step("rebuild from the archive", self._listener):
-            result = rebuilt.rebuild(self._supervisor, self.settings, deployed, url)
-        self._remark(result.value)
+            result = recovery.rebuild(self._supervisor, self.settings, deployed, url)
+        self._remark(result)
 
     def _enqueue_missed(self, deployed: Deployed) -> None:
-        count = missed.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
+        count = recovery.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
         if count:
             self._remark(f"{count} archived objects were not applied yet and have been enqueued")
 
@@ -283,10 +283,7 @@ class LocalStack:
 
     def _stop(self) -> None:
         self._stopping.set()
-        self._supervisor.stop(hurry=self._hurry.is_set, report=self._report)
-
-    def _report(self, name: str, seconds: float, *, forced: bool) -> None:
-        self._listener(ServerStopped(name, seconds, forced))
+        self._supervisor.stop(hurry=self._hurry.is_set, listener=self._listener)
 
     def _remark(self, text: str) -> None:
         self._listener(Remark(text))

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from local.credentials import make_secret
 from local.errors import DiskFullError, StateLockedError, StateUnusableError
 from local.processes import is_pid_alive
-from local.secret import make_secret
 from local.settings import LocalSettings
 
 LOCK_NAME = "lock"

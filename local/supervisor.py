@@ -11,8 +11,8 @@ from typing import Self
 
 from local.child import Child, Spec, describe_code, spawn
 from local.errors import ChildDiedError, StartTimeoutError, StoppingError, ToolFailedError
+from local.events import Listener, ignore
 from local.processes import (
-    Report,
     end_group,
     is_alive,
     read_register,
@@ -64,8 +64,8 @@ class Supervisor:
         """
         return self._start(spec, expected_to_end=False)
 
-    def run(self, spec: Spec) -> str:
-        """Run a program to its end and return its output.
+    def run(self, spec: Spec) -> None:
+        """Run a program to its end.
 
         Raises:
             ToolFailedError: its exit code is not 0; carries the end of its output.
@@ -81,7 +81,6 @@ class Supervisor:
                 f"{spec.name} failed with {describe_code(code)}; the end of {spec.log}:\n"
                 f"{child.log_tail()}"
             )
-        return spec.log.read_text(errors="replace")
 
     def wait_until(
         self, ready: Callable[[], bool], *, child: Child, timeout_seconds: float
@@ -126,7 +125,7 @@ class Supervisor:
         self._forget(child)
 
     def stop(
-        self, *, hurry: Callable[[], bool] = lambda: False, report: Report | None = None
+        self, *, hurry: Callable[[], bool] = lambda: False, listener: Listener = ignore
     ) -> None:
         """Stop all processes, lowest rank first; without patience as soon as `hurry` is true."""
         with self._lock:
@@ -136,7 +135,7 @@ class Supervisor:
             [child.running for child in children.values()],
             alive=lambda running: not children[running.pid].has_ended(),
             hurry=hurry,
-            report=report,
+            listener=listener,
         )
         for child in children.values():
             self._forget(child)

@@ -9,27 +9,23 @@ from urllib.parse import urlencode
 from local.aws import Emulated
 from local.credentials import OWN_KEY_HEADER, derive_own_key, read_secret_key
 from local.errors import ToolFailedError
-from local.outputs import read_outputs, stack_name
+from local.outputs import build_stack_name, read_outputs
+from local.requests import send
 from local.settings import LocalSettings
 
 _OUTPUT = "ClientId"
 _NO_PROGRAM = {"People"}  # has no secret
-_SECONDS = 30
 
 
 def fetch_access_token(settings: LocalSettings, client: str) -> str:
     """An access token with every scope of a program, as programs fetch it (RFC 6749 §4.4).
-
-    Args:
-        settings: of the running stack.
-        client: its name in `api.authorization.machine_clients`.
 
     Raises:
         ToolFailedError: the API requires no tokens, the stack does not run, or it has no such
             program.
     """
     try:
-        identity = read_outputs(settings).get(stack_name("identity"))
+        identity = read_outputs(settings).get(build_stack_name("identity"))
     except FileNotFoundError:
         raise ToolFailedError("no stack was deployed yet: start it with `make run`") from None
     if identity is None:
@@ -55,7 +51,6 @@ def _find_client_id(identity: Mapping[str, str], client: str) -> str:
 
 
 def _fetch(settings: LocalSettings, client_id: str, secret: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.emulator, timeout=_SECONDS)
     basic = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
     headers = {
         "Authorization": f"Basic {basic}",
@@ -63,18 +58,14 @@ def _fetch(settings: LocalSettings, client_id: str, secret: str) -> str:
         # The emulator answers only what is signed, and this request has the program's own proof.
         OWN_KEY_HEADER: derive_own_key(read_secret_key(settings)),
     }
+    form = urlencode({"grant_type": "client_credentials"})
     try:
-        form = urlencode({"grant_type": "client_credentials"})
-        connection.request("POST", "/oauth2/token", form, headers)
-        answer = connection.getresponse()
-        body = answer.read()
+        status, body = send(settings.ports.emulator, "POST", "/oauth2/token", form, headers)
     except (OSError, http.client.HTTPException) as exc:
         raise ToolFailedError(
             f"the emulator did not respond: {exc}; is the stack running?"
         ) from exc
-    finally:
-        connection.close()
-    if answer.status != http.client.OK:
-        raise ToolFailedError(f"no token for {client_id}: {body.decode(errors='replace')}")
+    if status != http.client.OK:
+        raise ToolFailedError(f"no token for {client_id}: {body}")
     token: str = json.loads(body)["access_token"]
     return token

@@ -19,7 +19,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 
-from forebay.db.connect import login_attempts
+from forebay.db.connect import iterate_logins
 from migrations import trigrams  # noqa: F401 - registers the operation that migrations call
 from migrations.chains import CHAINS, Chain
 
@@ -72,7 +72,7 @@ def pending(url: str, chains: Sequence[Chain] = CHAINS) -> list[Pending]:
         ]
 
 
-def row_count(url: str, statement: str) -> int | None:
+def count_rows(url: str, statement: str) -> int | None:
     """The number of rows of the table in an ALTER TABLE or DROP TABLE; None without such a table.
 
     Raises:
@@ -91,7 +91,7 @@ def row_count(url: str, statement: str) -> int | None:
     return int(row[0]) if row else None
 
 
-def hurting_statements(sql: str, column_type: ColumnType, created: set[str]) -> Iterator[str]:
+def find_hurting_statements(sql: str, column_type: ColumnType, created: set[str]) -> Iterator[str]:
     """Yield the statements that may change or remove existing data.
 
     Args:
@@ -112,7 +112,7 @@ def _find_missing(scripts: ScriptDirectory, current: tuple[str, ...]) -> list[Sc
 
 def _connect(url: str) -> psycopg.Connection[Any]:
     """A connection with the search path of migrations (`env.py`)."""
-    login = next(login_attempts(url, environment=os.environ))
+    login = next(iterate_logins(url, environment=os.environ))
     return psycopg.connect(login, options="-c search_path=public")
 
 
@@ -137,7 +137,7 @@ def _find_hurting(script: Script, column_type: ColumnType, created: set[str]) ->
     except Exception as exc:  # noqa: BLE001 - the migration is the user's code
         yield f"(its SQL can't be shown without running it: {exc})"
         return
-    yield from hurting_statements(buffer.getvalue(), column_type, created)
+    yield from find_hurting_statements(buffer.getvalue(), column_type, created)
 
 
 _NAME = r'(?:"[^"]+"|[a-z_][\w$]*)(?:\.(?:"[^"]+"|[a-z_][\w$]*))?'

@@ -11,7 +11,7 @@ from alembic import context
 from alembic.operations.ops import MigrationScript
 
 import resources
-from forebay.db.connect import login_attempts
+from forebay.db.connect import iterate_logins
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.errors import SettingsError
 from migrations.chains import CHAINS, CORE, RESOURCES, Chain
@@ -40,7 +40,7 @@ def run() -> None:
         raise SettingsError(
             "FOREBAY_DATABASE_URL is not set; it is the URL of the database to migrate"
         )
-    login = next(login_attempts(url, environment=os.environ))
+    login = next(iterate_logins(url, environment=os.environ))
     engine = sa.create_engine(
         "postgresql+psycopg://",
         creator=partial(

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from forebay.archive.layout import StoredObject
-from forebay.ids import accepted_ms, greatest_id, is_command_id
+from forebay.ids import accepted_ms, build_greatest_id, is_command_id
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore
 from ops.options import parse_moment
@@ -27,7 +27,7 @@ def cut_of(text: str, option: str) -> str:
     """
     if is_command_id(text):
         return text
-    return greatest_id(parse_moment(text, option))
+    return build_greatest_id(parse_moment(text, option))
 
 
 def get_cut_time(cut: str) -> dt.datetime | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from forebay.archive.layout import COMMANDS_PREFIX
-from forebay.aws.events import EventRefusedError, object_keys
+from forebay.aws.events import EventRefusedError, iterate_keys
 from forebay.aws.queue import Depth, Message, Queue
 from forebay.db.connect import Connection
 from forebay.failures import Failure, read_failures
@@ -142,7 +142,7 @@ def _describe_letter(
 def _find_refusal(body: str, bucket: str) -> str | None:
     """Return the reason for which the consumer refuses the message itself, if it does."""
     try:
-        for _ in object_keys(body, bucket=bucket, prefix=COMMANDS_PREFIX):
+        for _ in iterate_keys(body, bucket=bucket, prefix=COMMANDS_PREFIX):
             pass
     except EventRefusedError as exc:
         return str(exc)

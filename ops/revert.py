@@ -260,11 +260,11 @@ def _find_effects(commands: Sequence[Command], decisions: Decisions) -> Mapping[
 
 def _find_later_caller(states: _Key, present: Mapping[str, Command]) -> str | None:
     """Return the caller of the newest later change that the restored state lacks."""
-    kept = states.restored.list_commands()
+    restored = states.restored.list_commands()
     lost = [
         place
         for place in present
-        if place not in states.places and place not in kept and place > states.first_id
+        if place not in states.places and place not in restored and place > states.first_id
     ]
     return present[max(lost)].by if lost else None
 

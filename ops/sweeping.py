@@ -20,11 +20,11 @@ from forebay.sweep import (
     Reason,
     Stored,
     Survey,
-    dead_objects,
     enqueue,
+    find_dead_objects,
     survey_imports,
 )
-from ops.archive.store import ObjectStore, bucket_name
+from ops.archive.store import ObjectStore, parse_bucket_name
 from ops.console import Console
 from ops.context import ARCHIVE, IMPORT_DEAD_LETTERS, IMPORT_QUEUE, Context
 
@@ -179,7 +179,7 @@ class MissedImports:
             since: files that were stored earlier are ignored; None includes all files.
             grace: younger files are ignored.
         """
-        self._bucket = bucket_name(context.get(ARCHIVE))
+        self._bucket = parse_bucket_name(context.get(ARCHIVE))
         self._queue: Queue | None = None
         self._survey = ImportSurvey()
         url = context.find(IMPORT_QUEUE)
@@ -190,7 +190,7 @@ class MissedImports:
             context.archive.list(IMPORTS_PREFIX),
             since=since,
             born_before=dt.datetime.now(dt.UTC) - grace,
-            dead=dead_objects(
+            dead=find_dead_objects(
                 Queue(context.sqs, context.get(IMPORT_DEAD_LETTERS)), self._bucket, IMPORTS_PREFIX
             ),
         )

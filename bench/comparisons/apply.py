@@ -44,14 +44,14 @@ def compare(stage: Stage) -> Findings:
     count = stage.size(COMMANDS)
     first = list(orders.commands(count))
     changes = list(orders.commands(count, generation=1))
-    lines = orders.lines_of(first)
+    lines = orders.encode_lines(first)
     rows, later_rows = orders.copy_text(first), orders.copy_text(changes)
     objects = orders.write_objects(stage.folder, lines, name="new")
-    updates = orders.write_objects(stage.folder, orders.lines_of(changes), name="updates")
+    updates = orders.write_objects(stage.folder, orders.encode_lines(changes), name="updates")
     patches, decided = (
         orders.write_objects(
             stage.folder,
-            orders.lines_of(list(orders.patches(count, decided=is_decided))),
+            orders.encode_lines(list(orders.patches(count, decided=is_decided))),
             name=name,
         )
         for is_decided, name in ((False, "patches"), (True, "decided"))

@@ -20,7 +20,7 @@ def compare(stage: Stage) -> Findings:
     for function, limit in LIMITS_MEBIBYTES.items():
         folder = stage.folder / function
         build_asset(function, folder, with_dependencies=True)
-        size = unzipped_bytes(folder) / MEBIBYTE
+        size = measure_unzipped_bytes(folder) / MEBIBYTE
         value = size / limit
         findings.ratios.append(
             single(
@@ -35,7 +35,7 @@ def compare(stage: Stage) -> Findings:
     return findings
 
 
-def unzipped_bytes(folder: Path) -> int:
+def measure_unzipped_bytes(folder: Path) -> int:
     """The bytes of all files below a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
@@ -43,7 +43,7 @@ def unzipped_bytes(folder: Path) -> int:
 def largest(folder: Path) -> dict[str, float]:
     """The largest parts of a package, in MiB."""
     sizes = {
-        entry.name: unzipped_bytes(entry) if entry.is_dir() else entry.stat().st_size
+        entry.name: measure_unzipped_bytes(entry) if entry.is_dir() else entry.stat().st_size
         for entry in folder.iterdir()
     }
     top = sorted(sizes.items(), key=lambda item: -item[1])[:6]

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import orders
 from bench.comparisons.write_warm import ours
-from bench.events import json_bytes, proxy_event, unheard
+from bench.events import build_proxy_event, encode_json, unheard
 from bench.harness import Aim, Contender, Findings, measure, speed
 from bench.stage import Stage
 from tests.fixtures.emulator import Emulator, free_port
@@ -28,8 +28,8 @@ def compare(stage: Stage) -> Findings:
     count = stage.size(ITEMS)
     one_post, posts = f"one POST of {count}", f"{count} POSTs of one"
     items = [command.body for command in orders.commands(count)]
-    single = [proxy_event("POST", "/orders", body=json_bytes(item)) for item in items]
-    bulk = proxy_event("POST", "/orders", body=json_bytes(items))
+    single = [build_proxy_event("POST", "/orders", body=encode_json(item)) for item in items]
+    bulk = build_proxy_event("POST", "/orders", body=encode_json(items))
     with ExitStack() as resources:
         client, name = resources.enter_context(_stream(stage.folder))
         handle = ours(client, name)

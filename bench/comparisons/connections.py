@@ -27,7 +27,7 @@ _SAMPLE_SECONDS = 0.02
 def compare(stage: Stage) -> Findings:
     """Apply the same new rows with one to four consumers."""
     commands = list(orders.commands(stage.size(COMMANDS)))
-    objects = orders.write_objects(stage.folder, orders.lines_of(commands), name="new")
+    objects = orders.write_objects(stage.folder, orders.encode_lines(commands), name="new")
     findings = Findings()
     activity: dict[str, Any] = {}
     with ExitStack() as resources:

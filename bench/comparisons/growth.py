@@ -78,7 +78,7 @@ def _write(stage: Stage, size: int) -> list[str]:
     parts = (
         orders.write_objects(
             stage.folder,
-            orders.lines_of(
+            orders.encode_lines(
                 list(orders.commands(min(_AT_ONCE, size), generation=part, seed=1000 + part))
             ),
             name=f"{size}-{part:03d}",

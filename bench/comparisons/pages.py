@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from bench import cities
-from bench.events import proxy_event, unheard
+from bench.events import build_proxy_event, unheard
 from bench.harness import Aim, Contender, Findings, duration, measure
 from bench.stage import Stage
 from lambdas.read.app import ReadApp
@@ -57,7 +57,7 @@ def _name(method: str, depth: int) -> str:
 
 
 def _get(app: ReadApp, query: dict[str, str]) -> Callable[[], None]:
-    event = proxy_event("GET", "/cities", query=query)
+    event = build_proxy_event("GET", "/cities", query=query)
 
     def run() -> None:
         for _ in range(REQUESTS):
@@ -75,7 +75,7 @@ def _get_answer(app: ReadApp, event: dict[str, Any]) -> dict[str, Any]:
 
 def _find_next(app: ReadApp, query: dict[str, str]) -> dict[str, str]:
     """The query of the next page, from the `Link` of this page."""
-    link = _get_answer(app, proxy_event("GET", "/cities", query=query))["headers"]["Link"]
+    link = _get_answer(app, build_proxy_event("GET", "/cities", query=query))["headers"]["Link"]
     match = re.search(r'<([^>]*)>; rel="next"', link)
     if match is None:
         raise AssertionError(link)

@@ -37,7 +37,7 @@ def compare(stage: Stage) -> Findings:
     """Load new rows with apply and with each peer."""
     count, row_by_row_count = stage.size(ROWS), stage.size(ROWS_ONE_BY_ONE)
     commands = list(orders.commands(count))
-    objects = orders.write_objects(stage.folder, orders.lines_of(commands), name="new")
+    objects = orders.write_objects(stage.folder, orders.encode_lines(commands), name="new")
     rows = [orders.row(command) for command in commands]
     dicts = [dict(zip(orders.columns(), row, strict=True)) for row in rows]
     findings = Findings()

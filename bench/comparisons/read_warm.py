@@ -18,7 +18,7 @@ from typing import Any
 from psycopg import sql
 
 from bench import cities
-from bench.events import proxy_event, unheard
+from bench.events import build_proxy_event, unheard
 from bench.harness import Aim, Contender, Findings, duration, measure, speed
 from bench.peers.ormapi import OrmApi
 from bench.postgres import Database
@@ -55,8 +55,8 @@ def compare(stage: Stage) -> Findings:
         orm = resources.enter_context(OrmApi(database.url))
         resources.enter_context(unheard())
         key = int(database.rows("SELECT geonameid FROM cities ORDER BY name LIMIT 1")[0][0])
-        item = proxy_event("GET", "/cities/{key}", path={"key": str(key)})
-        page = proxy_event("GET", "/cities", query={"limit": str(ROWS)})
+        item = build_proxy_event("GET", "/cities/{key}", path={"key": str(key)})
+        page = build_proxy_event("GET", "/cities", query={"limit": str(ROWS)})
         item_sql, list_sql = item_query(load()["cities"], key).compose(), _list_query()
         # One cursor for all requests, as in the function: a new one each time takes longer.
         cursor = resources.enter_context(_connect(database)).cursor()

@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench import orders
-from bench.events import json_bytes, proxy_event, unheard
+from bench.events import build_proxy_event, encode_json, unheard
 from bench.harness import Aim, Contender, Findings, duration, measure
 from bench.stage import Stage
 from forebay.access import Access
@@ -98,7 +98,7 @@ def compare(stage: Stage) -> Findings:
     """Send POSTs, PUTs and PATCHes in sequence."""
     count = stage.size(REQUESTS)
     events = [
-        proxy_event("POST", "/orders", body=json_bytes(command.body))
+        build_proxy_event("POST", "/orders", body=encode_json(command.body))
         for command in orders.commands(count)
     ]
     puts = [_build_event("PUT", command) for command in orders.commands(count)]
@@ -145,7 +145,7 @@ def compare(stage: Stage) -> Findings:
 def _build_event(method: str, command: Command) -> dict[str, Any]:
     """A write of one item by its key."""
     path = {"key": str(command.key)}
-    return proxy_event(method, "/orders/{key}", path=path, body=json_bytes(command.body))
+    return build_proxy_event(method, "/orders/{key}", path=path, body=encode_json(command.body))
 
 
 def _send_all(handler: Handler, events: list[dict[str, Any]]) -> Callable[[], None]:

@@ -32,7 +32,7 @@ def make_cities() -> Callable[[int], Request]:
     return make
 
 
-def reads_of(keys: list[int]) -> Callable[[int], Request]:
+def build_reads(keys: list[int]) -> Callable[[int], Request]:
     """GETs of these cities in turn."""
 
     def make(number: int) -> Request:

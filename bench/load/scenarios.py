@@ -13,7 +13,7 @@ from bench.harness import Aim, Findings, Ratio, say
 from bench.load.freshness import Freshness
 from bench.load.generator import Request, Sent, offer, spread
 from bench.load.primary import look
-from bench.load.requests import make_cities, reads_of
+from bench.load.requests import build_reads, make_cities
 from bench.load.rig import Rig
 
 PER_CPU_AIM, PER_TRANSACTIONS_AIM = Aim(at_least=10), Aim(at_least=100)
@@ -54,7 +54,7 @@ def saturate(rig: Rig, plan: Plan, findings: Findings) -> None:
     keys = [key for (key,) in rig.rows("SELECT geonameid FROM cities")]
     with rig.front("read", "read") as url:
         findings.facts["saturation_read"] = _measure_steps(
-            rig, url, lambda: reads_of(keys), plan, applied=False
+            rig, url, lambda: build_reads(keys), plan, applied=False
         )
 
 

@@ -28,7 +28,7 @@ from forebay.db.locks import lock_for_chunk, lock_resources
 from forebay.decisions.effects import Effect, find_effects
 from forebay.decisions.log import DecisionLog
 from forebay.decisions.refusals import Refusal
-from forebay.decisions.rejections import Rejection, find_rejected, line_id
+from forebay.decisions.rejections import Rejection, derive_line_id, find_rejected
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 from forebay.unmet import UNMET_CODES
@@ -190,7 +190,9 @@ class ChunkApplier:
 
     def _drop_rejected(self, chunk: Chunk, ids: Sequence[str]) -> Chunk:
         """The chunk without the invalid lines, and the commands among `ids`, rejected before."""
-        lines = {line_id(self.source.object, line.line): line for line in chunk.invalid_lines}
+        lines = {
+            derive_line_id(self.source.object, line.line): line for line in chunk.invalid_lines
+        }
         rejected_ids = find_rejected(self.connection, [*ids, *lines]) if ids or lines else set()
         if not rejected_ids:
             return chunk

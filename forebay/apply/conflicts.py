@@ -16,7 +16,7 @@ from psycopg import sql
 from forebay.apply.rows import Rows
 from forebay.apply.statements import ORIGINAL_VERSION, Table
 from forebay.db.copy_text import as_copied
-from forebay.db.faults import fault_code, is_conflict_with_neighbours
+from forebay.db.faults import choose_fault_code, is_conflict_with_neighbours
 from forebay.decisions.refusals import Refusal
 
 
@@ -120,7 +120,9 @@ def _find_obstacles(
             detail = _describe_conflict(table, error, constraint, value)
             yield (
                 place,
-                Refusal(rows.commands[place], fault_code(error), detail, error.sqlstate, error),
+                Refusal(
+                    rows.commands[place], choose_fault_code(error), detail, error.sqlstate, error
+                ),
                 blocking_key,
             )
 

@@ -17,12 +17,12 @@ from forebay.apply.statements import Table
 from forebay.command import Command
 from forebay.db.copy_text import PIECE, copy_text, copy_texts
 from forebay.db.faults import (
-    failed_line,
-    fault_code,
+    choose_fault_code,
+    find_failed_line,
+    find_null_column,
     is_conflict_with_neighbours,
     is_data_fault,
     needs_newer_code,
-    null_column,
 )
 from forebay.decisions.refusals import Refusal
 
@@ -116,7 +116,7 @@ def _examine_failure(
         deferred = [rows.commands[place] for place in conflicts]
         remaining = rows.without(conflicts or nulls)
         return Result(refusals=list(nulls.values()), deferred=deferred), filter(None, [remaining])
-    line = failed_line(error)
+    line = find_failed_line(error)
     is_conflict_of_one = len(rows) == 1 and is_conflict_with_neighbours(error)
     if is_there or is_conflict_of_one or line is None or line > len(rows):
         return Result(deferred=rows.commands), ()
@@ -131,7 +131,7 @@ def _refuse_nulls(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, R
     Not if a trigger may fill the column. A row with another value that the columns' types can't
     read is refused for that value, as if it was alone.
     """
-    name, line = null_column(error, table.spec.table), failed_line(error)
+    name, line = find_null_column(error, table.spec.table), find_failed_line(error)
     required = {column.name for column in table.spec.columns if not column.nullable}
     if name not in required or line is None or table.has_triggers():
         return {}
@@ -146,7 +146,7 @@ def _refuse_nulls(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, R
     detail = f"{name} must have a value; column {name}"
     return {
         place: unreadable.get(number)
-        or Refusal(rows.commands[place], fault_code(error), detail, error.sqlstate)
+        or Refusal(rows.commands[place], choose_fault_code(error), detail, error.sqlstate)
         for number, place in enumerate(places)
     }
 

@@ -22,7 +22,7 @@ from forebay.db.faults import is_worth_an_instant_retry
 from forebay.decisions.log import DecisionLog, LogMovedError, PendingEntryError
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
-from forebay.retry import backoff_seconds
+from forebay.retry import compute_backoff_seconds
 
 #: Called with the connection and commands that its transaction may have applied.
 Watch: TypeAlias = Callable[[Connection, Sequence[Command]], None]
@@ -269,5 +269,5 @@ def _pause(attempt: int, error: psycopg.Error) -> int:
     attempt += 1
     if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(error):
         raise error
-    time.sleep(backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
+    time.sleep(compute_backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
     return attempt

@@ -21,7 +21,7 @@ from forebay.apply.states import read_states
 from forebay.apply.walk import FirstPatches, KeyCommands, MergePlan, Walk
 from forebay.apply.writing import write_states
 from forebay.command import Command, KeyValue
-from forebay.db.faults import UNIQUE_VIOLATION, code_of_state
+from forebay.db.faults import UNIQUE_VIOLATION, choose_code
 from forebay.decisions.refusals import Refusal
 
 #: The code of a refusal of a command that is not decided yet.
@@ -152,7 +152,7 @@ def _postpone(keys: Iterable[KeyValue], commands: KeyCommands) -> Iterator[Refus
     """Refusals of keys that are to be tried again after the older claims of their values."""
     detail = "an older command of the object, which is not applied yet, claims its unique value"
     for key in keys:
-        yield Refusal(commands[key][0], code_of_state(UNIQUE_VIOLATION), detail, UNIQUE_VIOLATION)
+        yield Refusal(commands[key][0], choose_code(UNIQUE_VIOLATION), detail, UNIQUE_VIOLATION)
 
 
 def _blame(refused: Mapping[KeyValue, Refusal], commands: KeyCommands) -> Iterator[Refusal]:

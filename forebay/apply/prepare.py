@@ -18,7 +18,7 @@ from forebay.archive.lines import Entry, InvalidLine
 from forebay.command import Command, KeyValue
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
-from forebay.resource.spec import Kind, ResourceSpec, retired_among
+from forebay.resource.spec import Kind, ResourceSpec, find_retired
 
 Target: TypeAlias = tuple[str, KeyValue]
 
@@ -334,7 +334,7 @@ def _drop_retired(
     commands: list[Command], resources: Mapping[str, ResourceSpec]
 ) -> tuple[list[Command], Counts]:
     """The commands of resources that are not retired, and the counts of the others."""
-    retired_paths = retired_among(resources)
+    retired_paths = find_retired(resources)
     if not retired_paths:
         return commands, Counts()
     remaining = [command for command in commands if command.resource not in retired_paths]

@@ -14,7 +14,7 @@ from forebay.command import Command, KeyValue
 from forebay.db.arrays import write_plain_array
 from forebay.db.connect import Connection
 from forebay.db.copy_text import as_copied
-from forebay.db.faults import code_of_state
+from forebay.db.faults import choose_code
 from forebay.decisions.refusals import Refusal
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
@@ -175,7 +175,7 @@ class Table:
         arrays = {"positions": places, "names": names, "texts": texts}
         refusals: dict[int, Refusal] = {}
         for place, state, message in self.connection.execute(self.sql.input_errors, arrays):
-            refusal = Refusal(rows.commands[place], code_of_state(state), message, state)
+            refusal = Refusal(rows.commands[place], choose_code(state), message, state)
             refusals.setdefault(place, refusal)
         return refusals
 

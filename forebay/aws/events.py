@@ -23,16 +23,16 @@ class EventRefusedError(PermanentError):
     """The message names no object that apply accepts; it belongs in the dead-letter queue."""
 
 
-def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
+def iterate_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
     """The keys of the archive objects that a message names; empty for a test event.
 
     Raises:
-        EventRefusedError: as `object_records`.
+        EventRefusedError: as `iterate_records`.
     """
-    return (key for key, _ in object_records(body, bucket=bucket, prefix=prefix))
+    return (key for key, _ in iterate_records(body, bucket=bucket, prefix=prefix))
 
 
-def object_records(
+def iterate_records(
     body: str, *, bucket: str, prefix: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the key and the event record of each archive object that a message names.
@@ -54,7 +54,7 @@ def object_records(
         yield _read_key(record, bucket, prefix), record
 
 
-def principal_of(record: Mapping[str, Any]) -> str | None:
+def read_principal(record: Mapping[str, Any]) -> str | None:
     """The principal that stored a record's object, by its unique id in IAM.
 
     `AWS:AIDA…` for a user, `AWS:AROA…:<session>` for a role; None if the record names no principal,
@@ -67,7 +67,7 @@ def principal_of(record: Mapping[str, Any]) -> str | None:
     return principal
 
 
-def object_event(bucket: str, key: str) -> str:
+def build_event(bucket: str, key: str) -> str:
     """A message about an object, with the members of S3's event that the consumer reads."""
     entity = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key, safe="/")}}
     record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": entity}

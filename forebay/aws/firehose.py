@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.codec import MAX_LINE_BYTES
-from forebay.retry import backoff_seconds
+from forebay.retry import compute_backoff_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
@@ -86,7 +86,7 @@ class FirehoseSink:
         first_stream = _CHANCE.randrange(len(self._streams))
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._sleep(backoff_seconds(attempt, first=FIRST_PAUSE_SECONDS))
+                self._sleep(compute_backoff_seconds(attempt, first=FIRST_PAUSE_SECONDS))
             stream = self._streams[(first_stream + attempt) % len(self._streams)]
             pending, final = self._put_once(stream, pending)
             if not pending or final or self._clock() >= deadline:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.errors import TransientError
-from forebay.retry import backoff_seconds
+from forebay.retry import compute_backoff_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -191,7 +191,7 @@ class Queue:
         reason: object = None
         for attempt in range(_SEND_ATTEMPTS):
             if attempt:
-                time.sleep(backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
+                time.sleep(compute_backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
                 {"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)
             ]

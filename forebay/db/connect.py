@@ -80,7 +80,7 @@ def connect(
     if may_wake:
         timeout = WAKING_CONNECT_TIMEOUT_SECONDS
     # The process's own variables, as the SDKs read them.
-    attempts = login_attempts(
+    attempts = iterate_logins(
         _prefer_standbys(url) if prefer_standby else url, environment=os.environ
     )
     last_error: psycopg.OperationalError | None = None
@@ -124,7 +124,7 @@ def _build_options(attempt: str, settings: Mapping[str, str]) -> str | None:
     return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
-def login_attempts(url: str, *, environment: Mapping[str, str]) -> Iterator[str]:
+def iterate_logins(url: str, *, environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the connection strings to try, in order, in libpq's format.
 
     Usually the URL itself, and libpq tries its hosts. A token however is valid for a single host,

@@ -39,7 +39,7 @@ def is_data_fault(error: psycopg.Error) -> bool:
     )
 
 
-def null_column(error: psycopg.Error, table: str) -> str | None:
+def find_null_column(error: psycopg.Error, table: str) -> str | None:
     """The column of that table that violated a NOT NULL constraint; None for other errors."""
     diag = error.diag
     if error.sqlstate != "23502" or (diag.schema_name, diag.table_name) != ("public", table):
@@ -49,11 +49,11 @@ def null_column(error: psycopg.Error, table: str) -> str | None:
 
 def needs_newer_code(error: psycopg.Error, spec: ResourceSpec) -> bool:
     """Return whether a column that this release does not write must have a value."""
-    column = null_column(error, spec.table)
+    column = find_null_column(error, spec.table)
     return column is not None and spec.column(column) is None
 
 
-def failed_line(error: psycopg.Error) -> int | None:
+def find_failed_line(error: psycopg.Error) -> int | None:
     """The number of the line at which a COPY failed, from 1; None if the error names no line.
 
     Postgres reports it in the error's context, in the server's language: `COPY cities, line 7`.
@@ -97,12 +97,12 @@ def is_connection_lost(error: psycopg.Error) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
 
 
-def fault_code(error: psycopg.Error) -> str:
+def choose_fault_code(error: psycopg.Error) -> str:
     """A stable name for the error: `unique_violation`."""
     return _name_class(type(error))
 
 
-def code_of_state(sqlstate: str) -> str:
+def choose_code(sqlstate: str) -> str:
     """The same name for a SQLSTATE: `numeric_value_out_of_range` for 22003."""
     try:
         return _name_class(psycopg.errors.lookup(sqlstate))
@@ -114,7 +114,7 @@ def _name_class(kind: type[psycopg.Error]) -> str:
     return _CAMEL.sub("_", kind.__name__).lower()
 
 
-def fault_detail(error: psycopg.Error) -> str:
+def describe_fault(error: psycopg.Error) -> str:
     """The message of Postgres on one line, with the column if the error names it."""
     diag = error.diag
     parts = [diag.message_primary or str(error).strip(), diag.message_detail]

@@ -34,7 +34,7 @@ def metadata(resources: Mapping[str, ResourceSpec]) -> sa.MetaData:
     return tables
 
 
-def index_names(resources: Mapping[str, ResourceSpec]) -> dict[str, list[str]]:
+def list_index_names(resources: Mapping[str, ResourceSpec]) -> dict[str, list[str]]:
     """The names of the indexes and constraints that each resource declares, by its path."""
     tables = metadata(resources).tables
     return {path: _list_names(tables[spec.table]) for path, spec in resources.items()}

@@ -8,7 +8,7 @@ import psycopg
 
 from forebay.archive.lines import Entry, InvalidLine
 from forebay.command import Command
-from forebay.db.faults import CONFLICTS, fault_code, fault_detail
+from forebay.db.faults import CONFLICTS, choose_fault_code, describe_fault
 from forebay.errors import BodyError
 
 
@@ -38,8 +38,8 @@ class Refusal(NamedTuple):
         """The refusal of a command whose row failed alone."""
         return cls(
             command,
-            fault_code(error),
-            fault_detail(error),
+            choose_fault_code(error),
+            describe_fault(error),
             error.sqlstate,
             conflict=error if error.sqlstate in CONFLICTS else None,
         )

@@ -53,7 +53,7 @@ class Rejection:
         entry, detail = archived, refusal.detail
         if isinstance(entry, InvalidLine):
             names: tuple[str | None, str | None, str | None] = (None, None, None)
-            rejection_id, line = line_id(object_key, entry), entry.raw
+            rejection_id, line = derive_line_id(object_key, entry), entry.raw
             # No other member of a rejection has the line's position in the object.
             detail = f"line {entry.number + 1}: {detail}"
         else:
@@ -86,7 +86,7 @@ class Rejection:
         return {**values, "line": self.line.decode("utf-8", "backslashreplace")}
 
 
-def line_id(object_key: str, line: InvalidLine) -> str:
+def derive_line_id(object_key: str, line: InvalidLine) -> str:
     """The id of an invalid line's rejection: the same in every replay."""
     digest = f"{object_key}\n{line.number}\n".encode() + line.raw
     return str(uuid.uuid5(_LINE_NAMESPACE, digest.hex()))

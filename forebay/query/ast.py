@@ -15,7 +15,7 @@ Operator: TypeAlias = Literal[
     "fts", "plfts", "phfts", "wfts",
     "cs", "cd", "ov",
 ]  # fmt: skip
-#: The types that `select=column::type` may cast to; `casts_of` returns those of one operand.
+#: The types that `select=column::type` may cast to; `list_casts` returns those of one operand.
 Cast: TypeAlias = Literal["text", "integer", "bigint", "double precision", "numeric", "boolean"]
 
 

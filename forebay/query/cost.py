@@ -35,21 +35,21 @@ def check_cost(query: ListQuery) -> None:
             bound, and an alternative.
     """
     _check_relations(query)
-    _check_searches([query.where, *(embedded.where for embedded in relations_in(query.select))])
+    _check_searches([query.where, *(embedded.where for embedded in find_relations(query.select))])
 
 
-def relations_in(members: Sequence[Selected | Embedded]) -> Iterator[Embedded]:
+def find_relations(members: Sequence[Selected | Embedded]) -> Iterator[Embedded]:
     """Iterate over the embedded relations of all levels, in the order of the request."""
     for member in members:
         if isinstance(member, Embedded):
             yield member
-            yield from relations_in(member.members)
+            yield from find_relations(member.members)
 
 
 def _check_relations(query: ListQuery) -> None:
-    embedded = [member.name for member in relations_in(query.select)]
+    embedded = [member.name for member in find_relations(query.select)]
     if len(embedded) > MAX_RELATIONS:
-        raise too_costly(
+        raise build_cost_error(
             f"select: embeds {len(embedded)} relations, but the maximum is {MAX_RELATIONS}; "
             f"{shown(embedded[MAX_RELATIONS])} exceeds it",
             "Request the other relations separately.",
@@ -65,7 +65,7 @@ def _check_searches(groups: Sequence[Group]) -> None:
             for value in values:
                 _check_search(filter_, value)
     if count > MAX_SEARCHES:
-        raise too_costly(
+        raise build_cost_error(
             f"filters: contain {count} patterns, regular expressions and text searches, but the "
             f"maximum is {MAX_SEARCHES}",
             "Use several requests, or compare with eq and in.",
@@ -78,7 +78,7 @@ def _check_search(filter_: Filter, value: str) -> None:
         try:
             check_regex(value)
         except ValueError as exc:
-            raise too_costly(
+            raise build_cost_error(
                 f"{name}: {operator} accepts only regular expressions that match without "
                 f"backtracking, and {shown(value)} {exc}",
                 "Use like, ilike or several simpler conditions.",
@@ -86,7 +86,7 @@ def _check_search(filter_: Filter, value: str) -> None:
         return
     limit = MAX_PATTERN_LENGTH if operator in _PATTERNS else MAX_SEARCH_LENGTH
     if len(value) > limit:
-        raise too_costly(
+        raise build_cost_error(
             f"{name}: {operator} accepts at most {limit:,} characters, and {shown(value)} has "
             f"{len(value):,}",
             "Shorten it, or compare with eq.",
@@ -101,6 +101,6 @@ def _walk_filters(group: Group) -> Iterator[Filter]:
             yield member
 
 
-def too_costly(detail: str, hint: str) -> ProblemError:
+def build_cost_error(detail: str, hint: str) -> ProblemError:
     """Create the problem `too_costly`."""
     return ProblemError(Problem("too_costly", detail, hint=hint))

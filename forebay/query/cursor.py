@@ -64,10 +64,10 @@ def read_cursor(text: str, fingerprint: str, order: Sequence[OrderTerm]) -> Posi
             backward,
         )
     except ValueError as exc:
-        raise bad_cursor(str(exc)) from None
+        raise build_cursor_error(str(exc)) from None
 
 
-def bad_cursor(reason: str) -> ProblemError:
+def build_cursor_error(reason: str) -> ProblemError:
     """Create the problem `bad_cursor`."""
     return fault(
         "bad_cursor", "cursor", f"{reason}; use a cursor from Link, with the same order and filters"

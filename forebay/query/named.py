@@ -12,7 +12,7 @@ from forebay.resource.spec import FieldSpec, ResourceSpec
 _MEMBERS: Final[dict[type[Any], tuple[str, ...]]] = {}
 
 
-def named_resources(node: object) -> frozenset[str]:
+def find_named_resources(node: object) -> frozenset[str]:
     """Return the paths of all resources that a query's tree refers to.
 
     The function searches every node for specs rather than a list of known members, so that a

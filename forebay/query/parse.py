@@ -7,7 +7,7 @@ from typing import Final
 
 from forebay.query.ast import Group, ListQuery, OrderTerm, Position
 from forebay.query.cost import check_cost
-from forebay.query.cursor import bad_cursor, fingerprint, read_cursor
+from forebay.query.cursor import build_cursor_error, fingerprint, read_cursor
 from forebay.query.faults import fault, shown
 from forebay.query.grammar import (
     LIST_PARAMETERS,
@@ -129,5 +129,7 @@ def _read_position(
     if cursor is None:
         return None
     if offset:
-        raise bad_cursor("can't be combined with an offset, or a Range that does not begin at 0")
+        raise build_cursor_error(
+            "can't be combined with an offset, or a Range that does not begin at 0"
+        )
     return read_cursor(cursor, digest, order)

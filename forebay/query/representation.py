@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias, cast
 
+from forebay.http import parse_weighted
 from forebay.problem import Problem, ProblemError
 from forebay.query.faults import listed, shown
 from forebay.query.grammar import MAX_OFFSET, MAX_PARAMETER_LENGTH
@@ -63,7 +64,6 @@ _WILDCARDS: Final[Mapping[str, tuple[Media, ...]]] = {
     "application/*": (Media.JSON,),
     "text/*": (Media.CSV,),
 }
-_QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 #: Size of each cache of parsed headers. Clients send few variants, each below some 40 KB.
 _KEPT: Final = 64
 _ROWS = re.compile(r"([0-9]+)-([0-9]*)")
@@ -132,15 +132,9 @@ def parse_accept(accept: str, offered: Collection[Media] = tuple(Media)) -> Medi
 
 
 def _read_accept(accept: str) -> Iterator[tuple[Media, float, bool]]:
-    for item in accept.split(","):
-        name, *parameters = (part.strip().lower() for part in item.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key.strip() == "q":
-                quality = float(value) if _QUALITY.fullmatch(value := value.strip()) else 0.0
-            elif key.strip() == "nulls":
-                quality = 0.0  # PostgREST's nulls=stripped is not supported
+    for name, parameters, weight in parse_weighted(accept):
+        # PostgREST's nulls=stripped is not supported.
+        quality = 0.0 if "nulls" in parameters else weight
         if name in _ALIASES:
             yield _ALIASES[name], quality, True
         for media in _WILDCARDS.get(name, ()):

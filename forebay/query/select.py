@@ -78,7 +78,7 @@ def read_select(
     return members
 
 
-def casts_of(operand: Operand) -> tuple[Cast, ...]:
+def list_casts(operand: Operand) -> tuple[Cast, ...]:
     """Return the types that every value of the operand can be cast to."""
     column = operand.column
     match operand.kind:
@@ -182,7 +182,7 @@ def _read_selected(scanner: Scanner, column: FieldSpec, alias: str | None) -> Se
 def _read_cast(scanner: Scanner, operand: Operand) -> Cast:
     name = (scanner.match(_TYPE) or "").strip()
     cast = _CASTS.get(name.lower())
-    casts = casts_of(operand)
+    casts = list_casts(operand)
     if cast is None or cast not in casts:
         raise fault(
             "bad_select",

@@ -13,11 +13,11 @@ from forebay.read_cache.records import (
     GENERATION_SECONDS,
     Epoch,
     answer_key,
-    epoch_key,
-    floor_of,
-    generation_key,
+    build_epoch_key,
+    build_generation_key,
+    combine_tokens,
+    find_floor,
     make_token,
-    tokens_of,
 )
 from forebay.read_cache.scripts import BEGIN_EPOCH, OPEN_EPOCH, OPEN_GENERATIONS
 
@@ -72,8 +72,8 @@ class CacheReader:
         run, reply = self._link.call(
             lambda run: [
                 "MGET",
-                epoch_key(run),
-                *(generation_key(run, name) for name in names),
+                build_epoch_key(run),
+                *(build_generation_key(run, name) for name in names),
                 answer_key(run, request),
             ]
         )
@@ -85,10 +85,10 @@ class CacheReader:
             epoch, records = self._open_generations(run, names)
         else:
             records = cast("list[bytes]", generations)
-        tokens = tokens_of(epoch, records)
+        tokens = combine_tokens(epoch, records)
         if answer is not None and answer.startswith(tokens):
             return answer[len(tokens) :]
-        needed = Position(epoch.history, floor_of(epoch, records))
+        needed = Position(epoch.history, find_floor(epoch, records))
         return Claim(run, answer_key(run, request), tokens, needed)
 
     def store(self, claim: Claim, answer: bytes) -> None:
@@ -104,13 +104,13 @@ class CacheReader:
 
     def _open_generations(self, run: str, names: Sequence[str]) -> tuple[Epoch, list[bytes]]:
         """Make the missing generations; return all of them."""
-        keys = [generation_key(run, name) for name in names]
+        keys = [build_generation_key(run, name) for name in names]
         _, reply = self._link.call(
             lambda run: [
                 "EVAL",
                 OPEN_GENERATIONS,
                 1 + len(keys),
-                epoch_key(run),
+                build_epoch_key(run),
                 *keys,
                 GENERATION_SECONDS,
                 *(make_token() for _ in keys),
@@ -131,7 +131,7 @@ class CacheReader:
         """
         token = make_token()
         _, is_mine = self._link.call(
-            lambda run: ["EVAL", BEGIN_EPOCH, 1, epoch_key(run), token], run=run
+            lambda run: ["EVAL", BEGIN_EPOCH, 1, build_epoch_key(run), token], run=run
         )
         if not is_mine:
             return
@@ -145,7 +145,7 @@ class CacheReader:
                 "EVAL",
                 OPEN_EPOCH,
                 1,
-                epoch_key(run),
+                build_epoch_key(run),
                 token,
                 current.transaction,
                 current.history,

@@ -36,12 +36,12 @@ def make_token() -> str:
     return os.urandom(TOKEN_DIGITS // 2).hex()
 
 
-def epoch_key(run: str) -> str:
+def build_epoch_key(run: str) -> str:
     """The key of the epoch."""
     return f"{run}:epoch"
 
 
-def generation_key(run: str, name: str) -> bytes:
+def build_generation_key(run: str, name: str) -> bytes:
     """The key of a generation; `name` is from `name_item` or `name_lists`."""
     # Any key that a command can have, also one that no row can have.
     return f"{run}:generation:{name}".encode(errors="surrogatepass")
@@ -80,11 +80,11 @@ class Epoch:
         return cls(token, int(floor), history)
 
 
-def tokens_of(epoch: Epoch, generations: Iterable[bytes]) -> bytes:
+def combine_tokens(epoch: Epoch, generations: Iterable[bytes]) -> bytes:
     """The tokens that a valid answer begins with."""
     return b"".join([epoch.token.encode(), *(record[:TOKEN_DIGITS] for record in generations)])
 
 
-def floor_of(epoch: Epoch, generations: Sequence[bytes]) -> int:
+def find_floor(epoch: Epoch, generations: Sequence[bytes]) -> int:
     """The transaction that a replica must show before its answer may be stored."""
     return max(epoch.floor, *(int(record[TOKEN_DIGITS + 1 :]) for record in generations))

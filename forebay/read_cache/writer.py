@@ -13,8 +13,8 @@ from forebay.db.connect import Connection
 from forebay.read_cache.link import CacheUnavailableError, Link
 from forebay.read_cache.positions import CURRENT_POSITION, HAS_WRITTEN, Position
 from forebay.read_cache.records import (
-    epoch_key,
-    generation_key,
+    build_epoch_key,
+    build_generation_key,
     make_token,
     name_item,
     name_lists,
@@ -93,8 +93,8 @@ class Announcer:
                     "EVAL",
                     ANNOUNCE_CHANGE,
                     1 + (0 if everything else len(names)),
-                    epoch_key(run),
-                    *(() if everything else (generation_key(run, name) for name in names)),
+                    build_epoch_key(run),
+                    *(() if everything else (build_generation_key(run, name) for name in names)),
                     position.transaction,
                     position.history,
                     make_token(),

@@ -14,7 +14,7 @@ from urllib.parse import quote_plus
 import orjson
 
 from forebay.archive.layout import COMMANDS_PREFIX
-from forebay.aws.events import EventRefusedError, object_records
+from forebay.aws.events import EventRefusedError, iterate_records
 from forebay.replay.selection import Selection
 
 _MEMBER = "forebay"
@@ -69,7 +69,7 @@ class ReplayMessage:
 def list_keys_of_run(body: str, *, run: str, bucket: str) -> list[str]:
     """Return the keys of the objects in a message of the replay queue that belong to the run."""
     try:
-        records = list(object_records(body, bucket=bucket, prefix=COMMANDS_PREFIX))
+        records = list(iterate_records(body, bucket=bucket, prefix=COMMANDS_PREFIX))
         return [key for key, record in records if _find_run(record) == run]
     except (EventRefusedError, ValueError):
         return []

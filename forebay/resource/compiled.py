@@ -23,7 +23,7 @@ import pydantic_core
 
 from forebay.errors import DeclarationError
 from forebay.resource.body import BodySchema, BodyValidator
-from forebay.resource.spec import Resources, ResourceSpec, retired_among
+from forebay.resource.spec import Resources, ResourceSpec, find_retired
 
 _PROTOCOL = 5
 _HEADER = f"pydantic-core {pydantic_core.__version__}\n".encode()
@@ -97,7 +97,7 @@ def dump(resources: Mapping[str, ResourceSpec]) -> bytes:
         DeclarationError: a resource's class can't be imported by its name.
     """
     compiled = Resources(
-        {path: _compile(spec) for path, spec in resources.items()}, retired_among(resources)
+        {path: _compile(spec) for path, spec in resources.items()}, find_retired(resources)
     )
     return _HEADER + pickle.dumps(compiled, protocol=_PROTOCOL)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from forebay.errors import DeclarationError
-from forebay.resource.spec import FieldSpec, Kind, ResourceSpec, retired_among
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec, find_retired
 from forebay.text_files import decode_text
 
 #: The file's place in a checkout and in the functions' packages.
@@ -73,7 +73,7 @@ class Recorded:
     indexes: tuple[str, ...] = ()
 
 
-def shape_of(spec: ResourceSpec) -> Shape:
+def describe_shape(spec: ResourceSpec) -> Shape:
     """Return the shape of bodies under the current declaration."""
     schema = spec.body.json_schema()
     definitions = schema.get("$defs", {})
@@ -110,7 +110,7 @@ def update_record(
     record = dict(recorded)
     for path, spec in resources.items():
         versions_before = recorded[path].versions if path in recorded else {}
-        shape = shape_of(spec)
+        shape = describe_shape(spec)
         if spec.schema_version in versions_before:
             shape = _join_shapes(versions_before[spec.schema_version], shape)
         versions = {**versions_before, spec.schema_version: shape}
@@ -131,7 +131,7 @@ def find_problems(
         spec = resources.get(path)
         if spec is not None:
             yield from _find_problems(record, spec)
-        elif path not in retired_among(resources):
+        elif path not in find_retired(resources):
             yield (
                 f"{path} is not declared any more, but its commands stay in the archive. Replace "
                 f'its class by `{path.replace("-", "_")} = Retired("{path}")`. If it never '
@@ -189,7 +189,7 @@ def _find_problems(recorded: Recorded, spec: ResourceSpec) -> Iterator[str]:
             f"version was ever accepted, delete its entry in {FILE}"
         )
         return
-    shape = shape_of(spec)
+    shape = describe_shape(spec)
     latest = recorded.versions[max(recorded.versions)]
     for reason in _find_key_reasons(latest.key, shape.key):
         yield (

@@ -177,6 +177,6 @@ class Resources(dict[str, ResourceSpec]):
         self.retired = frozenset(retired)
 
 
-def retired_among(resources: Mapping[str, ResourceSpec]) -> frozenset[str]:
+def find_retired(resources: Mapping[str, ResourceSpec]) -> frozenset[str]:
     """Return the paths of the retired resources; their commands are skipped."""
     return resources.retired if isinstance(resources, Resources) else frozenset()

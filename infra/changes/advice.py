@@ -17,6 +17,10 @@ _NUMBER: Final = (
 _ADVICE: Final[Mapping[str, str]] = {
     "export": "deploy the reading stack without it first",
     "held": "undo the change of the settings; nothing keeps what would be lost",
+    "held AWS::KMS::Key": (
+        "name it in encryption.former_keys = ['own'], as long as anything that it has encrypted is "
+        "needed: objects of the archive, logs, backups"
+    ),
     "held AWS::RDS::DBCluster": _NUMBER,
     "held AWS::RDS::DBInstance": _NUMBER,
     "in use": (
@@ -33,6 +37,9 @@ _ADVICE: Final[Mapping[str, str]] = {
     "name AWS::Cognito::UserPoolDomain": (
         "delete the domain first (aws cognito-idp delete-user-pool-domain); clients fetch no "
         "tokens until the deployment ends"
+    ),
+    "name AWS::ElastiCache::ReplicationGroup": (
+        "deploy without the table read_cache first; the cache's answers are lost, not data"
     ),
     "name AWS::Route53::RecordSet": (
         "delete the stack that has the record first (aws cloudformation delete-stack); the "

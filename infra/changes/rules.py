@@ -31,6 +31,8 @@ CREATE_ONLY: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::CloudWatch::Alarm": ("AlarmName",),
     "AWS::CloudWatch::Dashboard": ("DashboardName",),
     "AWS::CodeBuild::Project": ("Name",),
+    "AWS::CodeDeploy::Application": ("ApplicationName", "ComputePlatform"),
+    "AWS::CodeDeploy::DeploymentGroup": ("ApplicationName", "DeploymentGroupName"),
     "AWS::Cognito::UserPool": (),
     "AWS::Cognito::UserPoolClient": ("GenerateSecret", "UserPoolId"),
     "AWS::Cognito::UserPoolDomain": ("Domain", "UserPoolId"),
@@ -71,6 +73,7 @@ CREATE_ONLY: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::ElastiCache::ReplicationGroup": (
         "AtRestEncryptionEnabled",
         "CacheSubnetGroupName",
+        "KmsKeyId",
         "Port",
         "ReplicationGroupId",
     ),
@@ -81,6 +84,8 @@ CREATE_ONLY: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::IAM::ManagedPolicy": ("Description", "ManagedPolicyName", "Path"),
     "AWS::IAM::Policy": (),
     "AWS::IAM::Role": ("Path", "RoleName"),
+    "AWS::KMS::Alias": ("AliasName",),
+    "AWS::KMS::Key": (),
     "AWS::KinesisFirehose::DeliveryStream": ("DeliveryStreamName", "DeliveryStreamType"),
     "AWS::Lambda::Alias": ("FunctionName", "Name"),
     "AWS::Lambda::EventSourceMapping": ("EventSourceArn",),
@@ -110,7 +115,9 @@ CREATE_ONLY: Final[Mapping[str, tuple[str, ...]]] = {
         "DBInstanceIdentifier",
         "DBName",
         "DBSubnetGroupName",
+        "KmsKeyId",
         "MasterUsername",
+        "PerformanceInsightsKMSKeyId",
         "SourceDBInstanceIdentifier",
         "StorageEncrypted",
     ),
@@ -146,6 +153,8 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::CloudWatch::Alarm": ("AlarmName",),
     "AWS::CloudWatch::Dashboard": ("DashboardName",),
     "AWS::CodeBuild::Project": ("Name",),
+    "AWS::CodeDeploy::Application": ("ApplicationName",),
+    "AWS::CodeDeploy::DeploymentGroup": ("ApplicationName", "DeploymentGroupName"),
     "AWS::Cognito::UserPoolDomain": ("Domain",),
     "AWS::Cognito::UserPoolResourceServer": ("UserPoolId", "Identifier"),
     "AWS::DynamoDB::Table": ("TableName",),
@@ -155,6 +164,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::Events::Rule": ("Name",),
     "AWS::IAM::ManagedPolicy": ("ManagedPolicyName",),
     "AWS::IAM::Role": ("RoleName",),
+    "AWS::KMS::Alias": ("AliasName",),
     "AWS::KinesisFirehose::DeliveryStream": ("DeliveryStreamName",),
     "AWS::Lambda::Alias": ("FunctionName", "Name"),
     "AWS::Lambda::Function": ("FunctionName",),
@@ -186,6 +196,7 @@ HELD: Final[Mapping[str, str]] = {
     "AWS::ApiGateway::RestApi": "the address that callers use",
     "AWS::Cognito::UserPool": "the callers' accounts",
     "AWS::DynamoDB::Table": "the records of requests that may be repeated",
+    "AWS::KMS::Key": "the permissions to read what it has encrypted",
     "AWS::KinesisFirehose::DeliveryStream": "accepted commands that are not in the archive yet",
     "AWS::RDS::DBCluster": "the tables",
     "AWS::RDS::DBInstance": "the tables",
@@ -193,6 +204,9 @@ HELD: Final[Mapping[str, str]] = {
     "AWS::S3::Bucket": "the archive",
     "AWS::SQS::Queue": "events of objects that are not applied yet",
 }
+
+#: What must not be removed even if its deletion policy keeps it: other resources would lose it.
+NEEDED: Final = frozenset({"AWS::KMS::Key"})
 
 #: Changes that the service refuses, although CloudFormation has the property without replacement:
 #: the property, and its values before and after. (API Gateway developer guide, "Change a public or

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from forebay.errors import SettingsError
-from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, PLACES, REFUSED, STICKY
+from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, NEEDED, PLACES, REFUSED, STICKY
 from infra.changes.templates import (
     Json,
     Stack,
@@ -138,14 +138,17 @@ class Update:
     def _check_held(self) -> Iterator[Obstacle]:
         """Nothing that callers or data depend on is replaced, or removed without being kept."""
         for name in sorted(self.replaced):
-            if held := _find_held(self._before[name]):
-                yield self._build_obstacle(name, "held", f"its replacement would not have {held}")
+            if content := _find_held(self._before[name]):
+                yield self._build_obstacle(
+                    name, "held", f"its replacement would not have {content}"
+                )
             if self._before[name]["Type"] in PLACES:
                 yield self._build_obstacle(name, "moved", "servers and functions are in it")
         for name, resource in sorted(self.removed.items()):
-            held = _find_held(resource)
-            if held and resource.get("DeletionPolicy") not in KEEPING:
-                yield self._build_obstacle(name, "held", f"its removal would delete {held}")
+            content = _find_held(resource)
+            keeps = resource.get("DeletionPolicy") in KEEPING and resource["Type"] not in NEEDED
+            if content and not keeps:
+                yield self._build_obstacle(name, "held", f"its removal would delete {content}")
 
     def _build_obstacle(self, name: str, rule: str, reason: str) -> Obstacle:
         resource = self._before.get(name) or self.stack.resources[name]

@@ -128,18 +128,18 @@ class _Deployment:
 
     def _check_names(self, update: Update) -> Iterator[Obstacle]:
         """A new resource can't have the name of one that exists until the end of the update."""
-        taken = {
+        owners = {
             name: f"{resource_id} of {stack.name}"
             for stack in self.stacks.values()
             for resource_id, resource in stack.resources.items()
             for name in build_names(resource, stack.name)
         }
-        taken |= dict.fromkeys(self.kept, "a resource that a former deployment kept")
+        owners |= dict.fromkeys(self.kept, "a resource that a former deployment kept")
         for resource_id in update.created:
             resource = update.stack.resources[resource_id]
             for name in sorted(build_names(resource, update.stack.name, update.replaced)):
-                if name in taken:
-                    reason = f"{taken[name]} has its name"
+                if name in owners:
+                    reason = f"{owners[name]} has its name"
                     kind = resource["Type"]
                     yield Obstacle(update.stack.name, resource_id, "name", reason, kind)
 

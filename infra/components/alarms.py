@@ -39,7 +39,7 @@ RUNBOOKS: Final[Mapping[str, str]] = {
 
 _FULL: Final = 0.9  # of the available processor, connections or storage
 _LAST_STORAGE: Final = 0.05  # of the initial storage
-_FAILED_SHARE: Final = 0.01  # of all requests
+FAILED_SHARE: Final = 0.01  # of all requests
 #: Metrics arrive up to this many minutes late, and FILL returns 0 until then: an alarm that
 #: requires each of the newest minutes would never fire (Amazon CloudWatch user guide, "Using math
 #: expressions with CloudWatch metrics", which advises M out of N).
@@ -143,17 +143,12 @@ class Alarms(Construct):
         )
 
     def _add_answer_alarms(self) -> None:
-        server_errors = self._watched.api_metric("5XXError", "Sum")
-        requests = self._watched.api_metric("Count", "Sum")
-        share = cloudwatch.MathExpression(
-            # Few failures are ignored: without many requests, their share means little.
-            expression="IF(failed > 5, failed / asked, 0)",
-            using_metrics={"failed": server_errors, "asked": requests},
-            label="share of 5xx answers",
-            period=cdk.Duration.minutes(1),
-        )
         self._add_alarm(
-            "api-failing", "Requests fail with 5xx.", share, threshold=_FAILED_SHARE, minutes=5
+            "api-failing",
+            "Requests fail with 5xx.",
+            measure_failed_share(self._watched),
+            threshold=FAILED_SHARE,
+            minutes=5,
         )
         self._add_alarm(
             "reads-slow",
@@ -259,6 +254,20 @@ class Alarms(Construct):
         action = actions.SnsAction(self._topic)
         alarm.add_alarm_action(action)
         alarm.add_ok_action(action)
+
+
+def measure_failed_share(watched: Watched) -> cloudwatch.IMetric:
+    """The share of requests that are answered with 5xx, by a function or by the gateway."""
+    return cloudwatch.MathExpression(
+        # Few failures are ignored: without many requests, their share means little.
+        expression="IF(failed > 5, failed / asked, 0)",
+        using_metrics={
+            "failed": watched.api_metric("5XXError", "Sum"),
+            "asked": watched.api_metric("Count", "Sum"),
+        },
+        label="share of 5xx answers",
+        period=cdk.Duration.minutes(1),
+    )
 
 
 def _take_greatest(metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.IMetric:

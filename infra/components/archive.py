@@ -11,6 +11,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX
+from infra.components.encryption import Keys, allow_reading
 from infra.components.findings import accept, accept_objects_below
 from infra.pipeline import ArchiveSettings, CopySettings, LockSettings
 
@@ -33,9 +34,16 @@ class Archive(Construct):
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, name_prefix: str, settings: ArchiveSettings
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name_prefix: str,
+        settings: ArchiveSettings,
+        keys: Keys,
     ) -> None:
         super().__init__(scope, construct_id)
+        self._keys = keys
         stack = cdk.Stack.of(self)
         # Literal if the settings name the account: then CloudFormation can import the bucket.
         name = f"{name_prefix}-archive-{stack.account}-{stack.region}"
@@ -126,6 +134,8 @@ class Archive(Construct):
                             actions=["s3:ReplicateObject", "s3:ReplicateTags"],
                             resources=[f"{other}/*"],
                         ),
+                        *allow_reading(self._keys),
+                        *_allow_key_of_copies(target),
                     ]
                 )
             },
@@ -142,14 +152,42 @@ class Archive(Construct):
                     priority=1,
                     status="Enabled",
                     filter=s3.CfnBucket.ReplicationRuleFilterProperty(prefix=""),
+                    source_selection_criteria=_select_encrypted_objects(target),
                     # A deletion here does not delete the copy.
                     delete_marker_replication=(
                         s3.CfnBucket.DeleteMarkerReplicationProperty(status="Disabled")
                     ),
-                    destination=s3.CfnBucket.ReplicationDestinationProperty(bucket=other),
+                    destination=s3.CfnBucket.ReplicationDestinationProperty(
+                        bucket=other, encryption_configuration=_encrypt_copies(target)
+                    ),
                 )
             ],
         )
+
+
+def _allow_key_of_copies(target: CopySettings) -> list[iam.PolicyStatement]:
+    """Amazon S3 User Guide, "Replicating encrypted objects (SSE-KMS)"."""
+    if target.key is None:
+        return []
+    actions = ["kms:Encrypt", "kms:GenerateDataKey"]
+    return [iam.PolicyStatement(actions=actions, resources=[target.key])]
+
+
+def _select_encrypted_objects(
+    target: CopySettings,
+) -> s3.CfnBucket.SourceSelectionCriteriaProperty | None:
+    """S3 skips objects with a customer managed key unless they are selected."""
+    if target.key is None:
+        return None
+    return s3.CfnBucket.SourceSelectionCriteriaProperty(
+        sse_kms_encrypted_objects=s3.CfnBucket.SseKmsEncryptedObjectsProperty(status="Enabled")
+    )
+
+
+def _encrypt_copies(target: CopySettings) -> s3.CfnBucket.EncryptionConfigurationProperty | None:
+    if target.key is None:
+        return None
+    return s3.CfnBucket.EncryptionConfigurationProperty(replica_kms_key_id=target.key)
 
 
 def _notify_created(queue_arn: str, *, prefix: str) -> s3.CfnBucket.QueueConfigurationProperty:

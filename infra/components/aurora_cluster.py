@@ -15,6 +15,7 @@ from constructs import Construct
 from infra.components.database_parts import (
     MONITORING_SECONDS,
     accept_findings,
+    age_role,
     build_monitoring_role,
     build_parameters,
     build_subnet_group,
@@ -52,8 +53,10 @@ class AuroraCluster(Construct):
             self._begin_global(settings.in_global.identifier)
         # A secondary has readers only, and is of no use without one.
         count = max(1, settings.replicas) if settings.secondary else 1 + settings.replicas
-        for number in range(count):
-            self._add_instance(number)
+        first, *others = [self._add_instance(number) for number in range(count)]
+        for instance in others:
+            # The first instance of a cluster becomes its writer.
+            instance.node.add_dependency(first)
         writer, reader = (
             self.cluster.attr_endpoint_address,
             self.cluster.attr_read_endpoint_address,
@@ -79,6 +82,8 @@ class AuroraCluster(Construct):
             description=f"Forebay: {self._name}",
             parameters=build_parameters(settings),
         )
+        subnet_group = build_subnet_group(self, network)
+        age_role(self._monitoring, parameter_group, subnet_group)
         cluster = rds.CfnDBCluster(
             self,
             "Cluster",
@@ -86,7 +91,7 @@ class AuroraCluster(Construct):
             engine="aurora-postgresql",
             engine_version=settings.version,
             db_cluster_parameter_group_name=parameter_group.ref,
-            db_subnet_group_name=build_subnet_group(self, network).ref,
+            db_subnet_group_name=subnet_group.ref,
             vpc_security_group_ids=[network.servers.security_group_id],
             enable_iam_database_authentication=True,
             storage_encrypted=True,
@@ -146,7 +151,7 @@ class AuroraCluster(Construct):
             seconds_until_auto_pause=serverless.pause_after_seconds,
         )
 
-    def _add_instance(self, number: int) -> None:
+    def _add_instance(self, number: int) -> rds.CfnDBInstance:
         settings = self._settings
         instance = rds.CfnDBInstance(
             self,
@@ -175,3 +180,4 @@ class AuroraCluster(Construct):
                 "AwsSolutions-RDS10": "The cluster is protected; its instances contain no data.",
             },
         )
+        return instance

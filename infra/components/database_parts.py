@@ -78,6 +78,15 @@ def build_monitoring_role(scope: Construct) -> iam.Role:
     return role
 
 
+def age_role(role: iam.Role, *others: cdk.CfnResource) -> None:
+    """Create the role before other parts that the servers need, so that it is not new to RDS.
+
+    A service may not know a role yet that is a few seconds old.
+    """
+    for other in others:
+        other.node.add_dependency(role)
+
+
 def survives(resource: cdk.CfnResource) -> None:
     """Keep the data if the resource is removed or replaced: a final snapshot is made first."""
     if isinstance(resource, rds.CfnGlobalCluster):

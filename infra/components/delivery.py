@@ -12,6 +12,7 @@ from constructs import Construct
 
 from forebay.archive.layout import COMMANDS_PREFIX, DELIVERY_ERRORS_PREFIX
 from infra.components.archive import Archive
+from infra.components.encryption import Keys, allow_reading, allow_writing
 from infra.components.findings import accept_objects_below
 
 _HOUR: Final = "!{timestamp:yyyy/MM/dd/HH}/"  # UTC; the arrival of the object's oldest record
@@ -32,6 +33,7 @@ class Delivery(Construct):
         *,
         name_prefix: str,
         archive: Archive,
+        keys: Keys,
         buffer_mebibytes: int,
         buffer_seconds: int,
         count: int,
@@ -54,7 +56,10 @@ class Delivery(Construct):
         self._buffer = firehose.CfnDeliveryStream.BufferingHintsProperty(
             size_in_m_bs=buffer_mebibytes, interval_in_seconds=buffer_seconds
         )
-        role_arn = self._add_role(archive, log_group).role_arn
+        #: Firehose can't assume a role that is seconds old ("unable to assume role",
+        #: hashicorp/terraform-provider-aws#47937), so the data stack creates it early.
+        self.role = self._add_role(archive, log_group, keys)
+        role_arn = self.role.role_arn
         for number, stream_name in enumerate(self.names, 1):
             stream = self._add_stream(number, stream_name, role_arn)
             if number > 1:
@@ -112,7 +117,7 @@ class Delivery(Construct):
             ),
         )
 
-    def _add_role(self, archive: Archive, log_group: logs.LogGroup) -> iam.Role:
+    def _add_role(self, archive: Archive, log_group: logs.LogGroup, keys: Keys) -> iam.Role:
         """The permissions of Firehose's guide for S3, reduced to the objects that it writes.
 
         They are part of the role, because Firehose checks them when the stream is created. Firehose
@@ -146,6 +151,8 @@ class Delivery(Construct):
                             "s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject", on=patterns
                         ),
                         _allow("logs:PutLogEvents", on=[log_group.log_group_arn]),
+                        *allow_reading(keys),
+                        *allow_writing(keys),
                     ]
                 )
             },

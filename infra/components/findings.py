@@ -23,7 +23,7 @@ def accept(construct: IConstruct, reasons: Mapping[str, str]) -> None:
 
 def accept_objects_below(construct: IConstruct, arn_pattern: str) -> None:
     """Accept that a role has access to all objects below a prefix, for this ARN pattern only."""
-    pattern = _format_for_cdk_nag(cdk.Stack.of(construct).resolve(arn_pattern))
+    pattern = format_for_cdk_nag(construct, arn_pattern)
     accept(
         construct,
         {
@@ -33,11 +33,18 @@ def accept_objects_below(construct: IConstruct, arn_pattern: str) -> None:
     )
 
 
-def _format_for_cdk_nag(value: Any) -> str:  # noqa: ANN401 - a template's value
+def format_for_cdk_nag(construct: IConstruct, arn_pattern: str) -> str:
+    """An ARN as cdk-nag writes it in a finding at the construct."""
+    return _format(cdk.Stack.of(construct).resolve(arn_pattern))
+
+
+def _format(value: Any) -> str:  # noqa: ANN401 - a template's value
     match value:
         case {"Fn::Join": [separator, parts]}:
-            return str(separator).join(_format_for_cdk_nag(part) for part in parts)
+            return str(separator).join(_format(part) for part in parts)
         case {"Ref": name}:
             return f"<{name}>"
+        case {"Fn::GetAtt": [name, attribute]}:
+            return f"<{name}.{attribute}>"
         case _:
             return str(value)

@@ -52,6 +52,7 @@ class ProductFunction(Construct):
         traces: bool = False,
         snap_start: bool = False,
         provisioned_concurrency: int | None = None,
+        has_canary: bool = False,
         network: FunctionNetwork | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -90,26 +91,13 @@ class ProductFunction(Construct):
                 **environment,
             },
         )
-        #: The target of the API and the queues: the function, or with snapshots or provisioned
-        #: instances the alias of the version that has them. Everything else takes `function`.
-        self.entry: lambda_.IFunction = self.function
-        if snap_start or provisioned_concurrency is not None:
-            # Both need a published version, and CDK warns of its absence although the alias
-            # publishes one.
-            accept(
-                self.function,
-                {
-                    "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish": "The alias below "
-                    "publishes a version."
-                },
-            )
-            self.entry = lambda_.Alias(
-                self,
-                "Live",
-                alias_name=LIVE,
-                version=self.function.current_version,
-                provisioned_concurrent_executions=provisioned_concurrency,
-            )
+        #: The alias of the newest version; None if nothing needs versions.
+        self.alias: lambda_.Alias | None = None
+        if snap_start or provisioned_concurrency is not None or has_canary:
+            self.alias = self._add_alias(provisioned_concurrency)
+        #: The target of the API and the queues: the alias, or without one the function. Everything
+        #: else takes `function`.
+        self.entry: lambda_.IFunction = self.alias or self.function
         if traces:
             accept(
                 self.role,
@@ -140,6 +128,29 @@ class ProductFunction(Construct):
             accept_objects_below(self.role, on)
         self.role.add_to_policy(
             iam.PolicyStatement(actions=list(actions), resources=[on], conditions=where)
+        )
+
+    def allow_statements(self, statements: Sequence[iam.PolicyStatement]) -> None:
+        """Add statements to the function's role."""
+        for statement in statements:
+            self.role.add_to_policy(statement)
+
+    def _add_alias(self, provisioned_concurrency: int | None) -> lambda_.Alias:
+        """Publish a version, which snapshots, instances kept ready and canaries need."""
+        # CDK warns of the absence of a version although the alias publishes one.
+        accept(
+            self.function,
+            {
+                "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish": "The alias below "
+                "publishes a version."
+            },
+        )
+        return lambda_.Alias(
+            self,
+            "Live",
+            alias_name=LIVE,
+            version=self.function.current_version,
+            provisioned_concurrent_executions=provisioned_concurrency,
         )
 
     def _add_role(self, log_group: logs.LogGroup, *, in_network: bool) -> iam.Role:

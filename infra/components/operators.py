@@ -12,6 +12,7 @@ from constructs import Construct
 from forebay.archive.layout import AUDIT_PREFIX, COMMANDS_PREFIX, DECISIONS_PREFIX
 from infra.components.archive import ONLY_CREATE, Archive
 from infra.components.attachments import AttachmentsBucket
+from infra.components.encryption import Keys, allow_reading, allow_writing
 from infra.components.findings import accept, accept_objects_below
 from infra.components.queueing import ArchiveEvents
 
@@ -41,6 +42,7 @@ class OperatorPolicies(Construct):
         owner_logins: Sequence[str],
         read_cache: Sequence[str] = (),
         attachments: AttachmentsBucket | None = None,
+        keys: Keys | None = None,
     ) -> None:
         """Create the policies.
 
@@ -56,6 +58,7 @@ class OperatorPolicies(Construct):
             owner_logins: those for `forebay rebuild`.
             read_cache: the resources of `elasticache:Connect`; empty without a read cache.
             attachments: the bucket that `forebay verify` lists; None for none.
+            keys: the customer managed keys of archive and queues.
         """
         super().__init__(scope, construct_id)
         stack_arns = self._format_stack_arns(stacks)
@@ -73,6 +76,8 @@ class OperatorPolicies(Construct):
                 *_log_in(logins),
                 *([_allow("s3:ListBucket", on=[attachments.arn])] if attachments else []),
                 *([_allow("elasticache:Connect", on=read_cache)] if read_cache else []),
+                *allow_reading(keys or Keys()),
+                *allow_writing(keys or Keys()),
             ],
         )
         accept(policy, {"AwsSolutions-IAM5[Resource::*]": "CloudWatch's metrics have no ARN."})

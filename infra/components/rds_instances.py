@@ -6,6 +6,7 @@ that logs in by IAM token, without any password.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from aws_cdk import aws_logs as logs
@@ -15,6 +16,7 @@ from constructs import Construct
 from infra.components.database_parts import (
     MONITORING_SECONDS,
     accept_findings,
+    age_role,
     build_monitoring_role,
     build_parameters,
     build_subnet_group,
@@ -54,9 +56,14 @@ class RdsInstances(Construct):
             parameters=build_parameters(settings),
         )
         self._subnets = build_subnet_group(self, network)
+        age_role(self._monitoring, self._parameters, self._subnets)
         self._log_retention = log_retention
         self.primary = self._add_primary()
         replicas = [self._add_replica(number) for number in range(1, settings.replicas + 1)]
+        # RDS refuses a replica of a primary from which it is making another one
+        # (InvalidDBInstanceState, which CloudFormation does not retry).
+        for earlier, later in pairwise(replicas):
+            later.node.add_dependency(earlier)
         readable = replicas or [self.primary]
         self.servers = Servers(
             primary=self.primary.attr_endpoint_address,

@@ -16,8 +16,9 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 
 from forebay.metrics import NAMESPACE, Metric, build_dimensions
 from forebay.routes import API_PREFIX
+from infra.components.functions import LIVE
 from infra.database import AuroraDatabase, ExternalDatabase
-from infra.settings import Settings
+from infra.settings import FunctionName, Settings
 
 Statistic = Literal["Sum", "Maximum", "Minimum", "Average", "p50", "p99"]
 
@@ -87,10 +88,28 @@ class Watched:
         """The maximum of a queue's metric."""
         return _build_metric("AWS/SQS", name, {"QueueName": queue}, "Maximum")
 
+    def name_function(self, function: str) -> str:
+        """A function's name on AWS, by its name in this project."""
+        return f"{self.prefix}-{function.replace('_', '-')}"
+
     def function_metric(self, function: str, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric of a function, by the function's name in this project."""
-        dimensions = {"FunctionName": f"{self.prefix}-{function.replace('_', '-')}"}
+        dimensions = {"FunctionName": self.name_function(function)}
         return _build_metric("AWS/Lambda", name, dimensions, statistic)
+
+    def version_metric(self, function: FunctionName, version: str, name: str) -> cloudwatch.Metric:
+        """The sum of a metric of one version, while the alias has two.
+
+        Lambda developer guide, "Viewing metrics for Lambda functions": the dimension
+        `ExecutedVersion` separates the versions of an alias with weights.
+        """
+        function_name = self.name_function(function)
+        dimensions = {
+            "FunctionName": function_name,
+            "Resource": f"{function_name}:{LIVE}",
+            "ExecutedVersion": version,
+        }
+        return _build_metric("AWS/Lambda", name, dimensions, "Sum")
 
     def own_metric(
         self,

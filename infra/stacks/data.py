@@ -7,6 +7,7 @@ from constructs import Construct
 from infra.components.archive import Archive
 from infra.components.attachments import AttachmentsBucket
 from infra.components.delivery import Delivery
+from infra.components.encryption import build_keys, encrypt
 from infra.components.queueing import ArchiveEvents
 from infra.components.records import RecordsTable
 from infra.components.retention import log_retention
@@ -19,14 +20,21 @@ class DataStack(EnvironmentStack):
 
     def __init__(self, scope: Construct, *, settings: Settings) -> None:
         super().__init__(scope, "data", settings=settings, protected=True)
+        #: The customer managed keys; none by default.
+        self.keys = build_keys(self, settings.encryption, name_prefix=settings.prefix)
         self.archive = Archive(
-            self, "Archive", name_prefix=settings.prefix, settings=settings.archive
+            self,
+            "Archive",
+            name_prefix=settings.prefix,
+            settings=settings.archive,
+            keys=self.keys,
         )
         self.delivery = Delivery(
             self,
             "Delivery",
             name_prefix=settings.prefix,
             archive=self.archive,
+            keys=self.keys,
             buffer_mebibytes=settings.stream.buffer_mebibytes,
             buffer_seconds=settings.stream.buffer_seconds,
             count=settings.stream.count,
@@ -46,6 +54,9 @@ class DataStack(EnvironmentStack):
             "import-events",
             visibility_seconds=6 * settings.functions.imports.timeout_seconds,
         )
+        # Firehose's role, then the queues, then the bucket with their events, then the streams:
+        # CloudFormation waits for each of them, and meanwhile the role becomes known.
+        self.events.dead_letters.node.add_dependency(self.delivery.role)
         self.archive.notify(
             self.events.queue.queue_arn,
             imports_arn=self.imports.queue.queue_arn,
@@ -66,6 +77,7 @@ class DataStack(EnvironmentStack):
         self.add_output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)
         self.add_output("ReplayQueueUrl", self.replay.queue.queue_url)
         self.add_output("ReplayDeadLetterQueueUrl", self.replay.dead_letters.queue_url)
+        encrypt(self, self.keys)
 
     def _add_records(self) -> RecordsTable | None:
         if self.settings.idempotency is None:

@@ -18,6 +18,7 @@ from infra.components.database_servers import (
     build_login_arn,
     format_for_operators,
 )
+from infra.components.encryption import Keys, encrypt
 from infra.components.network import Network
 from infra.components.rds_instances import RdsInstances
 from infra.components.retention import log_retention
@@ -66,6 +67,7 @@ class DatabaseStack(EnvironmentStack):
         database: ManagedDatabase,
         archive_arn: str,
         attachments_arn: str | None = None,
+        keys: Keys,
     ) -> None:
         super().__init__(scope, settings.database_role, settings=settings, protected=True)
         retention = log_retention(settings.logs.retention_days)
@@ -114,6 +116,7 @@ class DatabaseStack(EnvironmentStack):
         self.add_output("OwnerUrl", format_for_operators(self.reach.owner.url))
         self.add_output("DatabaseUrl", format_for_operators(self.reach.writer.url))
         self.add_output("ReplicaUrl", format_for_operators(self.reach.replicas.url))
+        encrypt(self, keys)
 
     def _add_endpoints_of_runner(self) -> None:
         """Let the runner fetch its code, write its log, and read what `forebay status` reports.

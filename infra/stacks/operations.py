@@ -12,6 +12,7 @@ from constructs import Construct
 from infra.bundling import TOOL, Packages
 from infra.components.alarms import Alarms
 from infra.components.dashboard import Dashboard
+from infra.components.encryption import Keys, encrypt
 from infra.components.findings import accept
 from infra.components.retention import log_retention
 from infra.components.runner import Runner, RunnerPlace
@@ -32,6 +33,7 @@ class OperationsStack(EnvironmentStack):
         watched: Watched,
         place: RunnerPlace | None = None,
         packages: Packages | None = None,
+        keys: Keys | None = None,
     ) -> None:
         super().__init__(scope, "operations", settings=settings)
         topic = self._add_topic()
@@ -42,6 +44,7 @@ class OperationsStack(EnvironmentStack):
         self.add_output("AlarmTopicArn", topic.topic_arn)
         if place is not None and packages is not None:
             self._add_runner(place, packages)
+        encrypt(self, keys or Keys())
 
     def _add_runner(self, place: RunnerPlace, packages: Packages) -> None:
         prefix = self.settings.prefix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_lambda_event_sources as event_sources
@@ -16,13 +17,14 @@ from forebay.archive.layout import (
     LEGACY_REJECTIONS_PREFIX,
     REPORT_SUFFIX,
 )
-from forebay.attachments import OBJECTS_PREFIX, UPLOADS_PREFIX
 from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
 from infra.components.archive import ONLY_CREATE, ONLY_REPLACE
+from infra.components.canaries import Canaries
 from infra.components.database_servers import format_for_operators
 from infra.components.edge_secret import make_edge_secrets
+from infra.components.encryption import allow_reading, allow_writing, encrypt
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
 from infra.components.operators import OperatorPolicies
@@ -30,9 +32,12 @@ from infra.components.queueing import ArchiveEvents
 from infra.components.read_cache import ReadCache
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
+from infra.components.watched import Watched
 from infra.database import ExternalDatabase
+from infra.deployment import CANARY_FUNCTIONS
 from infra.front import ApiSettings, IamSettings
 from infra.settings import FunctionName, PackageName, Settings
+from infra.stacks.attachments import export_attachments, export_uploads, grant_attachments
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack, Login, Reach, build_external_reach
@@ -46,6 +51,14 @@ _IMPORTS_AT_ONCE = 2
 
 #: The functions in the database's network; the others do not need it.
 _USES_DATABASE = frozenset({"read", "status", "about", "firehose_consumer", "migrate", "sweep"})
+
+#: The functions that put objects or send messages.
+_WRITES_ENCRYPTED: Final[tuple[FunctionName, ...]] = (
+    "write",
+    "imports",
+    "firehose_consumer",
+    "sweep",
+)
 
 #: The functions that use the read cache.
 _USES_CACHE = frozenset({"read", "status", "firehose_consumer", "migrate"})
@@ -67,6 +80,7 @@ class ServiceStack(EnvironmentStack):
     ) -> None:
         super().__init__(scope, "service", settings=settings)
         self._packages = packages
+        self._functions: dict[FunctionName, ProductFunction] = {}
         self._reach = self._find_reach(database)
         self._cache = self._add_read_cache()
         self._variables = build_variables(settings, data, self._reach, self.read_cache_url)
@@ -81,14 +95,18 @@ class ServiceStack(EnvironmentStack):
         self.migrate = self._add_function("Migrate", "migrate")
         self.sweep = self._add_function("Sweep", "sweep")
         self._grant(data)
-        self._grant_attachments(data)
+        if data.uploads is not None:
+            grant_attachments(data, write=self.write, read=self.read, imports=self.imports)
+            self._connect_imports(data.uploads)
         self._grant_logins()
+        self._grant_keys(data)
         if not settings.emulated:
             self._add_operator_policies(data, database)
         self._consume(data)
-        # The consumer must know a resource or a schema version before clients can write it.
-        self.write.node.add_dependency(self.consumer.function)
-        self.imports.node.add_dependency(self.consumer.function)
+        # The consumer must know a resource or a schema version before clients can write it, so all
+        # of its calls must have moved to the new version.
+        for function in (self.write, self.imports):
+            function.node.add_dependency(self.consumer.alias or self.consumer.function)
 
         # A standby's schema is replicated from the primary.
         if not settings.standby:
@@ -119,7 +137,7 @@ class ServiceStack(EnvironmentStack):
             "RestApi",
             name=settings.prefix,
             routes=routes,
-            # `entry` may be an alias, with snapshots or instances; see `ProductFunction.entry`.
+            # `entry` may be an alias; see `ProductFunction.entry`.
             functions={
                 "read": self.read.entry,
                 "status": self.status.entry,
@@ -132,12 +150,15 @@ class ServiceStack(EnvironmentStack):
             user_pool_arn=user_pool_arn,
             known_by=make_edge_secrets(self, settings),
         )
+        if settings.deployment.has_canaries:
+            self._add_canaries()
         self._add_outputs(database)
+        encrypt(self, data.keys)
 
     def _add_function(self, construct_id: str, name: FunctionName) -> ProductFunction:
         size = self.settings.functions.of(name)
         code: PackageName = "read" if name == "status" else name
-        return ProductFunction(
+        function = ProductFunction(
             self,
             construct_id,
             name=name,
@@ -150,10 +171,23 @@ class ServiceStack(EnvironmentStack):
             traces=self.settings.logs.traces,
             snap_start=size.snap_start,
             provisioned_concurrency=size.provisioned_concurrency,
+            has_canary=self.settings.deployment.has_canaries and name in CANARY_FUNCTIONS,
             network=self._find_network(name) if name in _USES_DATABASE else None,
             environment=self._variables[name],
             log_level=self.settings.logs.level,
             log_retention=log_retention(self.settings.logs.retention_days),
+        )
+        self._functions[name] = function
+        return function
+
+    def _add_canaries(self) -> None:
+        Canaries(
+            self,
+            "Canaries",
+            watched=Watched.of(self.settings),
+            settings=self.settings.deployment,
+            runbooks_url=self.settings.operations.runbooks_url,
+            functions={name: self._functions[name] for name in CANARY_FUNCTIONS},
         )
 
     def _choose_concurrency(self, name: FunctionName) -> int | None:
@@ -220,6 +254,15 @@ class ServiceStack(EnvironmentStack):
             for arn in self._cache.arns if self._cache is not None else ():
                 function.allow("elasticache:Connect", on=arn)
 
+    def _grant_keys(self, data: DataStack) -> None:
+        """Let every function read its variables, and some what is stored, or store more."""
+        for function in self._functions.values():
+            function.allow_statements(allow_reading(data.keys))
+        for name in _WRITES_ENCRYPTED:
+            to_table = name == "write" and data.records is not None
+            statements = allow_writing(data.keys, to_table=to_table)
+            self._functions[name].allow_statements(statements)
+
     @staticmethod
     def _may_log_in(function: ProductFunction, *logins: Login) -> None:
         for arn in dict.fromkeys(arn for login in logins for arn in login.arns):
@@ -268,24 +311,6 @@ class ServiceStack(EnvironmentStack):
                 on=events.dead_letters.queue_arn,
             )
 
-    def _grant_attachments(self, data: DataStack) -> None:
-        """Grant what the forms and addresses that functions sign allow, and the claims."""
-        attachments, uploads = data.attachments, data.uploads
-        if attachments is None or uploads is None:
-            return
-        objects = attachments.objects(OBJECTS_PREFIX)
-        self.write.allow("s3:PutObject", on=attachments.objects(UPLOADS_PREFIX))
-        for function in (self.write, self.read, self.imports):
-            function.allow("s3:GetObject", on=objects)
-        for function in (self.write, self.imports):
-            # With it, S3 answers 404 for an object that does not exist; without it, 403.
-            function.allow("s3:ListBucket", on=attachments.arn)
-        self.imports.allow("s3:GetObject", on=attachments.objects(UPLOADS_PREFIX))
-        self.imports.allow("s3:PutObject", on=objects, where=ONLY_CREATE)
-        for stream in data.delivery.arns:
-            self.imports.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
-        self._connect_imports(uploads)
-
     def _add_operator_policies(self, data: DataStack, database: DatabaseStack | None) -> None:
         reach = self._reach
         OperatorPolicies(
@@ -304,6 +329,7 @@ class ServiceStack(EnvironmentStack):
             logins=(*reach.writer.arns, *reach.replicas.arns),
             owner_logins=reach.owner.arns,
             read_cache=self._cache.arns if self._cache is not None else (),
+            keys=data.keys,
         )
 
     def _consume(self, data: DataStack) -> None:
@@ -373,7 +399,7 @@ def build_variables(
     if settings.stream.endpoint is not None:
         stream["AWS_ENDPOINT_URL_FIREHOSE"] = settings.stream.endpoint
     cache = {} if read_cache_url is None else {"FOREBAY_READ_CACHE": read_cache_url}
-    attachments = _export_attachments(settings, data)
+    attachments = export_attachments(settings, data)
     reading = {
         "FOREBAY_DATABASE_URL": reach.reader.url,
         "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
@@ -409,7 +435,7 @@ def build_variables(
             **archive,
             **cors,
         },
-        "imports": {**archive, **_export_uploads(data, stream)},
+        "imports": {**archive, **export_uploads(data, stream)},
         "firehose_consumer": {
             "FOREBAY_DATABASE_URL": reach.writer.url,
             "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
@@ -442,27 +468,6 @@ def _export_idempotency(settings: Settings, data: DataStack) -> Mapping[str, str
         "FOREBAY_IDEMPOTENCY_REQUIRED": (
             "true" if idempotency.when_unavailable == "refuse" else "false"
         ),
-    }
-
-
-def _export_attachments(settings: Settings, data: DataStack) -> Mapping[str, str]:
-    """The variables of the bucket of attachments; empty without the setting."""
-    if settings.attachments is None or data.attachments is None:
-        return {}
-    return {
-        "FOREBAY_ATTACHMENTS_BUCKET": data.attachments.name,
-        "FOREBAY_ATTACHMENTS_VALID_SECONDS": str(settings.attachments.valid_minutes * 60),
-    }
-
-
-def _export_uploads(data: DataStack, stream: Mapping[str, str]) -> Mapping[str, str]:
-    """The variables of the function that claims uploads."""
-    if data.attachments is None or data.uploads is None:
-        return {}
-    return {
-        "FOREBAY_ATTACHMENTS_BUCKET": data.attachments.name,
-        "FOREBAY_UPLOADS_QUEUE_ARN": data.uploads.queue.queue_arn,
-        **stream,
     }
 
 

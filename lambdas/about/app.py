@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from forebay.conditional import is_known
-from forebay.http import Response, json_response, problem_response
+from forebay.http import Response, build_json_response, build_problem_response
 from forebay.log import Log
 from forebay.openapi import describe
 from forebay.problem import Problem, ProblemError
@@ -68,7 +68,7 @@ class AboutApp:
         try:
             response = self._readers[route.action](view)
         except ProblemError as exc:
-            response = problem_response(exc.problem, instance)
+            response = build_problem_response(exc.problem, instance)
         self._log.event(
             "about_answered",
             path=ascii(instance)[1:-1],
@@ -85,7 +85,7 @@ class AboutApp:
             f"{path} has no {method}; it has {allowed}",
             headers={"Allow": allowed},
         )
-        return problem_response(problem, instance)
+        return build_problem_response(problem, instance)
 
     def _answer_index(self) -> Response:
         """The links to the description, the documentation, the status and the resources."""
@@ -95,7 +95,7 @@ class AboutApp:
             "status": f"{API_PREFIX}/status",
             **{path: f"{API_PREFIX}/{path}" for path in self._resources},
         }
-        return json_response(200, {"links": links}, {"Cache-Control": "no-cache"})
+        return build_json_response(200, {"links": links}, {"Cache-Control": "no-cache"})
 
     def _answer_openapi(self, view: RequestView) -> Response:
         text, tag = self._described

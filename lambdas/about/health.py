@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from forebay.aws.queue import Queue
 from forebay.errors import TransientError
-from forebay.http import Response, json_response
+from forebay.http import Response, build_json_response
 from forebay.lag import quantile
 from forebay.log import Log
 from lambdas.about.database import DatabaseAwayError, HealthDatabase, Replication
 from lambdas.about.progress import ArchiveProgress, Progress
-from lambdas.about.verdict import Thresholds, judge, status_of
+from lambdas.about.verdict import Thresholds, choose_status, judge
 
 WINDOW_SECONDS = 300
 #: How long an answer is reused: frequent requests must not load the database.
@@ -82,7 +82,7 @@ class Health:
         if self._answer is None or self._clock() >= self._answer.until:
             document = self._build_document()
             self._answer = _Kept(document, self._clock() + KEPT_SECONDS)
-        return json_response(200, self._answer.document, {"Cache-Control": "no-store"})
+        return build_json_response(200, self._answer.document, {"Cache-Control": "no-store"})
 
     def _build_document(self) -> dict[str, Any]:
         parts = self._report_database()
@@ -90,7 +90,7 @@ class Health:
         parts["dead_letters"] = self._report_dead_letters()
         reasons = judge(parts, self._thresholds)
         return {
-            "status": status_of(reasons),
+            "status": choose_status(reasons),
             "reasons": [reason.to_json() for reason in reasons],
             "checked_at": _format_time(self._now()),
             **parts,

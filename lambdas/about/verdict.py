@@ -51,7 +51,7 @@ def judge(document: Mapping[str, Any], thresholds: Thresholds) -> list[Reason]:
     return sorted(reasons, key=lambda reason: reason.severity != "attention")
 
 
-def status_of(reasons: Sequence[Reason]) -> Status:
+def choose_status(reasons: Sequence[Reason]) -> Status:
     """The greatest severity of the reasons."""
     severities = {reason.severity for reason in reasons}
     if "attention" in severities:

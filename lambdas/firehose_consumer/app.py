@@ -17,7 +17,7 @@ from forebay.archive.ahead import ReadAhead, one_ahead
 from forebay.archive.layout import COMMANDS_PREFIX, holds_amendments
 from forebay.archive.lines import read_chunks
 from forebay.aws.archive import Archive
-from forebay.aws.events import EventRefusedError, object_records
+from forebay.aws.events import EventRefusedError, iterate_records
 from forebay.aws.queue import Queue
 from forebay.command import Command
 from forebay.conditions import SETTLING_SECONDS
@@ -34,7 +34,7 @@ from forebay.replay import runs
 from forebay.replay.messages import Replaying
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
-from forebay.retry import backoff_seconds
+from forebay.retry import compute_backoff_seconds
 
 # How long a call waits for an unreachable primary: enough for a restart, not for an outage. The
 # last attempt begins within this time and takes CONNECT_TIMEOUT_SECONDS at most; the sum must be
@@ -227,7 +227,7 @@ class Consumer:
         for message in messages:
             read = _Message.of(message)
             try:
-                records = object_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
+                records = iterate_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
                 for key, record in records:
                     yield _Object(read, key, _read_replaying(record))
             except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
@@ -271,7 +271,7 @@ class Consumer:
                 pause = (
                     0.0
                     if not failures
-                    else backoff_seconds(
+                    else compute_backoff_seconds(
                         failures, first=_FIRST_PAUSE_SECONDS, greatest=_GREATEST_PAUSE_SECONDS
                     )
                 )

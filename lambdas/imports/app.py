@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from forebay.archive.layout import IMPORTS_PREFIX, REPORT_SUFFIX
 from forebay.aws.archive import Archive, ObjectGoneError, OpenObject
-from forebay.aws.events import object_records, principal_of
+from forebay.aws.events import iterate_records, read_principal
 from forebay.errors import ForebayError
 from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.commands import CommandMaker, Line, Origin
@@ -63,11 +63,11 @@ class Importer:
         failures = []
         for message in event["Records"]:
             try:
-                for key, record in object_records(
+                for key, record in iterate_records(
                     message["body"], bucket=self._archive.bucket, prefix=IMPORTS_PREFIX
                 ):
                     self.import_object(
-                        key, version=_read_version(record), uploader=principal_of(record)
+                        key, version=_read_version(record), uploader=read_principal(record)
                     )
             except ForebayError as exc:
                 self._log.event("import_failed", level="WARNING", reason=str(exc))

@@ -9,7 +9,7 @@ from typing import IO, Any, Final, Protocol
 
 from forebay.attachments import UPLOADS_PREFIX, Claimed, Upload, UploadUnknownError, find_media
 from forebay.aws.attachments import OpenUpload
-from forebay.aws.events import EventRefusedError, object_keys
+from forebay.aws.events import EventRefusedError, iterate_keys
 from forebay.codec import encode
 from forebay.command import Command
 from forebay.errors import ForebayError, TransientError
@@ -80,7 +80,7 @@ class UploadClaims:
 
     def _handle_message(self, body: str) -> None:
         try:
-            names = list(object_keys(body, bucket=self._store.bucket, prefix=UPLOADS_PREFIX))
+            names = list(iterate_keys(body, bucket=self._store.bucket, prefix=UPLOADS_PREFIX))
         except EventRefusedError as exc:
             self._refuse(_RefusalError("not_an_upload", str(exc)), "")
             return

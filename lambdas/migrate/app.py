@@ -9,7 +9,7 @@ from typing import Any, Literal
 import psycopg
 from alembic.util.exc import CommandError
 
-from forebay.db.connect import login_attempts
+from forebay.db.connect import iterate_logins
 from forebay.read_cache.address import Address
 from forebay.read_cache.link import CHANGE_BUDGET, Link
 from forebay.read_cache.writer import Announcer
@@ -61,7 +61,7 @@ def announce_migration(url: str, address: Address) -> bool:
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(next(login_attempts(url, environment=os.environ)), autocommit=True)
+    return psycopg.connect(next(iterate_logins(url, environment=os.environ)), autocommit=True)
 
 
 def _has_revisions(chain: Chain, revisions: tuple[str, ...]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from forebay.http import Response, problem_response
+from forebay.http import Response, build_problem_response
 from forebay.log import Log
 from forebay.metrics import READS_ANSWERED, READS_REFUSED
 from forebay.problem import Problem, ProblemError
@@ -69,7 +69,7 @@ class ReadApp:
         route = self._routes.get((event["httpMethod"], event["resource"]))
         if route is None:
             problem = Problem("unknown_resource", "nothing is read here")
-            return problem_response(problem, API_PREFIX)
+            return build_problem_response(problem, API_PREFIX)
         view = route.view(event)
         instance = API_PREFIX + route.path.format(**view.path)
         try:
@@ -77,7 +77,7 @@ class ReadApp:
                 view = replace(view, query=read_form(event))
             response = self._read(route, view)
         except ProblemError as exc:
-            response = problem_response(exc.problem, instance)
+            response = build_problem_response(exc.problem, instance)
         self._log.event(
             "read_answered",
             metrics={

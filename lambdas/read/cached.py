@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 import psycopg
 
-from forebay.conditional import version_of
+from forebay.conditional import parse_version
 from forebay.http import Response
 from forebay.metrics import (
     CACHE_ANSWERS_REFUSED,
@@ -79,13 +79,13 @@ class CachedAnswers:
         Its entity tag proves that; no other proof covers a change that was not announced.
         """
         request, names = self._describe(spec, view), [name_item(spec.path, key)]
-        found = self._find(request, names)
-        if isinstance(found, bytes):
-            response = _decode(found)
-            if version_of(response.headers["ETag"]) == command_id:
+        lookup = self._find(request, names)
+        if isinstance(lookup, bytes):
+            response = _decode(lookup)
+            if parse_version(response.headers["ETag"]) == command_id:
                 self._counts[CACHE_HITS] += 1
                 return response
-        if found is not None:
+        if lookup is not None:
             self._counts[CACHE_MISSES] += 1
         return None
 
@@ -108,19 +108,19 @@ class CachedAnswers:
     def _read(
         self, request: bytes, names: Sequence[str], build: Callable[[], Response]
     ) -> Response:
-        found = self._find(request, names)
-        if isinstance(found, bytes):
+        lookup = self._find(request, names)
+        if isinstance(lookup, bytes):
             self._counts[CACHE_HITS] += 1
-            return _decode(found)
-        if found is None:
+            return _decode(lookup)
+        if lookup is None:
             return build()
         self._counts[CACHE_MISSES] += 1
-        is_proven = self._is_proven(found)
+        is_proven = self._is_proven(lookup)
         changes = self._database.changes
         response = build()
         # Another server that answered in between has proved nothing.
         if is_proven and self._database.changes == changes:
-            self._store(found, response)
+            self._store(lookup, response)
         return response
 
     def _find(self, request: bytes, names: Sequence[str]) -> bytes | Claim | None:

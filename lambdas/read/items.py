@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forebay.command import KeyValue
-from forebay.conditional import is_known, item_tag
+from forebay.conditional import build_item_tag, is_known
 from forebay.http import Response
 from forebay.ids import original_version
 from forebay.keys import read_key
@@ -93,7 +93,7 @@ def _build_answer(spec: ResourceSpec, key: KeyValue, media: Media, rows: Rows) -
     if not rows:
         raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
     version, state_tag, text = rows[0]
-    tag = item_tag(state_tag or original_version(version), media.value, text)
+    tag = build_item_tag(state_tag or original_version(version), media.value, text)
     headers = {"ETag": tag, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
     return Response(200, text, content_type=media.content_type, headers=headers)
 

@@ -15,13 +15,13 @@ from typing import Final, NamedTuple, TypeVar, cast
 import orjson
 import psycopg
 
-from forebay.db.faults import fault_detail, is_query_fault
+from forebay.db.faults import describe_fault, is_query_fault
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
-from forebay.query.cost import relations_in
+from forebay.query.cost import find_relations
 from forebay.query.faults import listed, shown
 from forebay.query.grammar import MAX_LIMIT
-from forebay.query.named import named_resources
+from forebay.query.named import find_named_resources
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import ResourceSpec
 from lambdas.read.database import ReadDatabase, Texts
@@ -106,7 +106,7 @@ def plan_page(spec: ResourceSpec, query: ListQuery, media: Media, count: Count |
         statement=(rows or page_query(spec, query, media, count)).compose(),
         is_row_by_row=rows is not None,
         place=place_members(query, media),
-        others=named_resources(query) - {spec.path},
+        others=find_named_resources(query) - {spec.path},
     )
 
 
@@ -238,14 +238,14 @@ def _describe_refusal(error: psycopg.Error) -> ProblemError:
         Problem(
             "PGRST100",
             "Postgres can't carry out what the parameters ask for",
-            details=fault_detail(error),
+            details=describe_fault(error),
             hint=error.diag.message_hint,
         )
     )
 
 
 def _describe_too_large(size: int, query: ListQuery) -> Problem:
-    names = [shown(member.name) for member in relations_in(query.select)]
+    names = [shown(member.name) for member in find_relations(query.select)]
     subject = f"one row, with its {listed(names)}," if names else "one row"
     return Problem(
         "answer_too_large",

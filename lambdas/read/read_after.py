@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from forebay.access import Access, read_scope
 from forebay.command import KeyValue
-from forebay.conditional import version_of
+from forebay.conditional import parse_version
 from forebay.errors import NotYetVisibleError
 from forebay.ids import accepted_ms
 from forebay.keys import read_key
@@ -80,7 +80,7 @@ class ReadAfter:
         text = view.headers.get("read-after")
         if text is None or "/" in text:
             return self.of_list([spec.path], view)
-        return NamedCommand(spec, key, self._check_id(version_of(text) or text))
+        return NamedCommand(spec, key, self._check_id(parse_version(text) or text))
 
     def of_list(self, paths: Collection[str], view: RequestView) -> NamedCommand | None:
         """The command in the header of a read of a list; None without the header.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from forebay.http import Response, json_response
+from forebay.http import Response, build_json_response
 from forebay.ids import accepted_ms
 from forebay.keys import read_key
 from forebay.problem import Problem, ProblemError
@@ -82,9 +82,9 @@ class StatusReader:
             headers["Preference-Applied"] = f"wait={wait}"
         if status == "pending":
             headers |= {"Location": document["links"]["status"], "Retry-After": self._retry_after}
-            return json_response(202, document, headers)
+            return build_json_response(202, document, headers)
         details = _describe_details(command_id, status, traces)
-        return json_response(200, document | details, headers)
+        return build_json_response(200, document | details, headers)
 
     def _read_wait(self, prefer: str | None) -> int | None:
         """The seconds to wait (RFC 7240 §4.3), capped; None if the client requests no wait."""

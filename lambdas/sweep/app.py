@@ -18,9 +18,9 @@ from forebay.log import Log
 from forebay.sweep import (
     Survey,
     Sweep,
-    backlog_explains,
-    dead_objects,
     enqueue,
+    find_dead_objects,
+    is_explained_by_backlog,
     survey_imports,
 )
 from forebay.waiting import Waiting
@@ -83,12 +83,12 @@ class SweepApp:
             self._archive.list(IMPORTS_PREFIX),
             since=now - dt.timedelta(seconds=settings.lookback_seconds),
             born_before=now - dt.timedelta(seconds=settings.grace_seconds),
-            dead=dead_objects(self._dead_imports, bucket, IMPORTS_PREFIX),
+            dead=find_dead_objects(self._dead_imports, bucket, IMPORTS_PREFIX),
         )
         waiting = self._imports.depth().total
         patience = dt.timedelta(seconds=settings.patience_seconds)
         result: Result = "nothing_missed"
-        if survey.missed and backlog_explains(survey, waiting, now=now, patience=patience):
+        if survey.missed and is_explained_by_backlog(survey, waiting, now=now, patience=patience):
             result = "waiting_in_queue"
         elif survey.missed:
             enqueue(self._imports, bucket, [file.key for file in survey.missed])
@@ -98,7 +98,7 @@ class SweepApp:
     def _sweep_once(self, imports: dict[str, Any]) -> dict[str, Any]:
         now = self._now()
         patience = dt.timedelta(seconds=self._settings.patience_seconds)
-        dead = dead_objects(self._dead_letters, self._archive.bucket)
+        dead = find_dead_objects(self._dead_letters, self._archive.bucket)
         with self._session.connection() as connection:
             sweep = Sweep(
                 connection,
@@ -110,7 +110,9 @@ class SweepApp:
             patches = Waiting.read(connection)
             waiting = self._queue.depth().total
             result: Result = "nothing_missed"
-            if survey.missed and backlog_explains(survey, waiting, now=now, patience=patience):
+            if survey.missed and is_explained_by_backlog(
+                survey, waiting, now=now, patience=patience
+            ):
                 result = "waiting_in_queue"
             elif survey.missed:
                 for keys in sweep.missed(self._list_objects(now)):

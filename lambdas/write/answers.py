@@ -11,7 +11,7 @@ from urllib.parse import quote
 import orjson
 
 from forebay.command import Command
-from forebay.http import Response, json_response
+from forebay.http import Response, build_json_response
 from forebay.problem import Problem
 from forebay.routes import API_PREFIX
 from lambdas.write.preferences import Returns
@@ -38,7 +38,9 @@ class Answers:
         }
         if returns == "minimal":
             return Response(202, headers=headers)
-        return json_response(202, [document] if returns == "representation" else document, headers)
+        return build_json_response(
+            202, [document] if returns == "representation" else document, headers
+        )
 
     def answer_many(self, commands: Sequence[Command], returns: Returns) -> Response:
         """Answer 202 for commands that were accepted together, with one document for each."""
@@ -46,12 +48,12 @@ class Answers:
         if returns == "minimal":
             return Response(202, headers=headers)
         documents = [_describe_accepted(command, status="pending") for command in commands]
-        return json_response(202, documents[0] if returns == "object" else documents, headers)
+        return build_json_response(202, documents[0] if returns == "object" else documents, headers)
 
     def answer_batch(self, results: Sequence[Command | Problem], instance: str) -> Response:
         """Answer 207 with one result per item, in the items' order (RFC 4918 §13)."""
         items = [_build_result(index, result, instance) for index, result in enumerate(results)]
-        return json_response(
+        return build_json_response(
             207,
             {"results": items},
             {"Retry-After": self._retry_after, "Cache-Control": "no-store"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from forebay.access import Access
 from forebay.errors import TransientError
-from forebay.http import Response, problem_response
+from forebay.http import Response, build_problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
 from forebay.intake.attachments import AttachmentCheck
@@ -118,7 +118,7 @@ class WriteApp:
         try:
             response, metrics = self._answer(route, request)
         except ProblemError as exc:
-            response = problem_response(exc.problem, request.path)
+            response = build_problem_response(exc.problem, request.path)
             refusal = {"code": exc.problem.code}
             metrics = dict.fromkeys(_METRICS.get(exc.problem.code, (WRITES_REFUSED,)), 1)
         self._log.event(

@@ -23,16 +23,16 @@ def read_dependencies(
     Raises:
         ProblemError: the headers name more commands of an item than a condition can hold.
     """
-    found: dict[tuple[str, str], list[str]] = {}
+    ids_by_target: dict[tuple[str, str], list[str]] = {}
     for text in ",".join([*request.read_after, *request.if_match]).split(","):
         address = read_address(text.strip().strip('"'))
         target = _read_target(resources, address[0], address[1]) if address is not None else None
         if address is not None and target is not None:
-            found.setdefault(target, []).append(address[2])
-    if any(len(ids) > MAX_COMPARISONS for ids in found.values()):
+            ids_by_target.setdefault(target, []).append(address[2])
+    if any(len(ids) > MAX_COMPARISONS for ids in ids_by_target.values()):
         detail = f"Read-After and If-Match name at most {MAX_COMPARISONS} commands of an item"
         raise ProblemError(Problem("bad_header", detail))
-    return dict(found)
+    return dict(ids_by_target)
 
 
 def _read_target(

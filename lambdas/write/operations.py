@@ -16,7 +16,7 @@ from forebay.intake.json_text import JsonText, dump
 from forebay.problem import Problem, ProblemError
 from forebay.resource.body import INT64_MAX, INT64_MIN
 from forebay.resource.spec import Kind, ResourceSpec
-from lambdas.write.requests import is_ahead, read_tag, version_in
+from lambdas.write.requests import is_ahead, parse_version_tag, read_tag
 
 _OPS: Final = ("create", "put", "patch", "delete")
 #: The members of a condition.
@@ -63,12 +63,16 @@ class OperationMaker:
         path = members["resource"]
         spec = self._resources.get(path) if isinstance(path, str) else None
         if spec is None:
-            known = ", ".join(sorted(self._resources))
-            raise _refuse(("#/resource", f"{str(path)[:80]!a} is not one of {known}"))
+            paths = ", ".join(sorted(self._resources))
+            raise _refuse(("#/resource", f"{str(path)[:80]!a} is not one of {paths}"))
         self._access.require(context, [write_scope(spec.path)])
         condition = _read_condition(spec, members, now_ms)
         if condition is not None:
-            seen = [version for version in map(version_in, condition.match) if version is not None]
+            seen = [
+                version
+                for version in map(parse_version_tag, condition.match)
+                if version is not None
+            ]
             after = max([*seen, origin.after or ""])
             origin = replace(origin, after=after or None)
         try:
@@ -146,14 +150,13 @@ def _read_condition(
 
 def _read_tags(value: object, now_ms: int) -> list[str]:
     texts = value if isinstance(value, list) else [value]
-    tags = [read_tag(text) if isinstance(text, str) else None for text in texts]
-    known = [tag for tag in tags if tag is not None]
-    if not known or len(known) < len(tags) or (EXISTS in known and len(known) > 1):
+    tags = [tag for text in texts if isinstance(text, str) and (tag := read_tag(text)) is not None]
+    if not tags or len(tags) < len(texts) or (EXISTS in tags and len(tags) > 1):
         expected = "must be `*`, an item's ETag, a command id, or a list of ETags and ids"
         raise _refuse(("#/if_match", expected))
-    if any(is_ahead(version_in(tag), now_ms) for tag in known):
+    if any(is_ahead(parse_version_tag(tag), now_ms) for tag in tags):
         raise _refuse(("#/if_match", "names a version from the future"))
-    return known
+    return tags
 
 
 def _convert_numbers(spec: ResourceSpec, comparison: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from forebay.conditional import EXISTS, state_tag_of, version_of
+from forebay.conditional import EXISTS, parse_state_tag, parse_version
 from forebay.http import MERGE_TYPE
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.intake.commands import Origin
@@ -254,9 +254,9 @@ class WriteRequest:
 
     def _read_seen_version(self, now_ms: int) -> str | None:
         """The greatest version that `If-Match` and `Read-After` name."""
-        versions = [(v, "If-Match") for v in map(version_in, self.expected_tags()) if v]
+        versions = [(v, "If-Match") for v in map(parse_version_tag, self.expected_tags()) if v]
         for after in self.read_after:
-            version = version_of(after)
+            version = parse_version(after)
             if version is None:
                 expected = "one item's ETag, a command id, or the path of a command's status"
                 raise ProblemError(Problem("bad_header", f"Read-After must name {expected}"))
@@ -278,10 +278,10 @@ def read_tag(text: str) -> str | None:
     if text.strip() == EXISTS:
         return EXISTS
     # A tag without its quotes must not lose its digest: the condition would hold more often.
-    return state_tag_of(text) or state_tag_of(f'"{text.strip()}"') or version_of(text)
+    return parse_state_tag(text) or parse_state_tag(f'"{text.strip()}"') or parse_version(text)
 
 
-def version_in(tag: str) -> str | None:
+def parse_version_tag(tag: str) -> str | None:
     """The version in a condition's tag; None for `*`."""
     return None if tag == EXISTS else tag.partition(".")[0]
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from forebay.attachments import MAX_NAME_BYTES, Bucket, Upload, encode_details, find_media
 from forebay.command import KeyValue
-from forebay.http import Response, json_response
+from forebay.http import Response, build_json_response
 from forebay.ids import IdSource
 from forebay.intake.commands import Origin
 from forebay.keys import read_key
@@ -90,7 +90,7 @@ class UploadForms:
                 "max_bytes": media.max_bytes,
             },
         }
-        return json_response(201, document, {"Location": status, "Cache-Control": "no-store"})
+        return build_json_response(201, document, {"Location": status, "Cache-Control": "no-store"})
 
 
 def describe_disabled() -> Problem:

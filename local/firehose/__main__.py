@@ -19,12 +19,13 @@ from aiohttp import web
 from botocore.config import Config
 
 from local.credentials import ACCESS_KEY_ID, get_secret_key
-from local.errors import CredentialsMissingError
+from local.errors import CredentialsMissingError, PortTakenError
 from local.firehose.delivery import Equipment, Firehose
-from local.firehose.faults import PROBABILITIES, FaultError, Faults, FaultSettings
+from local.firehose.faults import Faults, FaultSettings
 from local.firehose.server import FirehoseServer
 from local.firehose.spool import Spool, SpoolCorruptError, SpoolUnusableError
 from local.firehose.streams import StreamConfig, describe
+from local.settings import REGION
 
 logger = logging.getLogger("local.firehose")
 
@@ -35,10 +36,6 @@ HOST = "127.0.0.1"
 DESCRIBE_TIMEOUT_SECONDS = 5
 S3_TIMEOUT_SECONDS = 60  # an object of 128 MiB on a busy machine
 KEEPALIVE_SECONDS = 75.0
-
-
-class PortTakenError(Exception):
-    """The server can't listen on the port; the message gives the reason."""
 
 
 _EXIT_CODES: dict[type[Exception], int] = {
@@ -70,43 +67,20 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--port", type=_port, required=True, help="0 takes a free one")
+    add("--port", type=int, required=True, help="0 takes a free one")
     add("--spool", type=Path, required=True, metavar="DIR")
     add("--endpoint-url", required=True, help="where the emulator listens")
-    add("--region", default="us-east-1")
-    help_text = "how often the deployed streams are looked at again (default %(default)s)"
-    add("--refresh-seconds", type=_positive_seconds, default=5.0, help=help_text)
     help_text = "how long a stop waits for S3 to take what is buffered; 0 leaves it in the spool"
-    add("--stop-seconds", type=_seconds, default=5.0, help=help_text)
-    add = parser.add_argument_group("faults (see faults.py; also PUT /_faults)").add_argument
-    for name in PROBABILITIES:
-        add(f"--{name.replace('_', '-')}", type=float, default=0.0, metavar="P")
-    add("--down", default="no", help="no, error or reset")
-    add("--seed", type=int)
-    options = parser.parse_args(arguments)
-    try:
-        options.faults = FaultSettings.parse(
-            {name: getattr(options, name) for name in (*PROBABILITIES, "down", "seed")}
-        )
-    except FaultError as error:
-        parser.error(str(error))
-    return options
+    add("--stop-seconds", type=float, default=5.0, help=help_text)
+    return parser.parse_args(arguments)
 
 
 async def serve(options: argparse.Namespace, key: str) -> int:
-    """Serve until a stop is requested; return the exit code.
-
-    Args:
-        options: from the command line.
-        key: the emulator's secret access key, with which clients sign as well.
-
-    Raises:
-        PortTakenError, SpoolUnusableError, SpoolCorruptError: the server did not start.
-    """
+    """Serve until a stop is requested; return the exit code."""
     stop: asyncio.Queue[int] = asyncio.Queue()  # receives an exit code for every reason to stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.put_nowait, EXIT_STOPPED)
-    faults = Faults(options.faults)
+    faults = Faults(FaultSettings())
     firehose = Firehose(_build_equipment(options, key, faults, stop))
     server = FirehoseServer(firehose, faults, endpoint_url=options.endpoint_url, key=key)
     runner = web.AppRunner(
@@ -139,7 +113,7 @@ def _build_equipment(
     options: argparse.Namespace, key: str, faults: Faults, stop: asyncio.Queue[int]
 ) -> Equipment:
     # Never the user's own credentials: every request signed here goes to the emulator.
-    session = boto3.Session(ACCESS_KEY_ID, key, region_name=options.region)
+    session = boto3.Session(ACCESS_KEY_ID, key, region_name=REGION)
     url = options.endpoint_url
     control_plane = session.client(
         "firehose", endpoint_url=url, config=_configure_client(DESCRIBE_TIMEOUT_SECONDS)
@@ -163,7 +137,6 @@ def _build_equipment(
         s3_threads=ThreadPoolExecutor(4, "s3"),
         faults=faults,
         describe=describe_stream,
-        refresh_seconds=options.refresh_seconds,
         on_task_end=on_task_end,
     )
 
@@ -191,27 +164,6 @@ async def _flush_before_stop(firehose: Firehose, seconds: float, stop: asyncio.Q
     for task in (flush, second_signal):
         task.cancel()
     await asyncio.gather(flush, second_signal, return_exceptions=True)
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:  # noqa: PLR2004 - TCP's range
-        raise argparse.ArgumentTypeError(f"{port} is not a port")
-    return port
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return seconds
-
-
-def _positive_seconds(text: str) -> float:
-    seconds = _seconds(text)
-    if seconds == 0:
-        raise argparse.ArgumentTypeError("0 seconds would never rest")
-    return seconds
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import random
 import time
-import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -18,7 +17,6 @@ import orjson
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.firehose.faults import Faults
-from local.firehose.keys import object_key
 from local.firehose.spool import (
     WAITING_BEFORE_GROWTH,
     Spool,
@@ -27,7 +25,7 @@ from local.firehose.spool import (
     SpoolWriteError,
     choose_limit,
 )
-from local.firehose.streams import ControlPlaneError, StreamConfig, StreamError
+from local.firehose.streams import ControlPlaneError, StreamConfig
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,7 +57,6 @@ class Equipment:
     s3_threads: Executor
     faults: Faults
     describe: Callable[[str], Awaitable[StreamConfig]]  #: raises StreamError
-    refresh_seconds: float
     on_task_end: Callable[[asyncio.Task[None]], None]  #: called when a background task ends
 
 
@@ -69,6 +66,7 @@ class Firehose:
     def __init__(self, equipment: Equipment) -> None:
         self._equipment = equipment
         self._streams: dict[str, DeliveryStream] = {}
+        self._described: set[str] = set()  # the streams with the deployed configuration
         self._opening = asyncio.Lock()
         self._spool_task: asyncio.Task[None] | None = None
 
@@ -98,13 +96,10 @@ class Firehose:
             StreamError: there is no such stream, or it can't take records.
             SpoolWriteError: the records were not stored.
         """
-        stream = self._streams.get(name) or await self._find(name)
-        if stream.problem is not None:
-            await stream.refresh()  # it may have been deployed again just now
-        if stream.problem is not None:
-            raise stream.problem
+        if name not in self._described:
+            await self._describe(name)
         if records:
-            await stream.put(records)
+            await self._streams[name].put(records)
 
     async def flush(self) -> None:
         """Return when S3 has every record that was acknowledged before the call."""
@@ -122,14 +117,25 @@ class Firehose:
         """Return the status of each stream."""
         return {name: stream.status() for name, stream in sorted(self._streams.items())}
 
-    async def _find(self, name: str) -> "DeliveryStream":
+    async def _describe(self, name: str) -> None:
+        """Open a stream, or give a resumed stream the configuration that is deployed now."""
         async with self._opening:  # concurrent first puts share one DescribeDeliveryStream call
-            if name not in self._streams:
+            if name in self._described:
+                return
+            try:
                 config = await self._equipment.describe(name)
-                # Before the first record: a start without the control plane needs the destination.
-                await self._equipment.spool.save_configuration(name, orjson.dumps(config))
+            except ControlPlaneError:
+                if name in self._streams:
+                    return  # as on AWS, puts to an open stream do not need the control plane
+                raise
+            # Before the first record: a start without the control plane needs the destination.
+            await self._equipment.spool.save_configuration(name, orjson.dumps(config))
+            self._described.add(name)
+            if name in self._streams:
+                self._streams[name].config = config
+                self._streams[name].wake()
+            else:
                 self._open(config)
-        return self._streams[name]
 
     def _open(self, config: StreamConfig) -> None:
         self._streams[config.name] = stream = DeliveryStream(config, self._equipment)
@@ -148,8 +154,7 @@ class DeliveryStream:
     """One delivery stream. Call its methods on one event loop only."""
 
     def __init__(self, config: StreamConfig, equipment: Equipment) -> None:
-        self.config = config  #: the last usable configuration, also for records spooled earlier
-        self.problem: StreamError | None = None  #: the reason why the stream accepts no records now
+        self.config = config  #: also for records spooled earlier
         self._equipment = equipment
         self._spool = equipment.spool
         self._changed = asyncio.Event()  # replaced by each change, so that every task sees it
@@ -164,7 +169,7 @@ class DeliveryStream:
 
     def start(self) -> None:
         """Begin to buffer and deliver."""
-        loops = (self._seal_when_due, self._deliver, self._keep_refreshed)
+        loops = (self._seal_when_due, self._deliver)
         self._tasks = [asyncio.create_task(loop()) for loop in loops]
         for task in self._tasks:
             task.add_done_callback(self._equipment.on_task_end)
@@ -204,30 +209,11 @@ class DeliveryStream:
         finally:
             self._flushes -= 1
 
-    async def refresh(self) -> None:
-        """Update the configuration from the control plane, if that answers."""
-        try:
-            config = await self._equipment.describe(self.config.name)
-        except ControlPlaneError:
-            return  # as on AWS, puts and deliveries do not need the control plane
-        except StreamError as error:
-            self.problem = error
-            return
-        self.problem = None
-        if config != self.config:
-            self.config = config
-            self.wake()
-            try:
-                await self._spool.save_configuration(config.name, orjson.dumps(config))
-            except SpoolWriteError as error:
-                logger.warning("stream %s: configuration not saved: %s", config.name, error)
-
     def status(self) -> dict[str, Any]:
         """Return the stream's part of the answer to `GET /_status`."""
         objects = self._objects()
         return {
             "configuration": asdict(self.config),
-            "problem": None if self.problem is None else str(self.problem),
             "buffered_records": sum(item.records for item in objects),
             "buffered_bytes": sum(item.bytes for item in objects),
             "objects_waiting": sum(item.is_sealed for item in objects),
@@ -303,7 +289,6 @@ class DeliveryStream:
             item = await self._choose_object()
             try:
                 await self._store_late_copies()
-                await self.refresh()
                 await self._deliver_one(item)
             except (DeliveryError, SpoolCorruptError, SpoolWriteError) as error:
                 await self._back_off(item, str(error))
@@ -361,11 +346,6 @@ class DeliveryStream:
         with contextlib.suppress(TimeoutError):
             await self._wait_until(lambda: self._flushes, seconds)
 
-    async def _keep_refreshed(self) -> None:
-        while True:
-            await asyncio.sleep(self._equipment.refresh_seconds)
-            await self.refresh()
-
 
 def put_object(
     client: "S3Client", config: StreamConfig, item: SpooledObject, records: Sequence[bytes]
@@ -377,14 +357,7 @@ def put_object(
     Raises:
         DeliveryError: S3 refused the object, or may not have it.
     """
-    key = object_key(
-        prefix=config.prefix,
-        stream=config.name,
-        version=config.version,
-        oldest_arrival=datetime.fromtimestamp(item.oldest_ms / 1000, UTC),
-        object_id=uuid.UUID(item.id),
-        extension=config.extension,
-    )
+    key = config.object_key(datetime.fromtimestamp(item.oldest_ms / 1000, UTC), item.id)
     request: PutObjectRequestTypeDef = {
         "Bucket": config.bucket,
         "Key": key,

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
-PROBABILITIES = ("throttle", "partial_failure", "duplicate", "reorder", "lost_ack")
-
 
 class FaultError(ValueError):
     """A fault setting is unknown or out of range; the message names it and the valid values."""

@@ -22,7 +22,6 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from local.callers import find_refusal
 from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.firehose.delivery import Firehose
 from local.firehose.faults import Faults, FaultSettings
@@ -35,11 +34,11 @@ from local.firehose.wire import (
     TARGET_PREFIX,
     Put,
     WireError,
-    internal_failure,
+    build_internal_failure,
+    build_slow_down,
     parse_put,
     put_record_answer,
     put_record_batch_answer,
-    slow_down,
 )
 from local.origins import Policy
 from local.signatures import Request, SignatureError, check, parse
@@ -100,10 +99,10 @@ class FirehoseServer:
             return await self._relay(request, body)
         self._maybe_be_down(request)
         if self._faults.happens(self._faults.settings.throttle):
-            raise slow_down()
+            raise build_slow_down()
         answer = await self._store(await _run(body, partial(parse_put, operation, body)))
         if self._faults.happens(self._faults.settings.lost_ack):
-            raise internal_failure()
+            raise build_internal_failure()
         return _build_answer(answer)
 
     def _check_signature(self, request: web.Request, body: bytes) -> None:
@@ -124,7 +123,7 @@ class FirehoseServer:
         except StreamError as error:
             raise _translate_stream_error(put.stream, error) from error
         except SpoolWriteError as error:
-            raise slow_down() from error
+            raise build_slow_down() from error
         return put_record_batch_answer(is_accepted) if put.is_batch else put_record_answer()
 
     def _maybe_be_down(self, request: web.Request) -> None:
@@ -132,7 +131,7 @@ class FirehoseServer:
         if mode == "reset" and request.transport is not None:
             request.transport.abort()
         if mode != "no":
-            raise internal_failure()
+            raise build_internal_failure()
 
     async def _relay(self, request: web.Request, body: bytes) -> web.Response:
         """Relay a control plane operation to the emulator, which holds the streams."""
@@ -149,7 +148,7 @@ class FirehoseServer:
                 return _build_answer(await answer.read(), answer.status)
         except aiohttp.ClientError as error:
             logger.warning("the emulator does not answer: %s", error)
-            raise slow_down() from error
+            raise build_slow_down() from error
 
     # Controls
 
@@ -190,7 +189,7 @@ class FirehoseServer:
 @web.middleware
 async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse requests from pages of other origins; this server has no pages of its own."""
-    reason = find_refusal(Policy(), request)
+    reason = Policy().find_refusal_of(request)
     return await handler(request) if reason is None else _build_json({"error": reason}, 403)
 
 
@@ -216,7 +215,7 @@ def _translate_stream_error(name: str, error: StreamError) -> WireError:
         )
     if isinstance(error, ControlPlaneError):
         logger.warning("stream %s: %s", name, error)
-        return slow_down()
+        return build_slow_down()
     return WireError("InvalidArgumentException", f"Firehose {name}: {error}")
 
 

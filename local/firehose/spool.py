@@ -12,7 +12,6 @@ import fcntl
 import logging
 import os
 import sqlite3
-import struct
 import time
 import uuid
 import zlib
@@ -69,8 +68,6 @@ RETURNING number, records, bytes
 _PUT = "INSERT INTO puts (object, sizes, data, checksum) VALUES (?, ?, ?, ?)"
 _READ = "SELECT sizes, data, checksum FROM puts WHERE object = ? ORDER BY number"
 _SEAL = "UPDATE objects SET is_sealed = 1 WHERE stream = ? AND NOT is_sealed"
-_LOG_HEADER_BYTES = 32
-_FRAME_HEADER_BYTES = 24
 
 
 class SpoolUnusableError(Exception):
@@ -116,7 +113,7 @@ class Spool:
         """Lock `directory` and check its contents; make it if it does not exist.
 
         Raises:
-            SpoolUnusableError: it can't be used, or holds records of an older release.
+            SpoolUnusableError: it can't be used.
             SpoolCorruptError: acknowledged data is damaged.
         """
         self.on_change: Callable[[], object] = lambda: None  #: called when the objects changed
@@ -124,8 +121,6 @@ class Spool:
         self._changes: SimpleQueue[_Change | None] = SimpleQueue()
         self._path = directory / "spool.sqlite3"
         self._lock = _lock(directory)
-        _refuse_older_release(directory)
-        check_log(Path(f"{self._path}-wal"))
         self._path.touch(0o600)  # SQLite gives its other files the same mode
         try:
             self._writer = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
@@ -307,43 +302,6 @@ class Spool:
                 self.read(item)
 
 
-def check_log(path: Path) -> None:
-    """Raise SpoolCorruptError if acknowledged changes follow a damaged frame of the log.
-
-    SQLite drops a log's end from the first damaged frame on, without an error. A crash can damage
-    only the last transaction, because each is synced before the next begins. So two commits after
-    the damaged frame prove that the damage has another cause. The format is that of "WAL-mode File
-    Format" (https://sqlite.org/walformat.html).
-    """
-    log = path.read_bytes() if path.exists() else b""
-    if len(log) < _LOG_HEADER_BYTES:
-        return
-    order = ">" if log[3:4] == b"\x83" else "<"
-    frame_bytes = _FRAME_HEADER_BYTES + PAGE_BYTES
-    salts = {log[16:24], log[40:48]}  # of the log's header, and of the first frame's
-    checksum = _add_to_log_checksum((0, 0), order, log[:24])
-    is_valid = struct.pack(">II", *checksum) == log[24:32]
-    lost_commits = 0
-    for start in range(_LOG_HEADER_BYTES, len(log) - frame_bytes + 1, frame_bytes):
-        header = log[start : start + _FRAME_HEADER_BYTES]
-        if is_valid:
-            page = log[start + _FRAME_HEADER_BYTES : start + frame_bytes]
-            checksum = _add_to_log_checksum(checksum, order, header[:8] + page)
-            is_valid = header[8:] == log[16:24] + struct.pack(">II", *checksum)
-        if not is_valid:
-            lost_commits += header[4:8] != bytes(4) and header[8:16] in salts
-    if lost_commits > 1:
-        raise SpoolCorruptError(f"{path} is damaged, and acknowledged changes follow")
-
-
-def _add_to_log_checksum(checksum: tuple[int, int], order: str, data: bytes) -> tuple[int, int]:
-    first, second = checksum
-    for one, other in struct.iter_unpack(f"{order}II", data):
-        first = (first + one + second) & 0xFFFFFFFF
-        second = (second + other + first) & 0xFFFFFFFF
-    return first, second
-
-
 def _compute_checksum(sizes: bytes, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(sizes))
 
@@ -370,11 +328,3 @@ def _lock(directory: Path) -> int:
             f"the spool directory {directory} is in use by another server"
         ) from error
     return descriptor
-
-
-def _refuse_older_release(directory: Path) -> None:
-    if any((*directory.glob("stream-*/*.open"), *directory.glob("stream-*/*.sealed"))):
-        raise SpoolUnusableError(
-            f"{directory} holds records of an older release; start that release again to deliver "
-            f"them, or delete {directory}/stream-* to give them up"
-        )

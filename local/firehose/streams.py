@@ -1,12 +1,12 @@
 """Configurations of the deployed streams, as the emulator's control plane describes them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-
-from local.firehose.keys import PrefixError, check_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
@@ -16,6 +16,12 @@ DEFAULT_SIZE_MIB = 5  # BufferingHints' defaults: AWS API reference
 DEFAULT_INTERVAL_SECONDS = 300
 SIZE_MIB_RANGE = range(1, 128 + 1)
 INTERVAL_SECONDS_RANGE = range(900 + 1)
+# AWS appends it to a prefix without a timestamp expression.
+DEFAULT_TIME_EXPRESSION = "!{timestamp:yyyy/MM/dd/HH/}"
+
+_EXPRESSION = re.compile(r"!\{([A-Za-z]+):([^}]*)\}")
+# The supported fields of a timestamp pattern (java.time), and their strftime equivalents.
+_FIELDS = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S"}
 
 
 class StreamError(Exception):
@@ -59,6 +65,12 @@ class StreamConfig:
         """The size before compression at which an object is due."""
         return self.size_mib * MIB
 
+    def object_key(self, oldest_arrival: datetime, object_id: str) -> str:
+        """Return the key of an object; `oldest_arrival` (UTC) is that of its oldest record."""
+        time = oldest_arrival.strftime("%Y-%m-%d-%H-%M-%S")
+        prefix = evaluate_prefix(self.prefix, oldest_arrival)
+        return f"{prefix}{self.name}-{self.version}-{time}-{object_id}{self.extension}"
+
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "StreamConfig":
         """Parse a DeliveryStreamDescription.
@@ -71,10 +83,7 @@ class StreamConfig:
         size_mib, interval_seconds = _parse_hints(destination.get("BufferingHints") or {})
         is_gzip = destination.get("CompressionFormat") == "GZIP"
         prefix = destination.get("Prefix") or ""
-        try:
-            check_prefix(prefix)
-        except PrefixError as error:
-            raise StreamUnsupportedError(f"Prefix {prefix!r}: {error}") from error
+        evaluate_prefix(prefix, datetime.now(UTC))
         return cls(
             name=description["DeliveryStreamName"],
             version=str(description["VersionId"]),
@@ -102,6 +111,28 @@ def describe(client: "FirehoseClient", name: str) -> StreamConfig:
     except (ClientError, BotoCoreError) as error:
         raise ControlPlaneError(f"DescribeDeliveryStream: {error}") from error
     return StreamConfig.from_description(answer["DeliveryStreamDescription"])
+
+
+def evaluate_prefix(prefix: str, moment: datetime) -> str:
+    """Evaluate the expressions in `prefix` at `moment` (an aware UTC time).
+
+    The rules are AWS's "Understand custom prefixes for Amazon S3 objects", without random strings.
+
+    Raises:
+        StreamUnsupportedError: Firehose or this server can't evaluate the prefix.
+    """
+    if "!{" in _EXPRESSION.sub(" ", prefix):
+        raise StreamUnsupportedError(f"'!{{' outside a !{{namespace:value}} in Prefix {prefix!r}")
+    if all(namespace != "timestamp" for namespace, _ in _EXPRESSION.findall(prefix)):
+        prefix += DEFAULT_TIME_EXPRESSION
+    return _EXPRESSION.sub(lambda match: _evaluate(match[1], match[2], moment), prefix)
+
+
+def _evaluate(namespace: str, value: str, moment: datetime) -> str:
+    fields = set(re.findall("[A-Za-z']+", value))
+    if namespace != "timestamp" or not fields <= _FIELDS.keys():
+        raise StreamUnsupportedError(f"!{{{namespace}:{value}}} in a Prefix is not supported")
+    return re.sub("[A-Za-z]+", lambda field: moment.strftime(_FIELDS[field[0]]), value)
 
 
 def _find_s3_destination(description: Mapping[str, Any]) -> Mapping[str, Any]:

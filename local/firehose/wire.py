@@ -37,12 +37,12 @@ class WireError(Exception):
         return orjson.dumps({"__type": self.code, "message": self.message})
 
 
-def slow_down() -> WireError:
+def build_slow_down() -> WireError:
     """Return the error for a service that is over its limits or can't store records now."""
     return WireError("ServiceUnavailableException", "Slow down.", 503)
 
 
-def internal_failure() -> WireError:
+def build_internal_failure() -> WireError:
     """Return the error after which "the write might have completed or it might have failed"."""
     return WireError("InternalFailure", "The request processing has failed.", 500)
 

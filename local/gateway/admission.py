@@ -45,10 +45,6 @@ class Admissions:
         while len(self._until) > _MAX_CALLERS:
             self._until.popitem(last=False)
 
-    def forget(self) -> None:
-        """Forget all callers: after a redeployment each must be authorized again."""
-        self._until.clear()
-
 
 def _identify_caller(method: Method, request: Incoming) -> tuple[str, str, bytes]:
     digest = hashlib.sha256()

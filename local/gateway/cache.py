@@ -21,7 +21,7 @@ Value = str | None
 Key = tuple[str, str, tuple[tuple[Parameter, Value], ...]]
 
 
-def cache_key(rule: CacheRule, match: RouteMatch, request: Incoming) -> Key:
+def build_cache_key(rule: CacheRule, match: RouteMatch, request: Incoming) -> Key:
     """Return the cache key of the request.
 
     An absent parameter and an empty parameter are two different values. If a query parameter is

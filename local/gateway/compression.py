@@ -6,11 +6,11 @@ compressed if the client names a coding (`*` is not enough), the function has no
 it has the API's minimum size. The limit for plain bodies also applies to decompressed bodies.
 """
 
-import re
 import zlib
 from collections.abc import Mapping
 from typing import Final
 
+from forebay.http import parse_weighted
 from local.gateway.messages import Answer
 
 #: Window bits of zlib: 15, plus 16 for gzip's header and trailer (zlib's manual).
@@ -19,7 +19,6 @@ _WINDOW_BITS: Final[Mapping[str, int]] = {"gzip": 31, "deflate": 15}
 _MAX_MEMBERS = 256
 # The gateway shares the CPU with the rest of the stack; higher levels compress little better.
 _LEVEL = 1
-_QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")  # RFC 9110 §12.4.2
 
 
 class BodyTooLargeError(Exception):
@@ -61,10 +60,7 @@ def inflate(coding: str, body: bytes, *, max_bytes: int) -> bytes:
 def compress(answer: Answer, accepted: str | None, *, min_bytes: int | None) -> Answer:
     """Compress the answer in the client's preferred coding, or return it unchanged.
 
-    Args:
-        answer: from the function or the cache.
-        accepted: the request's `Accept-Encoding`.
-        min_bytes: the API's minimum size; None if the API doesn't compress.
+    Without `min_bytes`, the API doesn't compress.
     """
     if min_bytes is None or not answer.body or len(answer.body) < min_bytes:
         return answer
@@ -88,16 +84,7 @@ def compress(answer: Answer, accepted: str | None, *, min_bytes: int | None) -> 
 
 def _choose_coding(accepted: str) -> str | None:
     """Return the coding with the greatest quality; prefer gzip, then deflate, then identity."""
-    qualities: dict[str, float] = {}
-    for item in accepted.split(","):
-        name, *parameters = (part.strip().lower() for part in item.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key.strip() == "q":
-                value = value.strip()
-                quality = float(value) if _QUALITY.fullmatch(value) else 0.0
-        qualities[name] = quality
+    qualities = {name: quality for name, _, quality in parse_weighted(accepted)}
     coding = max(("gzip", "deflate"), key=lambda name: qualities.get(name, 0.0))
     quality = qualities.get(coding, 0.0)
     return coding if quality > 0 and quality >= qualities.get("identity", 0.0) else None

@@ -1,19 +1,10 @@
 """The deployed API as the gateway needs it: routes requests to methods and their settings."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Self
 
 Location = Literal["path", "querystring", "header"]
-
-# How to treat `Cache-Control: max-age=0` (AWS: "Invalidate an API Gateway cache entry"). The last
-# three apply to a caller without the InvalidateCache permission.
-Refresh = Literal[
-    "ALLOWED",
-    "FAIL_WITH_403",
-    "SUCCEED_WITH_RESPONSE_HEADER",
-    "SUCCEED_WITHOUT_RESPONSE_HEADER",
-]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,7 +25,6 @@ class CacheRule:
     namespace: str
     #: The only parts of a request that distinguish entries.
     key: tuple[Parameter, ...]
-    refresh: Refresh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,37 +75,17 @@ class RouteMatch:
     path: Mapping[str, str]
 
 
-@dataclass(slots=True)
-class _Node:
-    """A resource in the tree of path segments."""
-
-    children: dict[str, "_Node"] = field(default_factory=dict)
-    methods: dict[str, Method] = field(default_factory=dict)
-
-    def serving(self, http_method: str) -> Method | None:
-        return self.methods.get(http_method) or self.methods.get("ANY")
-
-
-def _rank_segment(part: str) -> int:
-    """Rank a literal segment before `{name}`, and that before the greedy `{name+}`."""
-    if not part.startswith("{"):
-        return 0
-    return 2 if part.endswith("+}") else 1
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
     """A stage of an API."""
 
     api_id: str
     stage: str
-    deployment_id: str
-    #: Differs after every redeployment and every update of the stage.
-    fingerprint: str
     responses: Mapping[str, CustomResponse]
     #: The smallest size of answers that are compressed; None if the API doesn't compress.
     min_compression_bytes: int | None
-    _root: _Node
+    #: Methods by HTTP method, of each resource; the most specific resource first.
+    _resources: Sequence[tuple[tuple[str, ...], Mapping[str, Method]]]
 
     @classmethod
     def of(
@@ -123,52 +93,49 @@ class Deployed:
         *,
         api_id: str,
         stage: str,
-        deployment_id: str,
-        fingerprint: str,
         responses: Mapping[str, CustomResponse],
         methods: Iterable[Method],
         min_compression_bytes: int | None = None,
     ) -> Self:
         """Build the stage from its methods."""
-        root = _Node()
+        resources: dict[tuple[str, ...], dict[str, Method]] = {}
         for method in methods:
-            node = root
-            for part in split_path(method.resource_path):
-                node = node.children.setdefault(part, _Node())
-            node.methods[method.http_method] = method
+            parts = split_path(method.resource_path)
+            resources.setdefault(parts, {})[method.http_method] = method
         return cls(
             api_id=api_id,
             stage=stage,
-            deployment_id=deployment_id,
-            fingerprint=fingerprint,
             responses=responses,
             min_compression_bytes=min_compression_bytes,
-            _root=root,
+            _resources=sorted(resources.items(), key=lambda item: _rank(item[0])),
         )
 
     @property
     def first_segments(self) -> frozenset[str]:
         """The first segments of all paths."""
-        return frozenset(self._root.children)
+        return frozenset(parts[0] for parts, _ in self._resources if parts)
 
     def find(self, http_method: str, path: str) -> RouteMatch | None:
         """Return the method that API Gateway would choose, or None (it then answers 403).
 
-        Args:
-            http_method: of the request.
-            path: below the stage, percent-encoded: `/cities/5`.
+        The path is below the stage and percent-encoded: `/cities/5`.
         """
         segments = split_path(path)
-        resource = _descend(self._root, segments, {})
-        if resource is not None:
-            node, values = resource
-            method = node.serving(http_method)
-            if method is not None:
-                return RouteMatch(method, values)
+        matches = [
+            (parts, values, methods.get(http_method) or methods.get("ANY"))
+            for parts, methods in self._resources
+            if (values := _match(parts, segments)) is not None
+        ]
+        if matches and (method := matches[0][2]) is not None:
+            return RouteMatch(method, matches[0][1])
         # API Gateway routes on path and method together: a method that the resource lacks goes to
         # the greedy resource with the longest path that has it.
-        candidates = list(_find_greedy(self._root, segments, http_method, {}))
-        return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
+        greedy = [
+            (len(parts), RouteMatch(method, values))
+            for parts, values, method in matches
+            if parts and parts[-1].endswith("+}") and method is not None
+        ]
+        return max(greedy, key=lambda match: match[0])[1] if greedy else None
 
 
 def split_path(path: str) -> tuple[str, ...]:
@@ -176,47 +143,21 @@ def split_path(path: str) -> tuple[str, ...]:
     return tuple(segment for segment in path.split("/") if segment)
 
 
-def _descend(
-    node: _Node, segments: tuple[str, ...], values: Mapping[str, str]
-) -> tuple[_Node, Mapping[str, str]] | None:
-    """Return the most specific resource for the segments, regardless of its methods."""
-    if not segments:
-        return node, values
-    head, remaining = segments[0], segments[1:]
-    for part in sorted(node.children, key=_rank_segment):
-        child = node.children[part]
-        if part.endswith("+}"):
-            return child, {**values, part[1:-2]: "/".join(segments)}
-        if part == head:
-            resource = _descend(child, remaining, values)
-        elif part.startswith("{"):
-            resource = _descend(child, remaining, {**values, part[1:-1]: head})
-        else:
-            continue
-        if resource is not None:
-            return resource
-    return None
+def _rank(parts: Sequence[str]) -> list[int]:
+    """Rank a literal segment before `{name}`, and that before the greedy `{name+}`."""
+    return [2 if part.endswith("+}") else int(part.startswith("{")) for part in parts]
 
 
-def _find_greedy(
-    node: _Node,
-    segments: tuple[str, ...],
-    http_method: str,
-    values: Mapping[str, str],
-    depth: int = 0,
-) -> Iterator[tuple[int, RouteMatch]]:
-    """Yield every `{name+}` resource that could serve the request, with its depth."""
-    if not segments:
-        return
-    head, remaining = segments[0], segments[1:]
-    for part in sorted(node.children, key=_rank_segment):
-        child = node.children[part]
+def _match(parts: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:
+    """Return the path parameters of a resource that the segments match, or None."""
+    values: dict[str, str] = {}
+    for index, part in enumerate(parts):
+        if index == len(segments):
+            return None
         if part.endswith("+}"):
-            method = child.serving(http_method)
-            if method is not None:
-                yield depth, RouteMatch(method, {**values, part[1:-2]: "/".join(segments)})
-        elif part == head:
-            yield from _find_greedy(child, remaining, http_method, values, depth + 1)
-        elif part.startswith("{"):
-            path_values = {**values, part[1:-1]: head}
-            yield from _find_greedy(child, remaining, http_method, path_values, depth + 1)
+            return {**values, part[1:-2]: "/".join(segments[index:])}
+        if part.startswith("{"):
+            values[part[1:-1]] = segments[index]
+        elif part != segments[index]:
+            return None
+    return values if len(parts) == len(segments) else None

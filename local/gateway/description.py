@@ -5,12 +5,9 @@ One setting is read differently from AWS: whether the cache is on. The emulator 
 cached if its method setting has `cachingEnabled` and a TTL above 0.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast, get_args
-
-import orjson
 
 from local.gateway.deployed import (
     CacheRule,
@@ -19,7 +16,6 @@ from local.gateway.deployed import (
     Location,
     Method,
     Parameter,
-    Refresh,
 )
 
 _logger = logging.getLogger(__name__)
@@ -37,34 +33,16 @@ def describe(
     *,
     api: Described | None = None,
 ) -> Deployed:
-    """Convert the AWS API's answers to a stage.
-
-    Args:
-        api_id: of the API.
-        stage: the answer of GetStage.
-        resources: the items of GetResources, with their methods.
-        gateway_responses: the items of GetGatewayResponses.
-        api: the answer of GetRestApi.
-    """
+    """Convert the AWS API's answers to a stage."""
     minimum = (api or {}).get("minimumCompressionSize")
     settings: Mapping[str, Described] = stage.get("methodSettings") or {}
     return Deployed.of(
         api_id=api_id,
         stage=stage["stageName"],
-        deployment_id=str(stage.get("deploymentId", "")),
-        fingerprint=fingerprint(stage),
         responses=_parse_responses(gateway_responses),
         methods=_parse_methods(resources, settings),
         min_compression_bytes=None if minimum is None else int(minimum),
     )
-
-
-def fingerprint(stage: Described) -> str:
-    """Return a hash that differs after every redeployment and every change of the stage."""
-    # Hash the whole stage, not only its dates, which have a resolution of one second.
-    members = {name: value for name, value in stage.items() if name != "ResponseMetadata"}
-    encoded = orjson.dumps(members, default=str, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(encoded).hexdigest()
 
 
 def _parse_responses(items: Iterable[Described]) -> Mapping[str, CustomResponse]:
@@ -146,7 +124,6 @@ def _parse_cache_rule(
         ttl_seconds=ttl_seconds,
         namespace=integration.get("cacheNamespace") or resource["id"],
         key=parts,
-        refresh=_parse_refresh(setting),
     )
 
 
@@ -164,12 +141,3 @@ def _split_key(key: str) -> tuple[str, str]:
     """Split a setting's key into path and method: `~1cities/GET`, `/cities/GET`, `cities/GET`."""
     path, _, http_method = key.rpartition("/")
     return path.replace("~1", "/").replace("~0", "~").strip("/"), http_method
-
-
-def _parse_refresh(setting: Described) -> Refresh:
-    if not setting.get("requireAuthorizationForCacheControl", True):
-        return "ALLOWED"
-    strategy = setting.get("unauthorizedCacheControlHeaderStrategy")
-    if strategy in get_args(Refresh):
-        return cast("Refresh", strategy)
-    return "SUCCEED_WITH_RESPONSE_HEADER"

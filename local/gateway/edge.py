@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import unquote
 
-from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED, LONGEST_NAME, nearest
+from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED, LONGEST_NAME, find_nearest
 from forebay.problem import Problem
 from local.gateway.deployed import Deployed, Method, split_path
 from local.gateway.messages import Answer, Incoming, build_problem_answer
@@ -43,20 +43,14 @@ def find_refusal(method: Method, request: Incoming) -> Answer | None:
 
 
 def find_unknown_resource(deployed: Deployed, request: Incoming, below: str) -> Answer | None:
-    """Return the 404 for reading a resource that does not exist, or None.
-
-    Args:
-        deployed: the API's stage.
-        request: the whole request.
-        below: the request's path below the stage.
-    """
+    """Return the 404 for reading a resource that does not exist at a path below the stage."""
     segments = [unquote(segment) for segment in split_path(below)]
     if request.method not in {"GET", "HEAD"} or not segments:
         return None
     name, names = segments[0], deployed.first_segments
     if name in names:
         return None
-    suggestion = nearest(name, names)
+    suggestion = find_nearest(name, names)
     problem = Problem(
         "PGRST205",
         f"The resource `{name[:LONGEST_NAME]}` does not exist; the page docs lists all.",

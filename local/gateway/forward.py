@@ -13,6 +13,7 @@ from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.gateway.deployed import split_path
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.messages import HOP_BY_HOP, Answer, Headers, Incoming
+from local.settings import REGION
 
 # The last header is S3's; a REST API does not send it.
 _NOT_PASSED_BACK = HOP_BY_HOP | {"content-length", "date", "server", "x-amz-request-id"}
@@ -26,18 +27,10 @@ _MAX_LINE_BYTES = 16 * 1024  # above API Gateway's limit for all headers of an a
 class Emulator:
     """The emulated data plane. Use it as an async context manager."""
 
-    def __init__(self, url: str, *, key: str, region: str, port: int) -> None:
-        """Store the settings; `__aenter__` opens the session.
-
-        Args:
-            url: of the emulator: `http://127.0.0.1:8081`.
-            key: the emulator's secret access key.
-            region: of the API; part of the host name that the functions see.
-            port: the clients' port, for `X-Forwarded-Port`.
-        """
+    def __init__(self, url: str, *, key: str, port: int) -> None:
+        """Store the settings; `__aenter__` opens the session."""
         self._url = url.rstrip("/")
         self._own_key = derive_own_key(key)
-        self._region = region
         self._port = port
 
     async def __aenter__(self) -> Self:
@@ -96,7 +89,7 @@ class Emulator:
             **request.headers,
             # A signature would need the header Authorization, which belongs to the client.
             OWN_KEY_HEADER: self._own_key,
-            "host": f"{api_id}.execute-api.{self._region}.amazonaws.com",
+            "host": f"{api_id}.execute-api.{REGION}.amazonaws.com",
             "x-forwarded-for": request.peer,
             "x-forwarded-port": str(self._port),
             "x-forwarded-proto": "http",

@@ -25,30 +25,7 @@ import orjson
 from local.gateway.deployed import CustomResponse, RouteMatch
 from local.gateway.messages import Answer, Headers, Incoming
 
-# AWS: "Gateway response types for API Gateway". The two defaults keep the error's own status.
-_STATUS = {
-    "ACCESS_DENIED": 403,
-    "API_CONFIGURATION_ERROR": 500,
-    "AUTHORIZER_CONFIGURATION_ERROR": 500,
-    "AUTHORIZER_FAILURE": 500,
-    "BAD_REQUEST_BODY": 400,
-    "BAD_REQUEST_PARAMETERS": 400,
-    "EXPIRED_TOKEN": 403,
-    "INTEGRATION_FAILURE": 504,
-    "INTEGRATION_TIMEOUT": 504,
-    "INVALID_API_KEY": 403,
-    "INVALID_SIGNATURE": 403,
-    "MISSING_AUTHENTICATION_TOKEN": 403,
-    "QUOTA_EXCEEDED": 429,
-    "REQUEST_TOO_LARGE": 413,
-    "RESOURCE_NOT_FOUND": 404,
-    "THROTTLED": 429,
-    "UNAUTHORIZED": 401,
-    "UNSUPPORTED_MEDIA_TYPE": 415,
-    "WAF_FILTERED": 403,
-}
 _PLAIN_TEMPLATE = '{"message":$context.error.messageString}'
-_PLAIN_ACCESS_DENIED = '{"Message":$context.error.messageString}'
 _VARIABLE = re.compile(r"\$(?:\{(context(?:\.\w+)+)\}|(context(?:\.[A-Za-z]\w*)+))")
 _HEADER_PREFIX = "gatewayresponse.header."
 _MESSAGE_MEMBERS = frozenset({"message", "Message", "__type"})
@@ -72,12 +49,9 @@ class Fault:
     error_type: str | None = None
 
 
-# A function that raised, died or timed out; AWS's access logs show the type and message of both.
+# A function that raised, died, timed out, or is at its concurrency limit.
 FUNCTION_FAILED = Fault(
     "INTEGRATION_FAILURE", "Internal server error", 502, "InternalServerErrorException"
-)
-FUNCTION_THROTTLED = Fault(
-    "INTEGRATION_FAILURE", "Internal server error", 500, "InternalServerErrorException"
 )
 TIMED_OUT = Fault(
     "INTEGRATION_TIMEOUT", "Endpoint request timed out", 504, "InternalServerErrorException"
@@ -87,12 +61,6 @@ TOO_LARGE = Fault("REQUEST_TOO_LARGE", "Request Too Long", 413)
 UNDECODABLE = Fault("UNSUPPORTED_MEDIA_TYPE", "Unsupported Media Type", 415)
 HEADERS_TOO_LARGE = Fault("DEFAULT_4XX", "HTTP header is larger than 10240 bytes.", 431)
 URL_TOO_LONG = Fault("DEFAULT_4XX", "Request URI too long", 414)
-MAY_NOT_REFRESH = Fault(
-    "ACCESS_DENIED",
-    "User is not authorized to invalidate a cache entry of this resource",
-    403,
-    "AccessDeniedException",
-)
 
 # The emulator sends these three errors without an error type.
 _SILENT = (
@@ -144,10 +112,8 @@ class Origin(Enum):
     GATEWAY = auto()
     #: Perhaps the gateway: passed on unchanged, and not cached.
     UNKNOWN = auto()
-    #: The function failed, and the gateway must format the error.
+    #: The function failed or is at its concurrency limit; the gateway must format the error.
     FUNCTION_FAILED = auto()
-    #: The function is at its concurrency limit; the gateway must format the error.
-    FUNCTION_THROTTLED = auto()
 
 
 def render(responses: Responses, fault: Fault, context: Context) -> Answer:
@@ -160,16 +126,13 @@ def render(responses: Responses, fault: Fault, context: Context) -> Answer:
     response = exact or responses.get(_choose_family(fault))
     variables = {**context.variables(), **_build_error_variables(fault)}
     headers = {"content-type": ("Content-Type", "application/json")}
-    for target, source in (response.parameters if response else {}).items():
-        value = _evaluate(source, variables, context)
-        if target.startswith(_HEADER_PREFIX) and value is not None:
-            name = target.removeprefix(_HEADER_PREFIX)
-            headers[name.lower()] = (name, value)
+    for name, value in _select_headers(response):
+        headers[name.lower()] = (name, value)
     if fault.error_type:
         headers["x-amzn-errortype"] = ("x-amzn-ErrorType", fault.error_type)
     headers["x-amzn-requestid"] = ("x-amzn-RequestId", context.request_id)
     status = exact.status if exact and exact.status else fault.status
-    body = _fill(_choose_template(response, fault), variables)
+    body = _fill(_choose_template(response), variables)
     return Answer(status, tuple(headers.values()), body.encode())
 
 
@@ -178,11 +141,16 @@ def select_cross_origin_headers(responses: Responses) -> Headers:
 
     For answers without a deployed gateway response, so that pages of other origins can read them.
     """
-    used = responses.get("DEFAULT_4XX")
+    headers = _select_headers(responses.get("DEFAULT_4XX"))
+    return tuple(pair for pair in headers if pair[0].lower().startswith("access-control-"))
+
+
+def _select_headers(response: CustomResponse | None) -> Headers:
+    """Return the headers with a fixed text, the only kind that the API declares."""
     return tuple(
         (target.removeprefix(_HEADER_PREFIX), source[1:-1])
-        for target, source in (used.parameters if used else {}).items()
-        if target.lower().startswith(f"{_HEADER_PREFIX}access-control-") and source[:1] == "'"
+        for target, source in (response.parameters if response else {}).items()
+        if target.startswith(_HEADER_PREFIX) and source[:1] == source[-1:] == "'"
     )
 
 
@@ -209,7 +177,7 @@ def _find_origin_of_error(answer: Answer, *, is_function: bool) -> Origin:
         if answer.status == FUNCTION_FAILED.status and _is_runtime_error(body.get("message")):
             return Origin.FUNCTION_FAILED
         if "Reason" in body and body.get("__type") == "TooManyRequestsException":
-            return Origin.FUNCTION_THROTTLED
+            return Origin.FUNCTION_FAILED
     return Origin.UNKNOWN if body and body.keys() <= _MESSAGE_MEMBERS else Origin.INTEGRATION
 
 
@@ -222,14 +190,11 @@ def complete(answer: Answer, context: Context) -> Answer:
 
 
 def _choose_family(fault: Fault) -> str:
-    status = _STATUS.get(fault.type, fault.status)
-    return "DEFAULT_5XX" if status >= _SERVER_ERROR else "DEFAULT_4XX"
+    return "DEFAULT_5XX" if fault.status >= _SERVER_ERROR else "DEFAULT_4XX"
 
 
-def _choose_template(response: CustomResponse | None, fault: Fault) -> str:
-    if response is not None and response.template is not None:
-        return response.template
-    return _PLAIN_ACCESS_DENIED if fault.type == "ACCESS_DENIED" else _PLAIN_TEMPLATE
+def _choose_template(response: CustomResponse | None) -> str:
+    return (response.template if response else None) or _PLAIN_TEMPLATE
 
 
 def _build_error_variables(fault: Fault) -> Mapping[str, str]:
@@ -247,20 +212,6 @@ def _fill(template: str, variables: Mapping[str, str]) -> str:
     )
 
 
-def _evaluate(source: str, variables: Mapping[str, str], context: Context) -> str | None:
-    """Return the value of a header's mapping expression, or None if the request lacks it."""
-    if len(source) > 1 and source[0] == source[-1] == "'":
-        return source[1:-1]
-    location, _, name = source.removeprefix("method.request.").partition(".")
-    if location == "header":
-        return context.request.headers.get(name.lower())
-    if location == "querystring":
-        return dict(context.request.query).get(name)
-    if location == "path":
-        return context.match.path.get(name) if context.match else None
-    return variables.get(source)
-
-
 def _is_worded(answer: Answer, fault: Fault, responses: Responses, context: Context) -> bool:
     exact = responses.get(fault.type)
     if answer.status != (exact.status if exact and exact.status else fault.status):
@@ -270,7 +221,7 @@ def _is_worded(answer: Answer, fault: Fault, responses: Responses, context: Cont
         **_build_error_variables(fault),
         "context.requestId": answer.header("x-amzn-requestid") or "",
     }
-    template = _choose_template(exact or responses.get(_choose_family(fault)), fault)
+    template = _choose_template(exact or responses.get(_choose_family(fault)))
     return answer.body == _fill(template, variables).encode()
 
 

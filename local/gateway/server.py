@@ -1,15 +1,13 @@
 """The HTTP server of the stage, with the gateway's own routes below `/_gateway/`.
 
-`GET /_gateway/health` answers whether the API is deployed, `GET /_gateway/stats` the cache's
-counters, and `POST /_gateway/flush` empties the cache (on AWS: FlushStageCache of the control
-plane). A stage can't have this name, see ADMIN_SEGMENT.
+`GET /_gateway/health` answers which API is served, `GET /_gateway/stats` the cache's counters, and
+`POST /_gateway/flush` empties the cache (on AWS: FlushStageCache of the control plane). A stage
+can't have this name, see ADMIN_SEGMENT.
 """
 
 import asyncio
 import errno
-import logging
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -19,34 +17,28 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
+from local.errors import PortTakenError
 from local.gateway.cache import StageCache
 from local.gateway.compression import BodyTooLargeError
-from local.gateway.errors import EmulatorUnreachableError, GatewayError, NotDeployedError
-from local.gateway.foreign import refuse_foreign
 from local.gateway.forward import Emulator
-from local.gateway.malformed import Runner, refuse_expectation, refuse_unrouted
 from local.gateway.messages import Answer, Incoming
-from local.gateway.reader import ApiReader
+from local.gateway.reader import read_stage
+from local.gateway.refusals import Runner, refuse_expectation, refuse_foreign, refuse_unrouted
 from local.gateway.stage import MAX_BODY_BYTES, BodyBrokenOffError, Stage
 from local.origins import Policy
-
-_logger = logging.getLogger(__name__)
-access_logger = logging.getLogger("local.gateway.access")
 
 # The command line refuses a stage of this name, so these routes can't hide a stage.
 ADMIN_SEGMENT = "_gateway"
 HOST = "127.0.0.1"
 
-_WATCH_SECONDS = 1.0
+# Much less than the smallest stage cache of AWS (0.5 GB): the rest of the stack needs the machine's
+# memory, too.
+_MAX_CACHE_BYTES = 64 * 1024 * 1024
 _SHUTDOWN_SECONDS = 5.0
 # Above API Gateway's limits for URL and headers, so that the stage answers 414 or 431 for longer
 # values, instead of the server's plain 400.
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
-
-
-class PortTakenError(GatewayError):
-    """Another process listens on the clients' port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +51,16 @@ class Settings:
     hosts: frozenset[str] = frozenset()
     emulator_url: str
     emulator_key: str
-    region: str
-    #: The API's id, or its name with `by_name`.
-    api: str
-    by_name: bool
+    api_id: str
     stage: str
-    max_cache_bytes: int
 
 
 class Gateway:
-    """The HTTP application of a stage, with a watch over its deployment."""
+    """The HTTP application of a stage."""
 
-    def __init__(self, stage: Stage, reader: ApiReader, *, hosts: frozenset[str]) -> None:
-        """Store the parts; `run_gateway` starts them."""
+    def __init__(self, stage: Stage, *, hosts: frozenset[str]) -> None:
+        """Serve the stage to clients that use these host names or the loopback names."""
         self._stage = stage
-        self._reader = reader
         self._hosts = hosts
 
     def application(self) -> web.Application:
@@ -97,44 +84,7 @@ class Gateway:
         origin = None if is_own else self._stage.declared_origin
         return Policy(hosts=self._hosts, declared_origin=origin)
 
-    async def load(self) -> None:
-        """Read the deployed API; raises NotDeployedError or EmulatorUnreachableError."""
-        self._stage.replace(await asyncio.to_thread(self._reader.read))
-
-    async def watch(self) -> None:
-        """Follow redeployments until cancelled."""
-        while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            try:
-                await self._follow()
-            except EmulatorUnreachableError as exc:
-                # The cached answers are still valid, and the emulator may recover.
-                _logger.warning("%s", exc)
-
-    async def _follow(self) -> None:
-        deployed = self._stage.deployed
-        try:
-            if deployed is not None:
-                now = await asyncio.to_thread(self._reader.fingerprint, deployed.api_id)
-                if now == deployed.fingerprint:
-                    return
-            await self.load()
-        except NotDeployedError as exc:
-            if deployed is not None:
-                _logger.warning("%s", exc)
-                self._stage.replace(None)
-        else:
-            _logger.info("serving a new deployment", extra={"action": "deployment_followed"})
-
     async def _forward(self, request: web.Request) -> web.Response:
-        start = time.monotonic()
-        incoming = Incoming.parse(
-            request.method,
-            _parse_target(request.raw_path),
-            request.headers.items(),
-            peer=request.remote or HOST,
-        )
-
         async def read_body() -> bytes:
             try:
                 return await request.read()
@@ -143,29 +93,14 @@ class Gateway:
             except (ConnectionError, web.RequestPayloadError) as exc:
                 raise BodyBrokenOffError from exc
 
+        target, headers = _parse_target(request.raw_path), request.headers.items()
+        incoming = Incoming.parse(request.method, target, headers, peer=request.remote or HOST)
         answer = await self._stage.answer(incoming, read_body)
-        access_logger.info(
-            "%s %s %d %.1f ms %s",
-            incoming.method,
-            incoming.path,
-            answer.status,
-            (time.monotonic() - start) * 1000,
-            answer.header("x-cache") or "-",
-        )
         return _build_response(answer)
 
     async def _serve_health(self, _request: web.Request) -> web.Response:
         deployed = self._stage.deployed
-        if deployed is None:
-            return _build_json({"status": "not_deployed"}, status=503)
-        return _build_json(
-            {
-                "status": "ok",
-                "api_id": deployed.api_id,
-                "stage": deployed.stage,
-                "deployment_id": deployed.deployment_id,
-            }
-        )
+        return _build_json({"status": "ok", "api_id": deployed.api_id, "stage": deployed.stage})
 
     async def _serve_stats(self, _request: web.Request) -> web.Response:
         return _build_json(asdict(self._stage.cache.read_stats()))
@@ -183,53 +118,29 @@ async def run_gateway(settings: Settings) -> AsyncIterator[int]:
         NotDeployedError: the emulator has no such API or stage at the start.
         PortTakenError: the port is in use.
     """
-    reader = await asyncio.to_thread(
-        ApiReader,
-        settings.emulator_url,
-        key=settings.emulator_key,
-        region=settings.region,
-        api=settings.api,
-        by_name=settings.by_name,
-        stage=settings.stage,
-    )
-    cache = StageCache(max_bytes=settings.max_cache_bytes)
+    url, key = settings.emulator_url, settings.emulator_key
     with _bind(settings.port) as listener:
         port: int = listener.getsockname()[1]
-        async with Emulator(
-            settings.emulator_url, key=settings.emulator_key, region=settings.region, port=port
-        ) as emulator:
-            stage = Stage(emulator, cache, name=settings.stage)
-            gateway = Gateway(stage, reader, hosts=settings.hosts)
-            await gateway.load()
-            async with _run_server(gateway, listener):
+        deployed = await asyncio.to_thread(
+            read_stage, url, key=key, api_id=settings.api_id, stage=settings.stage
+        )
+        async with Emulator(url, key=key, port=port) as emulator:
+            stage = Stage(emulator, StageCache(max_bytes=_MAX_CACHE_BYTES), deployed)
+            runner = Runner(
+                Gateway(stage, hosts=settings.hosts).application(),
+                access_log=None,
+                # The stage decompresses bodies itself, with a size limit.
+                auto_decompress=False,
+                max_line_size=_MAX_LINE_BYTES,
+                max_field_size=_MAX_FIELD_BYTES,
+                shutdown_timeout=_SHUTDOWN_SECONDS,
+            )
+            await runner.setup()
+            try:
+                await web.SockSite(runner, listener).start()
                 yield port
-
-
-@asynccontextmanager
-async def _run_server(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
-    runner = Runner(
-        gateway.application(),
-        access_log=None,
-        # The stage decompresses bodies itself, with a size limit.
-        auto_decompress=False,
-        max_line_size=_MAX_LINE_BYTES,
-        max_field_size=_MAX_FIELD_BYTES,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-    )
-    await runner.setup()
-    await web.SockSite(runner, listener).start()
-    watch = asyncio.create_task(gateway.watch())
-    watch.add_done_callback(_tell_end)
-    try:
-        yield
-    finally:
-        watch.cancel()
-        await runner.cleanup()
-
-
-def _tell_end(watching: asyncio.Task[None]) -> None:
-    if not watching.cancelled():
-        _logger.critical("new deployments are not followed any more", exc_info=watching.exception())
+            finally:
+                await runner.cleanup()
 
 
 def _bind(port: int) -> socket.socket:
@@ -255,5 +166,5 @@ def _build_response(answer: Answer) -> web.Response:
     return web.Response(status=answer.status, headers=CIMultiDict(answer.headers), body=answer.body)
 
 
-def _build_json(value: object, *, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json")
+def _build_json(value: object) -> web.Response:
+    return web.Response(body=orjson.dumps(value), content_type="application/json")

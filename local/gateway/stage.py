@@ -4,12 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from forebay.problem import Problem
 from local.gateway.admission import Admissions
-from local.gateway.cache import StageCache, Ticket, cache_key
+from local.gateway.cache import StageCache, build_cache_key
 from local.gateway.compression import BodyTooLargeError, UndecodableError, compress, inflate
 from local.gateway.deployed import CacheRule, Deployed, RouteMatch
 from local.gateway.edge import find_refusal, find_unknown_resource
@@ -19,9 +17,7 @@ from local.gateway.messages import Answer, Incoming, build_problem_answer, make_
 from local.gateway.responses import (
     BROKEN_OFF,
     FUNCTION_FAILED,
-    FUNCTION_THROTTLED,
     HEADERS_TOO_LARGE,
-    MAY_NOT_REFRESH,
     TIMED_OUT,
     TOO_LARGE,
     UNDECODABLE,
@@ -47,53 +43,34 @@ _WARNING = "199 Cache-control headers were ignored because the caller was unauth
 # These differ per request, so they are not cached with an answer.
 _OF_ONE_REQUEST = frozenset({"x-amzn-requestid", "x-amzn-trace-id", "x-amz-apigw-id"})
 
-CacheUse = Literal["Hit", "Miss"]
-
 
 class BodyBrokenOffError(Exception):
     """A client's body ended early; raised by the body reader."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lookup:
-    """A cache miss of a request to a cached method."""
-
-    rule: CacheRule
-    ticket: Ticket
-    #: True if `Cache-Control: max-age=0` was ignored and the answer must contain a warning.
-    warns: bool
-
-
 class Stage:
-    """A stage that answers like the deployed stage; `replace` changes the deployment."""
+    """A stage that answers like the deployed stage."""
 
     def __init__(
         self,
         emulator: Emulator,
         cache: StageCache,
+        deployed: Deployed,
         *,
-        name: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make a stage of that name, without a deployment."""
+        """Serve a deployed stage, with an empty cache."""
         self._emulator = emulator
-        self._name = name
         self._clock = clock
         self._admissions = Admissions()
         self.cache = cache
-        self.deployed: Deployed | None = None
+        self.deployed = deployed
 
     @property
     def declared_origin(self) -> str | None:
         """The origin that may use the API: the errors' `Access-Control-Allow-Origin`."""
-        headers = select_cross_origin_headers(self.deployed.responses) if self.deployed else ()
+        headers = select_cross_origin_headers(self.deployed.responses)
         return next((value for name, value in headers if name.lower() == _ALLOW_ORIGIN), None)
-
-    def replace(self, deployed: Deployed | None) -> None:
-        """Serve another deployment (None: there is no deployment), with an empty cache."""
-        self.deployed = deployed
-        self.cache.flush()
-        self._admissions.forget()
 
     async def answer(self, request: Incoming, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
         """Answer a request; failures are answered, too.
@@ -103,21 +80,19 @@ class Stage:
             read_body: reads the body, and is called only if it is needed; raises
                 BodyTooLargeError or BodyBrokenOffError.
         """
-        name, _, tail = request.path.removeprefix("/").partition("/")
-        if name != self._name:
-            return _build_forbidden()
         deployed = self.deployed
-        if deployed is None:
-            return _build_unavailable(request, "The API is not deployed at the moment; try again.")
+        name, _, tail = request.path.removeprefix("/").partition("/")
+        if name != deployed.stage:
+            return _build_forbidden()
         match = deployed.find(request.method, f"/{tail}")
-        context = Context(request, make_request_id(), deployed.api_id, self._name, match)
+        context = Context(request, make_request_id(), deployed.api_id, deployed.stage, match)
         refusal_answer = _refuse(request, deployed, context, f"/{tail}")
         if refusal_answer is not None:
             return refusal_answer
         request_or_fault = await _read_body(request, read_body)
         if isinstance(request_or_fault, Fault):
             return render(deployed.responses, request_or_fault, context)
-        answer = await self._answer_request(request_or_fault, deployed, context)
+        answer = await self._answer_request(request_or_fault, context)
         # In a thread: compressing megabytes would delay all other clients.
         return await asyncio.to_thread(
             compress,
@@ -126,66 +101,39 @@ class Stage:
             min_bytes=deployed.min_compression_bytes,
         )
 
-    async def _answer_request(
-        self, request: Incoming, deployed: Deployed, context: Context
-    ) -> Answer:
+    async def _answer_request(self, request: Incoming, context: Context) -> Answer:
         match = context.match
         rule = match.method.cache if match else None
         if match is None or rule is None or request.method != "GET":
-            answer, _ = await self._ask(request, deployed, context)
+            answer, _ = await self._ask(request, context)
             return answer
-        return await self._answer_cached(request, deployed, context, match, rule)
+        answer = await self._answer_cached(request, context, match, rule)
+        if _wants_refresh(request) and answer.header("x-cache"):
+            # API Gateway ignores the header of a caller without the permission to refresh.
+            return answer.adding(("Warning", _WARNING))
+        return answer
 
     async def _answer_cached(
-        self,
-        request: Incoming,
-        deployed: Deployed,
-        context: Context,
-        match: RouteMatch,
-        rule: CacheRule,
+        self, request: Incoming, context: Context, match: RouteMatch, rule: CacheRule
     ) -> Answer:
-        wants_fresh = _is_refresh(request)
-        if wants_fresh and rule.refresh == "FAIL_WITH_403":
-            return render(deployed.responses, MAY_NOT_REFRESH, context)
-        key = cache_key(rule, match, request)
-        warns = wants_fresh and rule.refresh == "SUCCEED_WITH_RESPONSE_HEADER"
-        refreshes = wants_fresh and rule.refresh == "ALLOWED"
-        if not refreshes and self._admissions.covers(match.method, request, now=self._clock()):
-            entry = self.cache.get(key, now=self._clock())
+        key, now = build_cache_key(rule, match, request), self._clock()
+        if self._admissions.covers(match.method, request, now=now):
+            entry = self.cache.get(key, now=now)
             if entry is not None:
-                fresh_id = entry.adding(("x-amzn-RequestId", context.request_id))
-                return _mark(fresh_id, "Hit", warns=warns)
-        lookup = _Lookup(rule, self.cache.count_miss(key, now=self._clock()), warns)
-        return await self._answer_miss(request, deployed, context, match, lookup)
-
-    async def _answer_miss(
-        self,
-        request: Incoming,
-        deployed: Deployed,
-        context: Context,
-        match: RouteMatch,
-        lookup: _Lookup,
-    ) -> Answer:
-        answer, made_by = await self._ask(request, deployed, context)
-        if made_by is not Origin.INTEGRATION:
+                return entry.adding(("x-amzn-RequestId", context.request_id), ("X-Cache", "Hit"))
+        ticket = self.cache.count_miss(key, now=now)
+        answer, origin = await self._ask(request, context)
+        if origin is not Origin.INTEGRATION:
             return answer
-        # An answer from an old deployment must not be cached for the next.
-        if deployed is self.deployed:
-            now = self._clock()
-            self._admissions.record(match.method, request, now=now)
-            self.cache.store(
-                lookup.ticket,
-                answer.without(_OF_ONE_REQUEST),
-                ttl_seconds=lookup.rule.ttl_seconds,
-                now=now,
-            )
-        return _mark(answer, "Miss", warns=lookup.warns)
+        now = self._clock()
+        self._admissions.record(match.method, request, now=now)
+        cached = answer.without(_OF_ONE_REQUEST)
+        self.cache.store(ticket, cached, ttl_seconds=rule.ttl_seconds, now=now)
+        return answer.adding(("X-Cache", "Miss"))
 
-    async def _ask(
-        self, request: Incoming, deployed: Deployed, context: Context
-    ) -> tuple[Answer, Origin]:
+    async def _ask(self, request: Incoming, context: Context) -> tuple[Answer, Origin]:
         """Return the answer and its origin; format the errors of failed integrations."""
-        match = context.match
+        deployed, match = self.deployed, context.match
         seconds = match.method.timeout_seconds if match else _UNMATCHED_TIMEOUT_SECONDS
         try:
             answer = await self._emulator.send(deployed.api_id, request, timeout_seconds=seconds)
@@ -193,16 +141,12 @@ class Stage:
             return render(deployed.responses, TIMED_OUT, context), Origin.GATEWAY
         except (EmulatorUnreachableError, HungUpError) as exc:
             _logger.warning("%s %s: %s", request.method, request.path, exc)
-            answer = _build_unavailable(request, _explain_failure(exc))
+            answer = _build_unavailable(request, exc)
             return answer.adding(*select_cross_origin_headers(deployed.responses)), Origin.GATEWAY
-        made_by = find_origin(answer, deployed.responses, context)
-        if made_by is Origin.FUNCTION_FAILED:
-            return render(deployed.responses, FUNCTION_FAILED, context), made_by
-        if made_by is Origin.FUNCTION_THROTTLED:
-            return render(deployed.responses, FUNCTION_THROTTLED, context), made_by
-        if made_by is Origin.GATEWAY:
-            return complete(answer, context), made_by
-        return answer, made_by
+        origin = find_origin(answer, deployed.responses, context)
+        if origin is Origin.FUNCTION_FAILED:
+            return render(deployed.responses, FUNCTION_FAILED, context), origin
+        return (complete(answer, context) if origin is Origin.GATEWAY else answer), origin
 
 
 def _refuse(request: Incoming, deployed: Deployed, context: Context, path: str) -> Answer | None:
@@ -227,6 +171,7 @@ async def _read_body(
     except BodyTooLargeError:
         return TOO_LARGE
     except BodyBrokenOffError:
+        _logger.info("%s %s: the client left during its body", request.method, request.path)
         return BROKEN_OFF
     except UndecodableError:
         return UNDECODABLE
@@ -249,14 +194,9 @@ async def _inflate(request: Incoming, body: bytes) -> Incoming:
     return request.without_header("content-encoding").with_body(content)
 
 
-def _is_refresh(request: Incoming) -> bool:
+def _wants_refresh(request: Incoming) -> bool:
     directives = request.headers.get("cache-control", "").lower().split(",")
     return any(directive.strip() == "max-age=0" for directive in directives)
-
-
-def _mark(answer: Answer, use: CacheUse, *, warns: bool) -> Answer:
-    result = answer.adding(("X-Cache", use))
-    return result.adding(("Warning", _WARNING)) if warns else result
 
 
 def _build_forbidden() -> Answer:
@@ -272,13 +212,10 @@ def _build_forbidden() -> Answer:
     )
 
 
-def _explain_failure(cause: EmulatorUnreachableError | HungUpError) -> str:
-    if isinstance(cause, HungUpError):
-        return "The emulator closed the connection; the request may have been executed."
-    return "The emulator does not respond; the request was not accepted. Try again."
-
-
-def _build_unavailable(request: Incoming, detail: str) -> Answer:
+def _build_unavailable(request: Incoming, cause: EmulatorUnreachableError | HungUpError) -> Answer:
     """Return the API's own 503 problem `unavailable`."""
+    detail = "The emulator does not respond; the request was not accepted. Try again."
+    if isinstance(cause, HungUpError):
+        detail = "The emulator closed the connection; the request may have been executed."
     problem = Problem("unavailable", detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
     return build_problem_answer(problem, request.path)

@@ -39,9 +39,6 @@ def find_server_user(folder: Path) -> User | None:
     If the account can't enter the folder or reach the programs (a checkout below /root), it gets
     the single capability that allows this, so that the machine does not have to change.
 
-    Args:
-        folder: the parent of the clusters; must exist.
-
     Raises:
         StateUnusableError: run as root, and no account can be given access.
     """

@@ -21,18 +21,11 @@ from local.postgres.config import (
     REPLICATION_SLOT,
     SUPERUSER,
     Cluster,
-    replication_conninfo,
+    build_replication_conninfo,
 )
 from local.supervisor import Supervisor
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
-# For old clusters, where the superuser did the replication.
-_REPLICATION_ROLE = f"""\
-DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{REPLICATION}') \
-THEN CREATE ROLE {REPLICATION}; END IF; END$$
-ALTER ROLE {REPLICATION} LOGIN REPLICATION
-GRANT pg_read_all_stats TO {REPLICATION}
-"""
 # The suffix of a file next to the data folder: a digest of the passwords of its roles.
 _PASSWORDS_SUFFIX = ".passwords"
 
@@ -46,11 +39,7 @@ class Builder:
     logs: Path
 
     def initialise(self, primary: Cluster) -> None:
-        """Make a new cluster with the roles and the empty database `forebay`.
-
-        Raises:
-            ToolFailedError: a PostgreSQL tool failed.
-        """
+        """Make a new cluster with the roles and the empty database `forebay`."""
         folder = _empty_building_folder(primary)
         options = ["-U", SUPERUSER, "-E", "UTF8", "-A", "trust", "--no-instructions"]
         # The built-in provider sorts the same on every machine, regardless of its locales.
@@ -62,15 +51,11 @@ class Builder:
         _locate_passwords_digest(primary).write_text(_hash_passwords(primary))
 
     def renew_passwords(self, primary: Cluster) -> bool:
-        """Set the roles' passwords of a stopped primary by the secret; return whether they changed.
-
-        Raises:
-            ToolFailedError: the server could not be started for this.
-        """
+        """Set the roles' passwords of a stopped primary; return whether they changed."""
         file, digest = _locate_passwords_digest(primary), _hash_passwords(primary)
         if file.exists() and file.read_text() == digest:
             return False
-        self._execute(primary.folder, _REPLICATION_ROLE + _format_passwords(primary))
+        self._execute(primary.folder, _format_passwords(primary))
         file.write_text(digest)
         return True
 
@@ -79,13 +64,9 @@ class Builder:
         (folder / "pg_hba.conf").write_text(HBA)
 
     def copy(self, primary: Cluster, replica: Cluster) -> None:
-        """Replace the replica's folder with a copy of the running primary.
-
-        Raises:
-            ToolFailedError: pg_basebackup failed.
-        """
+        """Replace the replica's folder with a copy of the running primary."""
         folder = _empty_building_folder(replica)
-        source = ["-d", replication_conninfo(primary), "-S", REPLICATION_SLOT]
+        source = ["-d", build_replication_conninfo(primary), "-S", REPLICATION_SLOT]
         # A spread checkpoint would delay the start by minutes.
         options = ["--checkpoint=fast", *_sync(replica)]
         password = primary.password(REPLICATION)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from local.secret import derive, read_secret
+from local.credentials import derive, read_secret
 from local.settings import LocalSettings
 
 Role = Literal["primary", "replica"]
@@ -62,7 +62,7 @@ class Cluster:
     folder: Path
     port: int
     log: Path
-    #: The file with the secret from which the roles' passwords are derived (`local.secret`).
+    #: The file with the secret from which the roles' passwords are derived (`local.credentials`).
     secret: Path
     #: False for a test's cluster, which does not have to survive a crash.
     durable: bool = True
@@ -73,11 +73,7 @@ class Cluster:
         return HOST
 
     def password(self, user: str) -> str:
-        """Return a role's password.
-
-        Raises:
-            StateUnusableError: the secret does not exist yet.
-        """
+        """Return a role's password."""
         return derive(read_secret(self.secret), f"postgres {user}")
 
     def url(self, user: str = OWNER, database: str = DATABASE) -> str:
@@ -89,36 +85,32 @@ class Cluster:
         return f"postgresql://{user}@{HOST}:{self.port}/{database}"
 
     def parameters(self, primary: "Cluster | None" = None) -> Mapping[str, str]:
-        """Return server parameters, set on the command line so that they also apply to old folders.
-
-        Args:
-            primary: the primary that the replica follows.
-        """
+        """Return the server's parameters, for its command line; of a replica, with its primary."""
         values = {**_COMMON, "port": str(self.port), "cluster_name": f"forebay-{self.role}"}
         if not self.durable:
             values |= _THROWAWAY
         if self.role == "replica" and primary is not None:
             values |= _REPLICA
-            values["primary_conninfo"] = replication_conninfo(primary)
+            values["primary_conninfo"] = build_replication_conninfo(primary)
             values["primary_slot_name"] = REPLICATION_SLOT
         return values
 
 
-def replication_conninfo(primary: Cluster) -> str:
+def build_replication_conninfo(primary: Cluster) -> str:
     """Return the replica's connection string for its primary, without the password."""
     return (
         f"host=127.0.0.1 port={primary.port} user={REPLICATION} application_name={REPLICATION_SLOT}"
     )
 
 
-def primary_of(settings: LocalSettings) -> Cluster:
+def locate_primary(settings: LocalSettings) -> Cluster:
     """Return the primary of a stack."""
     log = settings.logs / "postgres-primary.log"
     folder = settings.postgres / "primary"
     return Cluster("primary", folder, settings.ports.primary, log, settings.secret)
 
 
-def replica_of(settings: LocalSettings) -> Cluster:
+def locate_replica(settings: LocalSettings) -> Cluster:
     """Return the replica of a stack."""
     log = settings.logs / "postgres-replica.log"
     folder = settings.postgres / "replica"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from local.credentials import make_secret
 from local.postgres.config import Cluster, Role
 from local.postgres.server import Servers
-from local.secret import make_secret
 from local.supervisor import Supervisor
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from forebay.archive.lines import InvalidLine
-from forebay.decisions.rejections import line_id
+from forebay.decisions.rejections import derive_line_id
 
 #: The code of an empty file in a copied folder. Archive objects are never empty, so the file was
 #: not copied completely.
@@ -34,7 +34,7 @@ class LineFault(NamedTuple):
     def of(cls, object_key: str, bad: InvalidLine) -> LineFault:
         """Return the description of an invalid line that was read from an object."""
         detail = bad.detail[:_MAX_DETAIL]
-        return cls(line_id(object_key, bad), object_key, bad.number + 1, bad.code, detail)
+        return cls(derive_line_id(object_key, bad), object_key, bad.number + 1, bad.code, detail)
 
     @classmethod
     def of_empty(cls, object_key: str) -> LineFault:

@@ -207,7 +207,7 @@ class Folder:
             ) from None
 
 
-def bucket_name(source: str) -> str:
+def parse_bucket_name(source: str) -> str:
     """Return the bucket that a source names, for commands that can't use a folder.
 
     Raises:

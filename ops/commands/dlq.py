@@ -11,7 +11,7 @@ from rich.table import Table
 
 from forebay.aws.queue import Depth, Queue
 from ops import dead_letters, options
-from ops.archive.store import bucket_name
+from ops.archive.store import parse_bucket_name
 from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl, build_console
 from ops.console import Console, build_table, shorten
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, Context
@@ -140,7 +140,7 @@ def _build_context(
 
 
 def _read_letters(context: Context, dead_queue: Queue, limit: int) -> list[Letter]:
-    bucket = bucket_name(context.get(ARCHIVE))
+    bucket = parse_bucket_name(context.get(ARCHIVE))
     with context.connect_for_reading(purpose=_PURPOSE) as connection:
         return dead_letters.read(dead_queue, bucket, connection, limit)
 

@@ -12,9 +12,9 @@ import typer
 from forebay.archive.layout import COMMANDS_PREFIX, StoredObject, format_hour
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
-from forebay.sweep import Survey, Sweep, dead_objects, enqueue
+from forebay.sweep import Survey, Sweep, enqueue, find_dead_objects
 from ops import options
-from ops.archive.store import ObjectStore, bucket_name
+from ops.archive.store import ObjectStore, parse_bucket_name
 from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl, build_console
 from ops.console import Console
 from ops.context import (
@@ -172,7 +172,7 @@ class _Inspection:
         self._connection = connection
         self._grace = grace
         self._dead_letters = Queue(context.sqs, context.get(DEAD_LETTERS))
-        self.bucket = bucket_name(context.get(ARCHIVE))
+        self.bucket = parse_bucket_name(context.get(ARCHIVE))
         #: Lists the archive's objects.
         self.listed = partial(_list_objects, context.archive, after)
 
@@ -182,7 +182,7 @@ class _Inspection:
             self._connection,
             now=dt.datetime.now(dt.UTC),
             grace=self._grace,
-            dead=dead_objects(self._dead_letters, self.bucket),
+            dead=find_dead_objects(self._dead_letters, self.bucket),
         )
 
     def survey(self) -> Survey:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from forebay.ids import greatest_id
+from forebay.ids import build_greatest_id
 from ops import options
 from ops.archive.listing import EARLIER
 from ops.commands.arguments import build_console
@@ -53,7 +53,7 @@ def verify(
     """Compare the tables with the archive's commands up to a cut. Changes nothing."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
     console = build_console(context, as_json=as_json)
-    cut = cut_of(at, "--at") if at else greatest_id(dt.datetime.now(dt.UTC) - EARLIER)
+    cut = cut_of(at, "--at") if at else build_greatest_id(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
     if (time := get_cut_time(cut)) and time > now:
         raise UsageError(f"--at {at} is in the future; use an earlier time, or now")

@@ -49,6 +49,8 @@ _TRACED_SHARE: Final = 0.05
 #: Metrics of the alarms in every environment, without those of streams and of the database.
 _ALARM_METRICS: Final = 13
 _CACHE_ALARM_METRICS: Final = 3
+#: Metrics of the alarms that stop deployments.
+_CANARY_ALARM_METRICS: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +287,8 @@ def _price_pipeline(settings: Settings, load: Load) -> Iterator[Item]:
     dollars = objects * (puts * prices.S3_PUT.dollars + prices.S3_GET.dollars)
     yield Item("S3 requests", dollars, f"{objects:,.0f} objects")
     yield _price_archive(settings, load)
+    if settings.encryption.creates_key:
+        yield Item("Key", prices.KEY.dollars, "one, without its former versions")
     if settings.idempotency is not None:
         yield _price_records(load, settings.idempotency.retention_hours)
     if settings.attachments is not None:
@@ -330,6 +334,9 @@ def count_alarm_metrics(settings: Settings) -> int:
     count = _ALARM_METRICS + 2 * settings.stream.count + (1 if settings.idempotency else 0)
     count += 1 if settings.attachments else 0  # the dead letters of uploads
     count += _CACHE_ALARM_METRICS if settings.read_cache is not None else 0
+    if settings.deployment.canary != "off":
+        # One of them counts the requests without a record.
+        count += _CANARY_ALARM_METRICS + (1 if settings.idempotency else 0)
     match settings.database:
         case RdsDatabase(replicas=replicas):
             return count + 3 + replicas

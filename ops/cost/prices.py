@@ -105,6 +105,7 @@ METRIC: Final = Price(0.30, "month of a metric above ten", _CLOUDWATCH)
 ALARM: Final = Price(0.10, "month of a metric of an alarm above ten", _CLOUDWATCH)
 FREE_METRICS: Final = 10  # of an account, and as many of its alarms
 TRACE: Final = Price(5.00e-6, "trace recorded", "2026-11, aws.amazon.com/xray/pricing")
+KEY: Final = Price(1.00, "month of a customer managed key", "2026-03, aws.amazon.com/kms/pricing")
 SECRET: Final = Price(0.40, "month of a secret, or of its copy", _PRICE_LIST)
 WAF_FIXED: Final = Price(11.0, "month: one ACL and six rules", _PRICE_LIST)
 WAF_REQUEST: Final = Price(0.60e-6, "request", _PRICE_LIST)

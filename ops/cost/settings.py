@@ -181,6 +181,24 @@ class Operations(Section):
     runner: bool = False
 
 
+class Deployment(Section):
+    """How calls move to new code."""
+
+    canary: str = "off"
+
+
+class Encryption(Section):
+    """The keys of the environment."""
+
+    key: str = "managed"
+    former_keys: Annotated[tuple[str, ...], Strict(strict=False)] = ()
+
+    @property
+    def creates_key(self) -> bool:
+        """True if the environment creates a key; others are not on its bill."""
+        return "own" in (self.key, *self.former_keys)
+
+
 class Settings(Section):
     """The priced settings of one environment."""
 
@@ -200,6 +218,8 @@ class Settings(Section):
     edge: Edge | None = None
     read_cache: ReadCache | None = None
     operations: Operations = Operations()
+    deployment: Deployment = Deployment()
+    encryption: Encryption = Encryption()
 
 
 def load(name: str, folder: Path = ENVIRONMENTS) -> Settings:

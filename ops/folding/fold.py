@@ -20,7 +20,7 @@ from forebay.apply.rows import Encoder, Rows
 from forebay.command import Command, KeyValue
 from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
-from forebay.resource.spec import ResourceSpec, retired_among
+from forebay.resource.spec import ResourceSpec, find_retired
 from ops.archive.invalid import LineFault
 from ops.cut import EVERYTHING
 from ops.folding.bodies import build_completer
@@ -156,7 +156,7 @@ class _Folding:
         self.winners = Winners()
         self.tally = self.winners.tally
         self._resources = resources
-        self._retired = retired_among(resources)
+        self._retired = find_retired(resources)
         self._excluded = excluded
         self._cut = cut
         #: The effects of decided commands, by id; see `Kind`.

@@ -17,7 +17,7 @@ from forebay.apply.states import write_edits
 from forebay.archive.decisions import LogEntry
 from forebay.archive.layout import COMMANDS_PREFIX
 from forebay.db.connect import Connection
-from forebay.db.faults import fault_detail, is_data_fault
+from forebay.db.faults import describe_fault, is_data_fault
 from forebay.decisions.effects import Effect
 from forebay.decisions.rejections import Rejection
 from forebay.resource.spec import ResourceSpec
@@ -156,7 +156,7 @@ class Loader:
                 raise
             raise RefusedError(
                 f"Postgres refuses a row of {block.resource}, and the live run has not rejected "
-                f"its command: {fault_detail(exc)} (among {block.rows:,} commands from "
+                f"its command: {describe_fault(exc)} (among {block.rows:,} commands from "
                 f"{block.first}); nothing was changed. Examine the command, then rebuild with "
                 "--allow-new-rejections"
             ) from None

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from forebay.archive.decisions import NOTHING_READ, LogEntry, read_log
 from forebay.db.connect import Connection
-from forebay.db.faults import fault_detail, is_data_fault
+from forebay.db.faults import describe_fault, is_data_fault
 from forebay.decisions.log import DecisionLog
 from forebay.decisions.rejections import Rejection
 from forebay.decisions.undo import undo
@@ -366,7 +366,7 @@ def _fire_deferred_triggers(connection: Connection) -> None:
             raise
         raise RefusedError(
             "a deferred trigger refuses the rows of the archive, and the live run has not rejected "
-            f"a command for this reason: {fault_detail(exc)}; nothing was changed. Examine the "
+            f"a command for this reason: {describe_fault(exc)}; nothing was changed. Examine the "
             "rows, then rebuild with --allow-new-rejections"
         ) from None
 

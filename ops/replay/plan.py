@@ -20,7 +20,7 @@ from forebay.ids import accepted_ms
 from forebay.replay.selection import Selection
 from forebay.resource.fitting import misfit, value_reason
 from forebay.resource.partial import INCREMENT, is_increment
-from forebay.resource.spec import NUMBERS, ResourceSpec, retired_among
+from forebay.resource.spec import NUMBERS, ResourceSpec, find_retired
 from ops.archive.listing import count_objects
 from ops.archive.store import COLD_CLASSES
 from ops.console import Console, format_duration
@@ -58,7 +58,7 @@ class Plan:
 
     def add(self, chunk: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> None:
         """Count the selected commands of a chunk."""
-        retired = retired_among(resources)
+        retired = find_retired(resources)
         for entry in chunk:
             if isinstance(entry, InvalidLine):
                 self.invalid_lines += 1

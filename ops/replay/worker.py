@@ -21,7 +21,7 @@ from forebay.errors import HeldError, PermanentError, TransientError
 from forebay.replay import runs
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
-from forebay.retry import backoff_seconds
+from forebay.retry import compute_backoff_seconds
 from ops.archive.store import ObjectStore
 from ops.errors import StoppedError
 from ops.replay.gate import Gate
@@ -197,7 +197,7 @@ def _apply_with_retries(
             attempt += 1
             if isinstance(exc, HeldError) or attempt >= _ATTEMPTS:
                 raise
-            time.sleep(backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
+            time.sleep(compute_backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
         except BaseException:
             if connection is not None:
                 connection.close()

@@ -13,7 +13,7 @@ import psycopg
 
 from forebay.command import Command, Op
 from forebay.db.connect import Connection
-from forebay.db.faults import fault_detail, is_data_fault
+from forebay.db.faults import describe_fault, is_data_fault
 from forebay.ids import is_outdated
 from forebay.resource.spec import Kind, ResourceSpec
 from ops.cut import EVERYTHING
@@ -254,7 +254,7 @@ class TableComparison:
         self._findings.add(
             self.compared.name,
             str(command.key),
-            f"{command.id}, which Postgres refuses: {fault_detail(error)}",
+            f"{command.id}, which Postgres refuses: {describe_fault(error)}",
             "no rejection",
         )
         self.compared.differing += 1

@@ -15,7 +15,7 @@ from forebay.db.connect import Connection
 from forebay.decisions.rejections import truncate_keys
 from forebay.errors import InvalidLineError
 from forebay.ids import is_outdated
-from forebay.resource.spec import ResourceSpec, retired_among
+from forebay.resource.spec import ResourceSpec, find_retired
 from ops.folding.fold import Target, Winners
 from ops.folding.partition import Kind, Writer
 from ops.verify.compare import Findings
@@ -107,7 +107,7 @@ class EditsCheck:
         }
         self.in_archive += len(expected)
         self.in_database += len(stored_edits)
-        retired = retired_among(self.resources)
+        retired = find_retired(self.resources)
         targets = {(path, str(key)): (path, key) for path, key in winners.edits}
         targets |= {(path, str(key)): (path, key) for path, key in winners.maybe_applied}
         differing = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from forebay.db.connect import Connection
-from forebay.resource.spec import ResourceSpec, retired_among
+from forebay.resource.spec import ResourceSpec, find_retired
 from ops.verify.compare import Findings
 
 _LEDGER = "forebay.ledger"
@@ -47,7 +47,7 @@ def check_tombstones(
     Returns:
         The number of such tombstones.
     """
-    rows = connection.execute(_UNDECLARED, [[*resources, *retired_among(resources)]]).fetchall()
+    rows = connection.execute(_UNDECLARED, [[*resources, *find_retired(resources)]]).fetchall()
     for resource, key, version in rows:
         findings.add(_TOMBSTONES, f"{resource} {key}", "the resource is not declared", version)
     return len(rows)

@@ -12,7 +12,7 @@ import resources
 from devtools.bodies import bodies, draw_values
 from forebay.apply import Outcome
 from forebay.command import Command
-from forebay.resource.shape import shape_of
+from forebay.resource.shape import describe_shape
 from tests.fixtures.api import WriteBench
 from tests.fixtures.reading import Reader
 from tests.fixtures.tables import Database
@@ -55,7 +55,7 @@ def test_an_item_can_be_written_replayed_read_written_back_and_deleted(
     database: Database, reader: Reader, path: str
 ) -> None:
     spec, service = SPECS[path], Service(path, database, reader)
-    shape = shape_of(spec)
+    shape = describe_shape(spec)
 
     @settings(
         max_examples=20,

@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from forebay.attachments import Bucket, Upload, encode_details, find_media
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from forebay.codec import decode, encode
 from forebay.command import Command
 from forebay.ids import IdSource, accepted_ms, make_id_at
@@ -247,10 +247,10 @@ def test_events_without_an_upload_of_a_form_change_nothing(stack: RunningStack) 
     queue = sqs.get_queue_url(QueueName="forebay-local-upload-events")["QueueUrl"]
     dead = sqs.get_queue_url(QueueName="forebay-local-upload-events-dead")["QueueUrl"]
     for body in (
-        object_event(bucket, name),
-        object_event(bucket, name.replace("/image/", "/title/")),
-        object_event(bucket, "uploads/pictures"),
-        object_event(stack.deployed.archive_bucket, name),
+        build_event(bucket, name),
+        build_event(bucket, name.replace("/image/", "/title/")),
+        build_event(bucket, "uploads/pictures"),
+        build_event(stack.deployed.archive_bucket, name),
         "no event",
     ):
         sqs.send_message(QueueUrl=queue, MessageBody=body)

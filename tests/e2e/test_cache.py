@@ -11,9 +11,9 @@ import pytest
 
 import resources
 from forebay.codec import encode
-from forebay.conditional import version_of
+from forebay.conditional import parse_version
 from forebay.routes import Parameter, Route, routes
-from local.postgres.config import primary_of
+from local.postgres.config import locate_primary
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.gateway import Reply
 from tests.fixtures.hand import hand_made, status_path
@@ -117,7 +117,7 @@ def test_a_failure_of_the_moment_is_told_as_503_and_never_cached(
 @contextmanager
 def cities_locked(stack: RunningStack) -> Iterator[None]:
     """Lock `cities` as a migration does that never ends; the replica replays the lock."""
-    with psycopg.connect(primary_of(stack.settings).url()) as migration:
+    with psycopg.connect(locate_primary(stack.settings).url()) as migration:
         migration.execute("LOCK TABLE cities IN ACCESS EXCLUSIVE MODE")
         wait_until(
             lambda: (
@@ -193,4 +193,4 @@ def test_a_version_that_is_not_there_yet_is_503_and_then_the_same_request_shows_
     assert stack.wait_for_status(status_path(command))["status"] == "applied"
     reply = stack.send("GET", path, Read_After=command.id)
     assert (reply.status, reply.json()) == (200, city)
-    assert version_of(reply["ETag"] or "") == command.id
+    assert parse_version(reply["ETag"] or "") == command.id

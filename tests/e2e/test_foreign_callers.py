@@ -25,7 +25,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from local.credentials import read_secret_key
-from local.postgres.config import OWNER, READER, SUPERUSER, primary_of, replica_of
+from local.postgres.config import OWNER, READER, SUPERUSER, locate_primary, locate_replica
 from tests.fixtures.emulator import aws_client
 from tests.fixtures.stack import RunningStack, new_city
 
@@ -317,7 +317,7 @@ def test_the_stack_listens_on_its_five_ports_of_the_loopback_address_only(
 
 def test_no_password_is_on_a_command_line_or_in_what_is_printed(stack: RunningStack) -> None:
     """Every user of the machine can read command lines."""
-    primary = primary_of(stack.settings)
+    primary = locate_primary(stack.settings)
     secrets = [primary.password(role) for role in (SUPERUSER, OWNER, READER)]
     secrets.append(read_secret_key(stack.settings))
     seen = [stack.process.said()]
@@ -395,7 +395,7 @@ def test_another_user_of_the_machine_logs_in_nowhere_and_reads_no_file(
     stack: RunningStack,
 ) -> None:
     settings = stack.settings
-    clusters = (primary_of(settings), replica_of(settings))
+    clusters = (locate_primary(settings), locate_replica(settings))
     urls = [
         f"postgresql://{role}:{role}@127.0.0.1:{cluster.port}/{database}"
         for cluster in clusters

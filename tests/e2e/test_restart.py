@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from forebay.codec import encode
-from forebay.conditional import version_of
-from local.postgres.config import primary_of
+from forebay.conditional import parse_version
+from local.postgres.config import locate_primary
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.hand import hand_made
 from tests.fixtures.operating import Operator
@@ -64,7 +64,7 @@ def nothing_is_applied(stack: RunningStack) -> Iterator[str]:
     still in the Firehose server.
     """
     before = len(stack.keys("commands/"))
-    with psycopg.connect(primary_of(stack.settings).url()) as connection:
+    with psycopg.connect(locate_primary(stack.settings).url()) as connection:
         connection.execute("LOCK TABLE cities IN EXCLUSIVE MODE")
         city = new_city()
         status = stack.accepted("PUT", f"/cities/{city['geonameid']}", city)
@@ -97,7 +97,7 @@ def test_what_was_accepted_before_everything_ended_is_applied_after_the_next_sta
         reply = stack.send("GET", f"/cities/{city['geonameid']}", Read_After=answer["command_id"])
         assert (reply.status, reply.json()) == (200, city)
     again = stack.send("GET", f"/cities/{early['geonameid']}")
-    assert (again.status, version_of(again["ETag"] or "")) == (200, first["command_id"])
+    assert (again.status, parse_version(again["ETag"] or "")) == (200, first["command_id"])
     assert stack.wait_for_status(first["links"]["status"])["status"] == "applied"
 
 

@@ -14,11 +14,11 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from forebay.aws.queue import Queue
 from forebay.codec import encode
 from local.credentials import read_secret_key
-from local.postgres.config import OWNER, SUPERUSER, primary_of
+from local.postgres.config import OWNER, SUPERUSER, locate_primary
 from tests.fixtures.emulator import aws_client, wait_until
 from tests.fixtures.hand import hand_made
 from tests.fixtures.runbooks import Shell
@@ -79,7 +79,7 @@ def test_database_down(fresh: RunningStack, shell: Shell) -> None:
         # Without this, five deliveries would have to fail first, which take ten minutes.
         dead = dead_letters(fresh)
         key = max(fresh.keys("commands/"))
-        dead.send([object_event(fresh.deployed.archive_bucket, key)])
+        dead.send([build_event(fresh.deployed.archive_bucket, key)])
         printed = shell.run_book(
             "database-down.md",
             before={
@@ -163,7 +163,7 @@ def test_lost_bucket_notification(fresh: RunningStack, shell: Shell) -> None:
 def new_database(fresh: RunningStack) -> Iterator[str]:
     """The address of an empty database on the stack's primary."""
     name = f"new_{uuid.uuid4().hex}"
-    primary = primary_of(fresh.settings)
+    primary = locate_primary(fresh.settings)
     with psycopg.connect(primary.url(SUPERUSER, "postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} OWNER {OWNER}")
         yield primary.url(OWNER, name)
@@ -172,7 +172,7 @@ def new_database(fresh: RunningStack) -> Iterator[str]:
 
 def drop(stack: RunningStack, database: str) -> None:
     with psycopg.connect(
-        primary_of(stack.settings).url(SUPERUSER, "postgres"), autocommit=True
+        locate_primary(stack.settings).url(SUPERUSER, "postgres"), autocommit=True
     ) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
 

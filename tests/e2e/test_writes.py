@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from forebay.conditional import version_of
+from forebay.conditional import parse_version
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.gateway import Reply
 from tests.fixtures.stack import RunningStack, new_city
@@ -230,7 +230,7 @@ def test_read_after_shows_what_neither_the_cache_nor_the_replica_has_yet(
 
 
 def shown_version(reply: Reply) -> str | None:
-    return version_of(reply["ETag"] or "")
+    return parse_version(reply["ETag"] or "")
 
 
 def version_on_primary(stack: RunningStack, city: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import time
 
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.faults import lasting
 from tests.fixtures.faulty import SWEEP_GRACE_SECONDS, VISIBILITY_SECONDS, FaultyStack
@@ -67,7 +67,7 @@ def test_messages_come_in_a_storm(faulty_stack: FaultyStack) -> None:
 
 def repeat(stack: FaultyStack, key: str, times: int) -> int:
     """Send an object's event `times` times; return that number."""
-    body = object_event(stack.deployed.archive_bucket, key)
+    body = build_event(stack.deployed.archive_bucket, key)
     for start in range(0, times, 10):
         stack.sqs.send_message_batch(
             QueueUrl=stack.deployed.queue_url,

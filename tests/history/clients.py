@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from forebay.conditional import version_of
+from forebay.conditional import parse_version
 from tests.fixtures.stack import new_city
 from tests.history.checker import strength
 from tests.history.operations import Operation
@@ -155,7 +155,7 @@ class Someone:
         )
         if known and shown:
             tag = self.tags.get(f"cities/{key}", "")
-            sent_headers[shown] = tag if version_of(tag) == known else known
+            sent_headers[shown] = tag if parse_version(tag) == known else known
         method = "DELETE" if city is None else "PUT"
         began = time.monotonic()
         status, _, answer = await self._ask(method, f"/cities/{key}", city, sent_headers)
@@ -234,7 +234,7 @@ class Someone:
         began = time.monotonic()
         status, answer, got = await self._ask("GET", f"/{resource}/{key}", None, headers)
         tag = answer.get("ETag", "")
-        version = version_of(tag)
+        version = parse_version(tag)
         if version:
             self.tags[f"{resource}/{key}"] = tag
         noted = self._note(

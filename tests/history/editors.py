@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
 
-from forebay.conditional import version_of
+from forebay.conditional import parse_version
 from tests.history.clients import Action, Someone
 from tests.history.edits import COUNTER, INCREMENT
 from tests.history.operations import Operation
@@ -130,7 +130,7 @@ class Editor(Someone):
             code=answer.get("code"),
             sent=sent,
             command_id=answer.get("command_id"),
-            if_match=version_of(tag) if tag else None,
+            if_match=parse_version(tag) if tag else None,
             tag=tag,
             where=where,
         )

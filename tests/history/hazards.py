@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from tests.fixtures.faulty import VISIBILITY_SECONDS, FaultyStack
 
 _LONGEST_SECONDS = 4.0
@@ -174,7 +174,7 @@ class Hazards:
         bucket = self.stack.deployed.archive_bucket
         for key in chance.choices(self.stack.keys(), k=_REPETITIONS):
             self.stack.sqs.send_message(
-                QueueUrl=self.stack.deployed.queue_url, MessageBody=object_event(bucket, key)
+                QueueUrl=self.stack.deployed.queue_url, MessageBody=build_event(bucket, key)
             )
 
     def messages_impatient(self, chance: random.Random) -> None:

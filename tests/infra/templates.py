@@ -12,6 +12,7 @@ import aws_cdk as cdk
 import resources
 from forebay.routes import Route, routes
 from infra.app import build_app
+from infra.changes.templates import find_references
 from infra.settings import FunctionName, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,18 @@ class Synthesised:
             for action in _listed(statement["Action"])
             for resource in _listed(statement["Resource"])
         }
+
+
+def list_needed(template: Mapping[str, Any], name: str) -> set[str]:
+    """The resources that CloudFormation creates or updates before a resource."""
+    needed: set[str] = set()
+    remaining = [name]
+    while remaining:
+        resource = template["Resources"][remaining.pop()]
+        found = find_references(resource) | set(_listed(resource.get("DependsOn", [])))
+        remaining += (found & template["Resources"].keys()) - needed
+        needed |= found & template["Resources"].keys()
+    return needed
 
 
 def readable(value: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.comparisons.assets import LIMITS_MEBIBYTES, MEBIBYTE, unzipped_bytes
+from bench.comparisons.assets import LIMITS_MEBIBYTES, MEBIBYTE, measure_unzipped_bytes
 from forebay.errors import SettingsError
 from infra.bundling import (
     CERTIFICATES,
@@ -263,7 +263,7 @@ def test_a_package_is_small(tmp_path: Path, function: PackageName) -> None:
     """A cold start loads it. The sizes are for the runtime on AWS, independent of this machine."""
     package = tmp_path / "package"
     build_asset(function, package, with_dependencies=True)
-    assert unzipped_bytes(package) <= LIMITS_MEBIBYTES[function] * MEBIBYTE
+    assert measure_unzipped_bytes(package) <= LIMITS_MEBIBYTES[function] * MEBIBYTE
 
 
 def test_dependencies_are_part_of_the_hash() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aws_cdk as cdk
@@ -17,6 +17,7 @@ from infra.stacks.operations import OperationsStack
 from ops.cost import prices
 from ops.cost import settings as priced
 from ops.cost.estimate import count_alarm_metrics
+from tests.infra.templates import Synthesised
 from tests.infra.variants import STANDBY, properties, settings_of
 
 #: Environments with every kind of database, and with settings that differ from the defaults.
@@ -29,6 +30,7 @@ VARIANTS = [
     pytest.param("prod", {"operations.runner": True}, id="runner"),
     pytest.param("dev", {"idempotency": {}}, id="records"),
     pytest.param("dev", {"attachments": {}}, id="attachments"),
+    pytest.param("dev", {"encryption": {"key": "own", "former_keys": []}}, id="key"),
     pytest.param("prod", {"read_cache.node_type": "r7g.large"}, id="read cache"),
     pytest.param(
         "dev",
@@ -81,15 +83,34 @@ def test_every_size_of_the_stage_cache_has_a_price() -> None:
 def test_the_alarms_use_as_many_metrics_as_are_billed(
     name: str, changes: Mapping[str, Any], flags: Mapping[str, Any]
 ) -> None:
-    settings = settings_of(name, changes)
+    settings = settings_of(name, {**changes, "deployment.canary": "off"})
     watched = Watched.of(settings)
     stack = OperationsStack(cdk.App(context=dict(flags)), settings=settings, watched=watched)
 
-    count = 0
-    for alarm in properties(Template.from_stack(stack), "AWS::CloudWatch::Alarm"):
-        count += sum("MetricStat" in query for query in alarm.get("Metrics", [])) or 1
+    alarms = properties(Template.from_stack(stack), "AWS::CloudWatch::Alarm")
+    assert _count_billed(settings) == _count_metrics(alarms)
+
+
+def test_the_alarms_of_canaries_are_billed_too(prod: Synthesised) -> None:
+    for changes in ({}, {"idempotency": None}):
+        values = {**prod.settings.model_dump(exclude_unset=True), **changes}
+        canary = Settings.model_validate(values)
+        off = Settings.model_validate({**values, "deployment": {"canary": "off"}})
+        alarms = prod.properties("service", "AWS::CloudWatch::Alarm")
+        without_records = 1 if changes else 0
+        expected = _count_metrics(alarms) - without_records
+        assert _count_billed(canary) - _count_billed(off) == expected
+
+
+def _count_metrics(alarms: Sequence[Mapping[str, Any]]) -> int:
+    return sum(
+        sum("MetricStat" in query for query in alarm.get("Metrics", [])) or 1 for alarm in alarms
+    )
+
+
+def _count_billed(settings: Settings) -> int:
     values = settings.model_dump(exclude_unset=True)
-    assert count_alarm_metrics(priced.Settings.model_validate(values)) == count
+    return count_alarm_metrics(priced.Settings.model_validate(values))
 
 
 def test_the_web_acl_has_as_many_rules_as_are_billed(flags: Mapping[str, Any]) -> None:

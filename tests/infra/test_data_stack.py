@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX
 from forebay.aws.records import EXPIRY, KEY
 from infra.settings import FunctionName, Settings
-from local.firehose.keys import object_key
+from local.firehose.streams import StreamConfig
 from tests.infra.templates import Synthesised, readable
 
 DAY_SECONDS = 24 * 60 * 60
@@ -217,14 +217,13 @@ def test_what_firehose_writes_is_within_its_role(either: Synthesised) -> None:
     """The local Firehose server names objects by AWS's rules."""
     stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")
     destination = stream["ExtendedS3DestinationConfiguration"]
-    key = object_key(
-        prefix=destination["Prefix"],
-        stream=stream["DeliveryStreamName"],
-        version="12",
-        oldest_arrival=dt.datetime(2026, 11, 29, 19, tzinfo=dt.UTC),
-        object_id=uuid.uuid4(),
-        extension=destination["FileExtension"],
-    )
+    description = {
+        "DeliveryStreamName": stream["DeliveryStreamName"],
+        "VersionId": "12",
+        "Destinations": [{"ExtendedS3DestinationDescription": {**destination, "BucketARN": ""}}],
+    }
+    moment = dt.datetime(2026, 11, 29, 19, tzinfo=dt.UTC)
+    key = StreamConfig.from_description(description).object_key(moment, str(uuid.uuid4()))
 
     assert fnmatchcase(key, f"commands/*/{stream['DeliveryStreamName']}-*")
 

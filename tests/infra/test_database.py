@@ -11,6 +11,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from infra.components.database_servers import CERTIFICATES, OWNER, READER, WRITER
+from infra.components.encryption import Keys
 from infra.database import ExternalDatabase
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.database import DatabaseStack, Reach, build_external_reach
@@ -44,6 +45,7 @@ def made(flags: Mapping[str, Any]) -> Made:
             settings=settings,
             database=settings.database,
             archive_arn=ARCHIVE,
+            keys=Keys(),
         )
         return Template.from_stack(stack), _logins(stack, stack.reach)
 

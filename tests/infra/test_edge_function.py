@@ -195,8 +195,6 @@ def test_a_read_of_no_resource_is_told_the_nearest_name(path: str, hint: str | N
     deployed = Deployed.of(
         api_id="a",
         stage="v1",
-        deployment_id="d",
-        fingerprint="f",
         responses={},
         methods=[local_method("GET")],
     )

@@ -21,6 +21,7 @@ from tests.infra.variants import settings_of
         ("staging", {}),
         ("prod", {}),
         ("prod", {"operations.runner": True}),
+        ("prod", {"encryption.key": "own", "operations.runner": True}),
         ("prod", {"read_cache.node_type": "t4g.small"}),
         ("prod", {"read_cache.node_type": "r7g.large", "read_cache.replicas": 1}),
     ],

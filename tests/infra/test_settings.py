@@ -334,7 +334,11 @@ def test_the_longest_name_fits_buckets_and_functions(
     [
         {"database": {**AURORA, "instance_class": "r8g.large"}},
         {"database.proxy": True, "functions.read.reserved_concurrency": 5_000},
-        {"functions.read.snap_start": False, "functions.read.provisioned_concurrency": 400},
+        {
+            "functions.read.snap_start": False,
+            "functions.read.provisioned_concurrency": 400,
+            "deployment.canary": "off",
+        },
         {"archive.lock": {"mode": "governance", "days": 30}},
         {"database": dict(EXTERNAL)},
         {"stream.buffer_seconds": 60, "wait_cap_seconds": 0},

@@ -306,6 +306,7 @@ _NAMELESS = frozenset(
         "ec2:DescribeNetworkInterfaces",
         "ec2:DescribeSubnets",
         "ec2:UnassignPrivateIpAddresses",
+        "cloudwatch:DescribeAlarms",
         "cloudwatch:GetMetricData",
     }
 )

@@ -11,6 +11,7 @@ from tests.infra.variants import ACCOUNT, JUDGE_ARN, POOL_ARN
 Changes = Mapping[str, Any]
 
 _RECORDS: Final = {"retention_hours": 24, "when_unavailable": "accept"}
+_KEY_ARN: Final = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/0f0f0f0f-0000-4000-8000-000000000000"
 _CERTIFICATE: Final = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1"
 _DOMAIN: Final = {
     "name": "api.example.com",
@@ -227,6 +228,36 @@ TRANSITIONS: Final = (
     ),
     Transition(name="provisioned", after={"functions.read.provisioned_concurrency": 2}),
     Transition(name="consumer-snap-start", after={"functions.firehose_consumer.snap_start": True}),
+    Transition(name="canary", after={"deployment.canary": "Canary10Percent5Minutes"}),
+    Transition(name="canary-of-snapshots", base="prod", after={"deployment.canary": "off"}),
+    Transition(
+        name="canary-to-provisioned",
+        before={"deployment.canary": "Linear10PercentEvery1Minute"},
+        after={"functions.read.provisioned_concurrency": 2},
+    ),
+    Transition(
+        name="own-key",
+        before={"encryption.former_keys": ["own"]},
+        after={"encryption.key": "own", "database.number": 2},
+    ),
+    Transition(
+        name="own-key-and-external-database",
+        before={"database": _EXTERNAL, "idempotency": {}, "encryption.former_keys": ["own"]},
+        between=(
+            {"database": _EXTERNAL, "idempotency": {}, "encryption.key": "own"},
+            {
+                "database": _EXTERNAL,
+                "idempotency": {},
+                "encryption.key": _KEY_ARN,
+                "encryption.former_keys": ["own"],
+            },
+        ),
+        after={
+            "database": _EXTERNAL,
+            "idempotency": {},
+            "encryption.former_keys": ["own", _KEY_ARN],
+        },
+    ),
     Transition(
         name="cache", after={"api.cache.size_gigabytes": "28.4", "api.cache.ttl_seconds": 60}
     ),
@@ -272,6 +303,37 @@ TRANSITIONS: Final = (
 )
 
 REFUSALS: Final = (
+    Refusal(
+        name="own-key-of-a-database",
+        before={"database": _RDS},
+        after={"database": _RDS, "encryption.key": "own"},
+        rule="held",
+        way="database.number",
+    ),
+    Refusal(
+        name="own-key-of-a-cluster",
+        after={"encryption.key": "own"},
+        rule="held",
+        way="database.number",
+    ),
+    Refusal(
+        name="own-key-of-a-cache",
+        before={"database": _RDS, "read_cache": {"node_type": "t4g.small"}},
+        after={
+            "database": {**_RDS, "number": 2},
+            "read_cache": {"node_type": "t4g.small"},
+            "encryption.key": "own",
+        },
+        rule="name",
+        way="without the table read_cache",
+    ),
+    Refusal(
+        name="no-own-key",
+        before={"database": _EXTERNAL, "encryption.key": "own"},
+        after={"database": _EXTERNAL},
+        rule="held",
+        way="encryption.former_keys",
+    ),
     Refusal(
         name="fewer-zones",
         before={"database.network.availability_zones": 3},

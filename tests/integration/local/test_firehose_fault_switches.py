@@ -177,12 +177,3 @@ def test_switches_are_read_back_replaced_and_refused(firehose: FirehoseServer) -
         "down": "no",
         "seed": None,
     }
-
-
-def test_faults_can_be_on_from_the_start(firehose: FirehoseServer, stream: Stream) -> None:
-    firehose.stop()
-    firehose.options = ("--throttle", "1", "--seed", "4")
-    firehose.start()
-
-    with pytest.raises(ClientError, match="ServiceUnavailableException"):
-        put(firehose, stream, b"a")

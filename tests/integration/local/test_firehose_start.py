@@ -8,8 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
 from tests.fixtures.emulator import Emulator, server_environment
 from tests.fixtures.firehose import ROOT, FirehoseServer, Stream
 
@@ -65,22 +63,23 @@ def test_a_spool_in_use_is_code_4(firehose: FirehoseServer) -> None:
 
 def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> None:
     client = firehose.client()
-    for data in (b"one\n", b"two\n"):
-        client.put_record(DeliveryStreamName=stream.name, Record={"Data": data})
+    client.put_record(DeliveryStreamName=stream.name, Record={"Data": b"one\n"})
     firehose.kill()
-    log = firehose.spool / "spool.sqlite3-wal"
-    content = log.read_bytes()
-    log.write_bytes(content.replace(b"one\n", b"0ne\n"))
+    spool = firehose.spool / "spool.sqlite3"
+    with closing(sqlite3.connect(spool)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = spool.read_bytes()
+    spool.write_bytes(content.replace(b"one\n", b"0ne\n"))
 
     code, message = run_to_its_end(firehose)
 
     assert code == 5
     assert message.count("\n") == 1
-    assert f"{log} is damaged" in message
-    log.write_bytes(content)
+    assert f"{spool} is damaged" in message
+    spool.write_bytes(content)
     firehose.start()
     firehose.flush()
-    assert stream.lines() == ["one", "two"]
+    assert stream.lines() == ["one"]
 
 
 def test_a_spool_that_can_not_be_read_is_code_4(firehose: FirehoseServer) -> None:
@@ -93,19 +92,6 @@ def test_a_spool_that_can_not_be_read_is_code_4(firehose: FirehoseServer) -> Non
     assert code == 4
     assert message.count("\n") == 1
     assert "can't be used: unable to open database file" in message
-
-
-def test_records_of_an_older_release_are_code_4(emulator: Emulator, tmp_path: Path) -> None:
-    segment = tmp_path / "spool" / "stream-commands" / f"{1:020d}.open"
-    segment.parent.mkdir(parents=True)
-    segment.write_bytes(b"forebay-firehose-spool-1\n")
-
-    code, message = run_to_its_end(FirehoseServer(tmp_path / "spool", emulator.url))
-
-    assert code == 4
-    assert message.count("\n") == 1
-    assert f"{tmp_path / 'spool'} holds records of an older release" in message
-    assert segment.exists()
 
 
 def test_records_without_a_configuration_are_code_5(
@@ -123,20 +109,9 @@ def test_records_without_a_configuration_are_code_5(
     assert f"the configuration of the stream {stream.name} in the spool can't be read" in message
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (("--throttle", "2"), "throttle: Input should be less than or equal to 1"),
-        (("--down", "perhaps"), "down: Input should be 'no', 'error' or 'reset'"),
-        (("--stop-seconds", "-1"), "stop-seconds"),
-        (("--refresh-seconds", "0"), "refresh-seconds"),
-        (("--chaos",), "--chaos"),
-    ],
-)
-def test_wrong_usage_is_code_2(
-    emulator: Emulator, tmp_path: Path, options: tuple[str, ...], named: str
-) -> None:
-    code, message = run_to_its_end(FirehoseServer(tmp_path / "spool", emulator.url, options))
+def test_wrong_usage_is_code_2(emulator: Emulator, tmp_path: Path) -> None:
+    server = FirehoseServer(tmp_path / "spool", emulator.url, ("--chaos",))
+    code, message = run_to_its_end(server)
 
     assert code == 2
-    assert named in message
+    assert "--chaos" in message

@@ -214,43 +214,18 @@ def test_a_header_with_several_values_survives_the_cache(client: Client) -> None
     assert hit.all("Set-Cookie") == ["a=1", "b=2"]
 
 
-@pytest.mark.parametrize("directives", ["max-age=0", "no-cache, Max-Age=0"])
-def test_max_age_0_refreshes_the_entry_where_no_authorization_is_required(
-    client: Client, directives: str
-) -> None:
-    first = client.get("/v1/open").call
-    fresh = client.get("/v1/open", {"Cache-Control": directives})
-    assert fresh["X-Cache"] == "Miss"
-    assert fresh.call != first
-    assert client.get("/v1/open").call == fresh.call
-
-
 def test_max_age_0_of_a_stranger_is_ignored_with_a_warning(client: Client) -> None:
-    first = client.get("/v1/told").call
-    reply = client.get("/v1/told", FRESH)
+    first = client.get("/v1/items").call
+    reply = client.get("/v1/items", FRESH)
     assert reply.call == first
     assert (reply["Warning"] or "").startswith("199 ")
-    assert client.get("/v1/told")["Warning"] is None
-
-
-def test_max_age_0_of_a_stranger_is_ignored_in_silence(client: Client) -> None:
-    first = client.get("/v1/quiet").call
-    reply = client.get("/v1/quiet", FRESH)
-    assert reply.call == first
-    assert reply["Warning"] is None
-
-
-def test_max_age_0_of_a_stranger_is_refused(client: Client) -> None:
-    reply = client.get("/v1/refused", FRESH)
-    assert reply.status == 403
-    assert reply.json()["type"] == "ACCESS_DENIED"
-    assert client.get("/v1/refused", {"Cache-Control": "max-age=10"}).status == 200
+    assert client.get("/v1/items")["Warning"] is None
 
 
 def test_other_cache_directives_change_nothing(client: Client) -> None:
-    first = client.get("/v1/open").call
+    first = client.get("/v1/items").call
     for directives in ("no-cache", "no-store", "max-age=00x"):
-        assert client.get("/v1/open", {"Cache-Control": directives}).call == first
+        assert client.get("/v1/items", {"Cache-Control": directives}).call == first
 
 
 @pytest.fixture
@@ -292,28 +267,6 @@ def test_many_clients_at_once_get_whole_answers_to_their_own_questions(client: C
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(ask, range(100)))
     assert client.get("/v1/items?limit=1")["X-Cache"] == "Hit"
-
-
-def test_a_redeployment_empties_the_cache(client: Client, gateway_api: Api) -> None:
-    first = client.get("/v1/items").call
-    deployment = gateway_api.deploy()
-
-    def followed() -> bool:
-        health = client.get("/_gateway/health").json()
-        return bool(health["deployment_id"] == deployment)
-
-    wait_until(followed, "the gateway serves the new deployment")
-    assert client.get("/v1/items").call != first
-
-
-def test_a_changed_method_setting_is_followed(client: Client, gateway_api: Api) -> None:
-    assert client.get("/v1/free")["X-Cache"] is None
-    gateway_api.cached("/free")
-    gateway_api.deploy()
-    wait_until(lambda: client.get("/v1/free")["X-Cache"] is not None, "/free is cached")
-    gateway_api.setting("/free", "caching/enabled", "false")
-    gateway_api.deploy()
-    wait_until(lambda: client.get("/v1/free")["X-Cache"] is None, "/free is cached no longer")
 
 
 def test_flushing_empties_the_cache_and_stats_tell_of_it(

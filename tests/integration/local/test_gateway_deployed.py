@@ -95,7 +95,9 @@ def from_template(emulator: Emulator, gateway_api: Api, tmp_path: Path) -> Itera
     stacks.get_waiter("stack_create_complete").wait(
         StackName=NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
-    arguments = ("--emulator", emulator.url, "--api-name", NAME)
+    api = stacks.describe_stack_resource(StackName=NAME, LogicalResourceId="Api")
+    api_id = api["StackResourceDetail"]["PhysicalResourceId"]
+    arguments = ("--emulator", emulator.url, "--api-id", api_id)
     with running_gateway(*arguments, log=tmp_path / "gateway.log") as gateway:
         yield gateway
     stacks.delete_stack(StackName=NAME)

@@ -16,7 +16,6 @@ from tests.fixtures.emulator import (
     free_port,
     running_emulator,
     server_environment,
-    wait_until,
 )
 from tests.fixtures.gateway import ROOT, Api, GatewayProcess, running_gateway
 
@@ -51,17 +50,13 @@ def test_a_taken_port_is_told_in_one_sentence(emulator: Emulator, gateway_api: A
 
 def test_an_emulator_that_does_not_answer_is_told_in_one_sentence() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    process = start("--port", "0", "--emulator", url, "--api-name", "any")
+    process = start("--port", "0", "--emulator", url, "--api-id", "any")
     assert_one_sentence(process, 4, url, "does not respond")
 
 
-@pytest.mark.parametrize("option", ["--api-id", "--api-name"])
-def test_an_unknown_api_is_told_in_one_sentence(
-    emulator: Emulator, gateway_api: Api, option: str
-) -> None:
-    process = start("--port", "0", "--emulator", emulator.url, option, "missing")
+def test_an_unknown_api_is_told_in_one_sentence(emulator: Emulator) -> None:
+    process = start("--port", "0", "--emulator", emulator.url, "--api-id", "missing")
     assert_one_sentence(process, 5, "'missing'", "deploy it first")
-    assert (gateway_api.name in process.stderr) == (option == "--api-name")
 
 
 def test_an_unknown_stage_is_told_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
@@ -90,17 +85,6 @@ def test_a_signal_ends_it_in_good_order(
     assert "Traceback" not in log.read_text()
 
 
-def test_requests_are_logged_only_when_asked_for(
-    emulator: Emulator, gateway_api: Api, tmp_path: Path
-) -> None:
-    arguments = ("--emulator", emulator.url, "--api-id", gateway_api.id)
-    for option, logged in (((), False), (("--access-log",), True)):
-        log = tmp_path / "gateway.log"
-        with running_gateway(*arguments, *option, log=log) as gateway:
-            gateway.client.get("/v1/nothing")
-        assert ("GET /v1/nothing 404" in log.read_text()) == logged
-
-
 @pytest.fixture
 def own_emulator(tmp_path: Path) -> Iterator[Emulator]:
     with running_emulator(tmp_path) as started:
@@ -127,40 +111,18 @@ def _unavailable(gateway: GatewayProcess, detail: str) -> bool:
     )
 
 
-def test_it_outlives_the_emulator_and_finds_the_api_again(
+def test_without_the_emulator_cached_answers_stay_and_others_are_503(
     own_emulator: Emulator, tmp_path: Path
 ) -> None:
-    first = _small_api(own_emulator)
+    api = _small_api(own_emulator)
     log = tmp_path / "gateway.log"
-    arguments = ("--emulator", own_emulator.url, "--api-name", first.name)
+    arguments = ("--emulator", own_emulator.url, "--api-id", api.id)
     with running_gateway(*arguments, log=log) as gateway:
         cached = gateway.client.get("/v1/kept").call
         own_emulator.stop()
         assert _unavailable(gateway, "the request was not accepted")
         assert gateway.client.get("/v1/kept").call == cached
-
-        own_emulator.start()  # it starts without any state
-        wait_until(lambda: _unavailable(gateway, "not deployed"), "the gateway misses the API")
-        assert gateway.client.get("/_gateway/health").status == 503
-        assert gateway.client.get("/v1/kept").status == 503
-
-        _small_api(own_emulator)
-        wait_until(lambda: gateway.client.get("/v1/kept").status == 200, "the API is served again")
-        assert gateway.client.get("/v1/kept").call != cached
     assert "Traceback" not in log.read_text()
-
-
-def test_of_two_apis_of_one_name_the_one_with_the_stage_is_served(
-    emulator: Emulator, tmp_path: Path
-) -> None:
-    deployed = Api(emulator, "twice")
-    deployed.add("GET", "/here")
-    deployed.deploy()
-    deployed.client.create_rest_api(name="twice")
-    arguments = ("--emulator", emulator.url, "--api-name", "twice")
-    with running_gateway(*arguments, log=tmp_path / "gateway.log") as gateway:
-        assert gateway.client.get("/_gateway/health").json()["api_id"] == deployed.id
-        assert gateway.client.get("/v1/here").status == 200
 
 
 def test_a_stopped_emulator_frees_the_client_at_once(

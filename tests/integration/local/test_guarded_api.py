@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local.outputs import kept_deployment
-from local.secret import make_secret
+from local.credentials import make_secret
+from local.outputs import locate_deployment
 from local.settings import LocalSettings, Ports
 from local.tokens import fetch_access_token
 from tests.fixtures.gateway import Reply
@@ -94,9 +94,9 @@ def stack_of(guarded: Guarded, folder: Path) -> LocalSettings:
     """The settings of a one-machine stack that has this emulator and this deployment."""
     settings = LocalSettings(folder, Ports(guarded.emulator.port - 1))
     make_secret(settings.secret)
-    kept_deployment(settings).mkdir(parents=True)
+    locate_deployment(settings).mkdir(parents=True)
     outputs = json.dumps({stack: dict(options) for stack, options in guarded.outputs.items()})
-    (kept_deployment(settings) / "outputs.json").write_text(outputs)
+    (locate_deployment(settings) / "outputs.json").write_text(outputs)
     return settings
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from local.credentials import make_secret
 from local.errors import StateUnusableError
 from local.postgres.binaries import find_server_user
 from local.postgres.config import OWNER, REPLICATION_SLOT, SUPERUSER, Cluster, Role
 from local.postgres.server import Servers
 from local.postgres.throwaway import make_throwaway_cluster, open_folder
-from local.secret import make_secret
 from local.supervisor import Supervisor
 from tests.fixtures.postgres import ReplicatedCluster
 

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from local import schema_changes
+from local.credentials import make_secret
 from local.errors import MigrationsWaitError, StateUnusableError, ToolFailedError
 from local.postgres.config import OWNER
 from local.schema_changes import check_before_start, migrate_running, take_over
-from local.secret import make_secret
 from local.settings import LocalSettings, Ports
 from migrations.chains import CORE, RESOURCES, Chain, upgrade
 from migrations.effects import pending

@@ -13,6 +13,7 @@ import pytest
 
 from local.child import Child, Spec
 from local.errors import ChildDiedError, StartTimeoutError, StoppingError, ToolFailedError
+from local.events import Event, ServerStopped
 from local.processes import read_register
 from local.settings import ROOT
 from local.state import lock_state
@@ -71,10 +72,11 @@ def up(supervisor: Supervisor, wanted: Spec, text: str = "up") -> Child:
 def stop_and_record(supervisor: Supervisor, *, hurry: bool = False) -> Stops:
     stops: Stops = []
 
-    def report(name: str, seconds: float, *, forced: bool) -> None:
-        stops.append((name, forced))
+    def record(event: Event) -> None:
+        assert isinstance(event, ServerStopped)
+        stops.append((event.name, event.forced))
 
-    supervisor.stop(report=report, hurry=lambda: hurry)
+    supervisor.stop(listener=record, hurry=lambda: hurry)
     return stops
 
 
@@ -144,8 +146,10 @@ def test_a_server_that_does_not_become_ready_is_reported_with_its_log(
         supervisor.wait_until(lambda: False, child=child, timeout_seconds=0)
 
 
-def test_a_tool_returns_what_it_printed(supervisor: Supervisor, tmp_path: Path) -> None:
-    assert supervisor.run(spec(tmp_path, "tool", "print(6 * 7)")) == "42\n"
+def test_the_output_of_a_tool_is_in_its_log(supervisor: Supervisor, tmp_path: Path) -> None:
+    tool = spec(tmp_path, "tool", "print(6 * 7)")
+    supervisor.run(tool)
+    assert tool.log.read_text() == "42\n"
     supervisor.check()
 
 

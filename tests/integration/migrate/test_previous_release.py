@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from tests.fixtures.api import event
 from tests.fixtures.emulator import REGION, Emulator
 from tests.fixtures.previous import PreviousRelease
@@ -76,7 +76,7 @@ class Deployment:
         (key,) = self._keys() - before
         message = {
             "messageId": "1",
-            "body": object_event(self._bucket, key),
+            "body": build_event(self._bucket, key),
             "attributes": {"ApproximateReceiveCount": "1"},
         }
         assert self.call("firehose_consumer", {"Records": [message]}) == {"batchItemFailures": []}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from forebay.aws.queue import Message, Queue
 from forebay.errors import TransientError
 from forebay.failures import record_failure
@@ -25,7 +25,7 @@ def bodies(queue: Queue) -> list[str]:
 def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Site) -> None:
     done, open_ = site.put_and_apply(city(1, key=1)), site.put(city(2, key=2))
     site.dead_letters.send(
-        [object_event(site.bucket, done), object_event(site.bucket, open_), "not one of ours"]
+        [build_event(site.bucket, done), build_event(site.bucket, open_), "not one of ours"]
     )
     letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
     facts_by_objects = {tuple(letter.objects): letter.applied for letter in letters}
@@ -37,7 +37,7 @@ def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
     failed, quiet = site.put(city(1, key=1)), site.put(city(2, key=2))
     for error in ("HeldError: deploy the newer release", "HeldError: still"):
         record_failure(site.database.connection, failed, error)
-    site.dead_letters.send([object_event(site.bucket, key) for key in (failed, quiet)])
+    site.dead_letters.send([build_event(site.bucket, key) for key in (failed, quiet)])
     site.dead_letters.send(["not one of ours"])
     for _ in range(3):  # reading a letter does not count as a failure
         letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
@@ -72,20 +72,20 @@ def test_no_letter_hides_the_others(site: Site) -> None:
     done = site.put_and_apply(city(1, key=1))
     strange = [
         *("null", "[]", '{"Records":[]}', "[" * 5_000, "\u202e", "[/x]", "x" * 1_000),
-        object_event("another-bucket", "commands/a.gz"),
-        *(object_event(site.bucket, f"commands/{text}") for text in hostile.TRAVERSAL),
-        *(object_event(site.bucket, f"commands/{text}") for text in hostile.UNICODE),
+        build_event("another-bucket", "commands/a.gz"),
+        *(build_event(site.bucket, f"commands/{text}") for text in hostile.TRAVERSAL),
+        *(build_event(site.bucket, f"commands/{text}") for text in hostile.UNICODE),
     ]
-    site.dead_letters.send([*strange, object_event(site.bucket, done)])
+    site.dead_letters.send([*strange, build_event(site.bucket, done)])
     letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 1_000)
     assert sorted(letter.body for letter in letters) == sorted(
-        [*strange, object_event(site.bucket, done)]
+        [*strange, build_event(site.bucket, done)]
     )
     assert [letter.objects for letter in letters if letter.applied == "yes"] == [[done]]
 
 
 def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
-    sent = [object_event(site.bucket, f"commands/{number}.gz") for number in range(37)]
+    sent = [build_event(site.bucket, f"commands/{number}.gz") for number in range(37)]
     site.dead_letters.send(sent)
     moved: list[int] = []
     redriven = dead_letters.redrive(site.dead_letters, site.queue, on_moved=moved.append)
@@ -130,7 +130,7 @@ class Cut(Queue):
 def test_wherever_a_redrive_breaks_off_no_letter_is_lost(
     site: Site, sends: int, deletes: int
 ) -> None:
-    sent = {object_event(site.bucket, f"commands/{number}.gz") for number in range(35)}
+    sent = {build_event(site.bucket, f"commands/{number}.gz") for number in range(35)}
     site.dead_letters.send(sorted(sent))
     dead = Cut(site.dead_letters._client, site.dead_letters.url)
     queue = Cut(site.queue._client, site.queue.url)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from local.settings import ROOT
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import REGION, Emulator, free_port
@@ -72,7 +72,7 @@ def test_the_name_leads_to_archive_database_and_queues(
     site: Site, emulator: Emulator, deployed: str
 ) -> None:
     key = site.put(city(1, key=1))
-    site.dead_letters.send([object_event(site.bucket, key)])
+    site.dead_letters.send([build_event(site.bucket, key)])
     operator = somebody(emulator.url)
 
     result = operator.done("replay", "--env", deployed, "--yes")

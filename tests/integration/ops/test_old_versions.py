@@ -20,7 +20,7 @@ from pydantic import Field
 
 from forebay.apply import Source, apply
 from forebay.archive.lines import read_chunks
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from forebay.db.schema import metadata
 from forebay.db.session import Session
 from forebay.ids import IdSource
@@ -125,7 +125,7 @@ def test_the_consumer_brings_every_version_into_the_current_table(
         log=Log("test"),
     )
     messages = [
-        {"messageId": name, "body": object_event(site.bucket, put(site, name))} for name in order
+        {"messageId": name, "body": build_event(site.bucket, put(site, name))} for name in order
     ]
     assert consumer.handle({"Records": messages}) == {"batchItemFailures": []}
     consumer._session.close()

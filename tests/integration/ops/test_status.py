@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from forebay.aws.events import object_event
+from forebay.aws.events import build_event
 from forebay.aws.queue import Queue
 from forebay.replay.runs import record_failure, start_run
 from local.postgres.config import OWNER, SUPERUSER
@@ -64,8 +64,8 @@ def put_now(site: Site, *, apply: bool, **changes: Any) -> None:
 def test_it_tells_what_waits_and_what_needs_attention(site: Site, settings: dict[str, str]) -> None:
     put_now(site, apply=True, name="x" * 300)  # rejected
     put_now(site, apply=False)
-    site.queue.send([object_event(site.bucket, "commands/a")] * 2)
-    site.dead_letters.send([object_event(site.bucket, "commands/b")])
+    site.queue.send([build_event(site.bucket, "commands/a")] * 2)
+    site.dead_letters.send([build_event(site.bucket, "commands/b")])
     someone = Operator(ROOT, site.database.url, settings)
 
     result = someone.done("status")

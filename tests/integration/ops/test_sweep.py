@@ -14,12 +14,12 @@ import pytest
 
 import resources
 from forebay import sweep as sweeping
-from forebay.aws.events import object_event, object_keys
+from forebay.aws.events import build_event, iterate_keys
 from forebay.db.session import Session
 from forebay.errors import TransientError
 from forebay.ids import make_id_at, milliseconds
 from forebay.log import Log
-from forebay.sweep import Survey, Sweep, backlog_explains
+from forebay.sweep import Survey, Sweep, is_explained_by_backlog
 from lambdas.imports.app import Importer
 from lambdas.sweep.app import SweepApp
 from lambdas.sweep.settings import SweepSettings
@@ -69,7 +69,7 @@ def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> Swe
 
 def told(site: Site) -> set[str]:
     """Return the objects in the messages to the consumer."""
-    keys = partial(object_keys, bucket=site.bucket, prefix="commands/")
+    keys = partial(iterate_keys, bucket=site.bucket, prefix="commands/")
     return {key for body in site.told() for key in keys(body)}
 
 
@@ -134,7 +134,7 @@ def test_young_objects_are_left_alone(site: Site) -> None:
 
 def test_what_a_dead_letter_tells_of_is_left_to_operators(site: Site) -> None:
     dead, missed = site.put(city(1, key=1)), site.put(city(2, key=2))
-    site.dead_letters.send([object_event(site.bucket, dead), "no event at all"])
+    site.dead_letters.send([build_event(site.bucket, dead), "no event at all"])
     result = app(site).sweep()
     assert (result["dead"], result["missed"], result["result"]) == (1, 1, "enqueued")
     assert told(site) == {missed}
@@ -143,7 +143,7 @@ def test_what_a_dead_letter_tells_of_is_left_to_operators(site: Site) -> None:
 
 def test_a_backlog_is_no_loss_until_it_has_waited_too_long(site: Site) -> None:
     key = site.put(city(1, key=1))
-    site.queue.send([object_event(site.bucket, key)])
+    site.queue.send([build_event(site.bucket, key)])
     assert app(site).sweep()["result"] == "waiting_in_queue"
     assert site.queue.depth().total == 1
     assert app(site, now=later(200)).sweep()["result"] == "enqueued"
@@ -152,7 +152,7 @@ def test_a_backlog_is_no_loss_until_it_has_waited_too_long(site: Site) -> None:
 
 def test_fewer_messages_than_missed_objects_explain_nothing(site: Site) -> None:
     keys = {site.put(city(number, key=number)) for number in (1, 2)}
-    site.queue.send([object_event(site.bucket, min(keys))])
+    site.queue.send([build_event(site.bucket, min(keys))])
     assert app(site).sweep()["result"] == "enqueued"
     assert told(site) == keys
 
@@ -166,7 +166,7 @@ def test_when_a_backlog_explains_what_seems_missed(
 ) -> None:
     survey = Survey(missed=missed, oldest=NOW - dt.timedelta(hours=hours))
     patience = dt.timedelta(hours=2)
-    assert backlog_explains(survey, waiting, now=NOW, patience=patience) is explained
+    assert is_explained_by_backlog(survey, waiting, now=NOW, patience=patience) is explained
 
 
 def test_only_so_much_of_the_archive_is_listed(site: Site) -> None:
@@ -209,7 +209,7 @@ def importer(site: Site) -> Importer:
 
 def told_imports(site: Site) -> set[str]:
     """Return the files in the messages to the import."""
-    keys = partial(object_keys, bucket=site.bucket, prefix="imports/")
+    keys = partial(iterate_keys, bucket=site.bucket, prefix="imports/")
     return {key for message in site.imports.peek(100) for key in keys(message.body)}
 
 
@@ -246,9 +246,9 @@ def test_young_old_and_dead_imports_and_those_in_the_queue_are_left_alone(site: 
     key = store_import(site, "a.ndjson")
     assert app(site, now=later(14)).sweep()["imports"]["young"] == 1
     assert app(site, lookback=600).sweep()["imports"]["listed"] == 0
-    site.imports.send([object_event(site.bucket, key)])
+    site.imports.send([build_event(site.bucket, key)])
     assert app(site).sweep()["imports"]["result"] == "waiting_in_queue"
-    site.dead_imports.send([object_event(site.bucket, key)])
+    site.dead_imports.send([build_event(site.bucket, key)])
     imports = app(site).sweep()["imports"]
     assert (imports["dead"], imports["missed"], imports["result"]) == (1, 0, "nothing_missed")
 
@@ -278,7 +278,7 @@ def test_an_operator_is_told_why_each_object_is_not_applied(site: Site, operator
     )
     dead, missed = site.put(city(3, key=3)), site.put(city(4, key=4))
     held = site.put(city(5, key=5)._replace(schema=99))
-    site.dead_letters.send([object_event(site.bucket, dead)])
+    site.dead_letters.send([build_event(site.bucket, dead)])
 
     result = operator.done("sweep", "--grace", "0", "--dry-run", code=5)
     why = {one["object"]: one["why"] for one in result["not_applied"]}

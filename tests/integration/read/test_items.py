@@ -15,7 +15,7 @@ from psycopg import sql
 
 import resources
 from forebay.command import Command
-from forebay.conditional import version_of
+from forebay.conditional import parse_version
 from forebay.errors import NotYetVisibleError
 from forebay.ids import IdSource, accepted_ms
 from lambdas.read.sql.statement import Query
@@ -37,7 +37,7 @@ def test_an_item_is_what_was_put_with_its_key_and_its_version(
     response = reader.get("cities", key="5")
     assert response.status == 200
     assert json.loads(response.body) == {"geonameid": 5, **CITY, "name": "version 7"}
-    assert version_of(response.headers["ETag"]) == command_id(7)
+    assert parse_version(response.headers["ETag"]) == command_id(7)
 
 
 def test_every_type_comes_back_as_json_has_it(database: Database, reader: Reader) -> None:
@@ -78,7 +78,7 @@ def test_a_wrong_row_and_the_right_one_of_one_version_have_two_tags(
     wrong = reader.get("cities", key="5")
     again = reader.get("cities", key="5", If_None_Match=right.headers["ETag"])
     assert (wrong.status, again.status) == (200, 200)
-    assert version_of(wrong.headers["ETag"]) == version_of(right.headers["ETag"])
+    assert parse_version(wrong.headers["ETag"]) == parse_version(right.headers["ETag"])
 
     since = dt.datetime.fromtimestamp(accepted_ms(command_id(7)) / 1000, dt.UTC)
     assert outdate(database.connection, CITIES, since, since + dt.timedelta(seconds=1)).rows == 1

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from forebay.apply.edits import KeyState
 from forebay.command import Command
-from forebay.conditional import state_tag_of, version_of
+from forebay.conditional import parse_state_tag, parse_version
 from forebay.errors import NotYetVisibleError
 from forebay.http import Response
 from forebay.ids import IdSource, make_id_above, mark_outdated
@@ -60,8 +60,8 @@ def test_the_tag_of_an_item_differs_whenever_its_content_differs(
             continue
         assert json.loads(response.body) == {**CITY, **state.values, "geonameid": KEY}
         tag = response.headers["ETag"]
-        assert state_tag_of(tag) == state.state_tag
-        assert version_of(tag) == state.greatest_id
+        assert parse_state_tag(tag) == state.state_tag
+        assert parse_version(tag) == state.greatest_id
         assert bodies_by_tag.setdefault(tag, response.body) == response.body
         assert bodies_by_state.setdefault(state.state_tag, response.body) == response.body
         for known in bodies_by_tag:
@@ -179,7 +179,7 @@ def test_the_status_of_a_condition_that_failed_and_of_one_that_held(
     assert "the value was 'b'" in status["error"]["detail"]
     response = get(reader, Read_After=held.id)
     assert json.loads(response.body)["name"] == "b"
-    effective = version_of(response.headers["ETag"])
+    effective = parse_version(response.headers["ETag"])
     assert effective is not None
     assert effective > before.id, "it takes its place after the item that it looked at"
     assert get_status(reader, effective)["status"] == "applied"
@@ -199,6 +199,6 @@ def test_apply_writes_the_patches_that_the_status_reads(
     assert {i: get_status(reader, i)["status"] for i in expected} == expected
     response = get(reader)
     if state.has_item:
-        assert state_tag_of(response.headers["ETag"]) == state.state_tag
+        assert parse_state_tag(response.headers["ETag"]) == state.state_tag
     else:
         assert response.status == 404

@@ -23,7 +23,7 @@ from forebay.problem import ProblemError
 from forebay.query.ast import ListQuery, Operand, Selected
 from forebay.query.parse import parse_list
 from forebay.query.representation import Count, Media
-from forebay.query.select import casts_of
+from forebay.query.select import list_casts
 from forebay.resource import Key, Kind, References, Resource, ResourceSpec
 from forebay.resource.relations import find_relations
 from forebay.routes import RequestView
@@ -160,7 +160,11 @@ def both_texts(
 
 EVERY_MEMBER = [
     *(column.name for column in SPEC.columns),
-    *(f"a:{column.name}::{cast}" for column in SPEC.columns for cast in casts_of(Operand(column))),
+    *(
+        f"a:{column.name}::{cast}"
+        for column in SPEC.columns
+        for cast in list_casts(Operand(column))
+    ),
     *("things->a", "things->a->>1", "things->>c", "place(label)", "p:place(*)"),
 ]
 

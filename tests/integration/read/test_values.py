@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from forebay.query.ast import Operand
-from forebay.query.select import casts_of
+from forebay.query.select import list_casts
 from forebay.query.textsearch import CONFIGURATIONS, check_tsquery
 from forebay.query.values import checked, pattern
 from forebay.resource import Kind
@@ -138,7 +138,7 @@ def test_no_value_is_too_large_for_a_cast_that_is_allowed(database: Database) ->
         if extreme is None:
             digits = (column.precision or 0) - (column.scale or 0)
             extreme = f"{'9' * digits}::{column.sql_type}"
-        for cast in casts_of(Operand(column)):
+        for cast in list_casts(Operand(column)):
             database.rows(f"SELECT ({extreme})::{cast}")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from forebay.apply.edits import KeyState
 from forebay.command import Body, Command
-from forebay.conditional import does_tag_match, item_tag, state_tag_of, version_of
+from forebay.conditional import build_item_tag, does_tag_match, parse_state_tag, parse_version
 from tests.fixtures.commands import city, patch
 from tests.fixtures.patched import histories
 
@@ -49,8 +49,8 @@ def test_an_older_patch_of_another_field_changes_the_tag_and_keeps_its_id() -> N
     assert after is not None
     assert before != after
     newest = patch(3).id
-    assert {version_of(item_tag(tag, "x", "{}")) for tag in (before, after)} == {newest}
-    assert state_tag_of(item_tag(after, "x", "{}")) == after
+    assert {parse_version(build_item_tag(tag, "x", "{}")) for tag in (before, after)} == {newest}
+    assert parse_state_tag(build_item_tag(after, "x", "{}")) == after
     assert does_tag_match(newest, before)
     assert does_tag_match(newest, after)
     assert not does_tag_match(before, after)

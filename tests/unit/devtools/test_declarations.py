@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field
 import resources
 from devtools import declarations
 from devtools.declarations import find_upcaster_problems
-from forebay.db.schema import index_names
+from forebay.db.schema import list_index_names
 from forebay.errors import DeclarationError
 from forebay.resource import Indexed, Key, Resource, Resources, shape
 from forebay.resource.shape import Recorded, find_problems
@@ -55,7 +55,7 @@ def declare(
 
 def record(*specs: ResourceSpec, before: dict[str, Recorded] | None = None) -> dict[str, Recorded]:
     declared = Resources({spec.path: spec for spec in specs})
-    new_record = shape.update_record(before or {}, declared, index_names(declared))
+    new_record = shape.update_record(before or {}, declared, list_index_names(declared))
     assert shape.load(shape.dump(new_record)) == new_record
     return new_record
 

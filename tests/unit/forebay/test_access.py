@@ -12,7 +12,7 @@ import pytest
 from forebay.access import KINDS, Access, principal, read_scope, write_scope
 from forebay.errors import SettingsError
 from forebay.problem import ProblemError
-from forebay.query.named import named_resources
+from forebay.query.named import find_named_resources
 from tests.fixtures.queries import RELATIONS, RESOURCES, parsed
 
 ROLE = "arn:aws:iam::123456789012:role/team/reports"
@@ -124,7 +124,7 @@ def test_settings_that_mean_nothing_stop_the_function(kind: str, principals: str
 def test_a_query_names_the_resources_of_its_relations(
     path: str, query: dict[str, str], names: set[str]
 ) -> None:
-    assert named_resources(parsed(query, path)) == names
+    assert find_named_resources(parsed(query, path)) == names
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,6 @@ class Later:
 
 def test_a_resource_is_found_at_any_depth_and_in_any_kind_of_member() -> None:
     author, *_ = RELATIONS["books"]
-    assert named_resources(Later(({"a": [Later(author)]},))) == {"authors"}
-    assert named_resources(Later(frozenset({5}))) == set()
-    assert named_resources((RESOURCES["books"], Later(author.target))) == {"authors", "books"}
+    assert find_named_resources(Later(({"a": [Later(author)]},))) == {"authors"}
+    assert find_named_resources(Later(frozenset({5}))) == set()
+    assert find_named_resources((RESOURCES["books"], Later(author.target))) == {"authors", "books"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.conditional import is_known, item_tag, version_of
+from forebay.conditional import build_item_tag, is_known, parse_version
 from tests.fixtures.commands import command_id
 
 JSON = "application/json"
@@ -14,17 +14,17 @@ JSON = "application/json"
 
 @given(texts=st.lists(st.text(), min_size=2, max_size=2, unique=True))
 def test_two_contents_of_one_version_have_two_tags(texts: list[str]) -> None:
-    tags = {item_tag(command_id(1), JSON, text) for text in texts}
+    tags = {build_item_tag(command_id(1), JSON, text) for text in texts}
     assert len(tags) == 2
 
 
 def test_a_tag_depends_on_version_type_and_text_and_on_nothing_else() -> None:
-    tag = item_tag(command_id(1), JSON, "{}")
-    assert item_tag(command_id(1), JSON, "{}") == tag
+    tag = build_item_tag(command_id(1), JSON, "{}")
+    assert build_item_tag(command_id(1), JSON, "{}") == tag
     others = {
-        item_tag(command_id(2), JSON, "{}"),
-        item_tag(command_id(1), "text/csv", "{}"),
-        item_tag(command_id(1), JSON, "{ }"),
+        build_item_tag(command_id(2), JSON, "{}"),
+        build_item_tag(command_id(1), "text/csv", "{}"),
+        build_item_tag(command_id(1), JSON, "{ }"),
     }
     assert len({tag, *others}) == 4
 
@@ -37,8 +37,8 @@ def test_a_tag_depends_on_version_type_and_text_and_on_nothing_else() -> None:
     ],
 )
 def test_the_version_is_read_from_an_id_a_tag_and_the_path_of_a_status(form: str) -> None:
-    assert version_of(form.format(command_id(1))) == command_id(1)
-    assert version_of(item_tag(command_id(1), JSON, "{}")) == command_id(1)
+    assert parse_version(form.format(command_id(1))) == command_id(1)
+    assert parse_version(build_item_tag(command_id(1), JSON, "{}")) == command_id(1)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_version_is_read_from_an_id_a_tag_and_the_path_of_a_status(form: str
     ],
 )
 def test_what_shows_no_single_version_shows_none(form: str) -> None:
-    assert version_of(form.replace("{}", command_id(1))) is None
+    assert parse_version(form.replace("{}", command_id(1))) is None
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_what_shows_no_single_version_shows_none(form: str) -> None:
 def test_a_client_has_an_item_if_it_shows_its_whole_tag(
     if_none_match: str | None, *, known: bool
 ) -> None:
-    tag = item_tag(command_id(1), JSON, "{}")
+    tag = build_item_tag(command_id(1), JSON, "{}")
     assert is_known(tag, if_none_match and if_none_match.replace("{}", tag)) is known

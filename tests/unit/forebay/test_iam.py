@@ -20,7 +20,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from forebay.db import iam
-from forebay.db.connect import login_attempts
+from forebay.db.connect import iterate_logins
 from forebay.errors import SettingsError
 from forebay.signing import Credentials
 
@@ -76,7 +76,7 @@ def test_the_region_is_that_of_the_endpoint(host: str, region: str | None) -> No
 
 
 def test_a_host_of_rds_is_logged_in_to_with_a_token() -> None:
-    (attempt,) = login_attempts(f"postgresql://reader@{HOST}/forebay", environment=KEYS)
+    (attempt,) = iterate_logins(f"postgresql://reader@{HOST}/forebay", environment=KEYS)
 
     stated = conninfo_to_dict(attempt)
     assert (stated["host"], stated["port"], stated["user"]) == (HOST, "5432", "reader")
@@ -94,7 +94,7 @@ def test_a_host_of_rds_is_logged_in_to_with_a_token() -> None:
     ],
 )
 def test_any_other_address_is_left_to_libpq(url: str) -> None:
-    assert list(login_attempts(url, environment={})) == [url]
+    assert list(iterate_logins(url, environment={})) == [url]
 
 
 def test_each_host_is_tried_with_a_token_of_its_own_and_standbys_first() -> None:
@@ -104,7 +104,7 @@ def test_each_host_is_tried_with_a_token_of_its_own_and_standbys_first() -> None
         "?target_session_attrs=prefer-standby&load_balance_hosts=random&sslmode=verify-full"
     )
 
-    attempts = [conninfo_to_dict(attempt) for attempt in login_attempts(url, environment=KEYS)]
+    attempts = [conninfo_to_dict(attempt) for attempt in iterate_logins(url, environment=KEYS)]
 
     assert [parameters["target_session_attrs"] for parameters in attempts] == ["standby"] * 2 + [
         "any"
@@ -131,19 +131,19 @@ def test_hosts_take_turns_at_being_first() -> None:
     first = set()
     for _ in range(64):
         random.seed(1)  # equal in all functions that are restored from one snapshot
-        first.add(conninfo_to_dict(next(login_attempts(url, environment=KEYS)))["host"])
+        first.add(conninfo_to_dict(next(iterate_logins(url, environment=KEYS)))["host"])
 
     assert first == {f"one.{HOST}", f"two.{HOST}"}
 
 
 def test_missing_credentials_are_named() -> None:
     with pytest.raises(SettingsError, match="AWS_ACCESS_KEY_ID"):
-        next(login_attempts(f"postgresql://reader@{HOST}/forebay", environment={}))
+        next(iterate_logins(f"postgresql://reader@{HOST}/forebay", environment={}))
 
 
 def test_an_address_without_a_user_is_refused() -> None:
     with pytest.raises(SettingsError, match="has no user"):
-        next(login_attempts(f"postgresql://{HOST}/forebay", environment=KEYS))
+        next(iterate_logins(f"postgresql://{HOST}/forebay", environment=KEYS))
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from local.firehose.spool import (
     SpoolCorruptError,
     SpoolUnusableError,
     SpoolWriteError,
-    check_log,
 )
 
 FIRST = [b"one\n", b"", b"\x00\xff" * 9]
@@ -75,16 +74,6 @@ def killed(tmp_path: Path) -> tuple[Path, list[int]]:
     return asyncio.run(scenario())
 
 
-@pytest.fixture(params=[(0, 0), (0, 9), (0, 17), (0, 25), (1, 0), (1, 5), (1, 9), (1, 2_000)])
-def damaged(killed: tuple[Path, list[int]], request: pytest.FixtureRequest) -> Path:
-    """A log with one changed byte in its header, or in the second put; three puts follow."""
-    directory, ends = killed
-    content = bytearray(log(directory).read_bytes())
-    content[[0, ends[0]][request.param[0]] + request.param[1]] ^= 0xFF
-    log(directory).write_bytes(content)
-    return directory
-
-
 @pytest.fixture
 def file_size_limit() -> Iterator[None]:
     resource = pytest.importorskip("resource")
@@ -123,20 +112,6 @@ def test_a_new_process_goes_on_where_the_old_was_killed_in_a_write(
 
     asyncio.run(scenario())
     assert read_back(directory) == FIRST + THIRD
-
-
-def test_damage_before_whole_commits_is_refused(damaged: Path) -> None:
-    content = log(damaged).read_bytes()
-
-    with pytest.raises(SpoolCorruptError, match="sqlite3-wal is damaged"):
-        Spool(damaged)
-
-    assert log(damaged).read_bytes() == content  # what can be rescued is left as it is
-
-
-def test_an_undamaged_log_passes(killed: tuple[Path, list[int]]) -> None:
-    check_log(log(killed[0]))
-    assert read_back(killed[0]) == FIRST + SECOND + THIRD + SECOND + FIRST
 
 
 def test_damage_in_the_database_is_refused(killed: tuple[Path, list[int]]) -> None:
@@ -291,20 +266,6 @@ def test_a_spool_belongs_to_one_server(tmp_path: Path) -> None:
             pass
 
     asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("name", [f"{1:020d}.open", f"{1:020d}.4194304.sealed"])
-def test_records_of_an_older_release_are_refused(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "spool" / "stream-s" / name
-    path.parent.mkdir(parents=True)
-    (path.parent / "stream.json").write_text("{}")
-    path.touch()
-
-    with pytest.raises(SpoolUnusableError, match="older release; start that release again"):
-        Spool(tmp_path / "spool")
-
-    path.unlink()  # that release has delivered them
-    assert read_back(shutil.copytree(tmp_path / "spool", tmp_path / "delivered")) == []
 
 
 def test_only_streams_with_records_are_resumed(tmp_path: Path) -> None:

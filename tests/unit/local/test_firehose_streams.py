@@ -1,11 +1,12 @@
 """The configuration read from a described stream, and the refusal of unsupported features."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from local.firehose.streams import StreamConfig, StreamUnsupportedError
+from local.firehose.streams import StreamConfig, StreamUnsupportedError, evaluate_prefix
 
 
 def description(kind: str = "ExtendedS3DestinationDescription", **changes: Any) -> dict[str, Any]:
@@ -101,6 +102,10 @@ def test_a_delimiter_is_appended_when_asked_for(parameters: dict[str, str], deli
         ({"BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 901}}, "901"),
         ({"BufferingHints": {"SizeInMBs": "a", "IntervalInSeconds": 60}}, "integers"),
         ({"Prefix": "!{partitionKeyFromQuery:tenant}/"}, "tenant"),
+        ({"Prefix": "!{firehose:random-string}/"}, "random-string"),
+        ({"Prefix": "a/!{timestamp:yyyy"}, "outside"),
+        ({"Prefix": "!{timestamp:YYYY/MM}/"}, "YYYY"),
+        ({"Prefix": "!{timestamp:'year'yyyy}/"}, "year"),
         ({"DynamicPartitioningConfiguration": {"Enabled": True}}, "DynamicPartitioning"),
         ({"CustomTimeZone": "Asia/Tokyo"}, "CustomTimeZone"),
         ({"S3BackupMode": "Enabled"}, "S3BackupMode"),
@@ -126,3 +131,22 @@ def test_a_stream_fed_by_kinesis_takes_no_puts() -> None:
 def test_a_stream_without_s3_is_refused() -> None:
     with pytest.raises(StreamUnsupportedError, match="no S3 destination"):
         StreamConfig.from_description(description("HttpEndpointDestinationDescription"))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "evaluated"),
+    [
+        ("", "2018/08/07/04/"),
+        ("all/", "all/2018/08/07/04/"),
+        ("commands/!{timestamp:yyyy/MM/dd/HH}/", "commands/2018/08/07/04/"),
+        ("y=!{timestamp:yyyy}/!{timestamp:HH.mm-ss}/", "y=2018/04.03-02/"),
+    ],
+)
+def test_a_prefix_without_a_timestamp_gets_the_hour(prefix: str, evaluated: str) -> None:
+    assert evaluate_prefix(prefix, datetime(2018, 8, 7, 4, 3, 2, tzinfo=UTC)) == evaluated
+
+
+def test_an_object_is_named_after_stream_version_and_oldest_arrival() -> None:
+    config = StreamConfig.from_description(description())
+    key = config.object_key(datetime(2018, 8, 7, 4, 3, 2, tzinfo=UTC), "7b0a6d7e")
+    assert key == "commands/2018/08/07/04/commands-7-2018-08-07-04-03-02-7b0a6d7e.gz"

@@ -69,10 +69,3 @@ def test_authorizers_that_may_look_at_anything_are_asked_every_time() -> None:
     for authorization in ("CUSTOM", "AWS_IAM"):
         known.record(method(authorization), request(authorization="a"), now=0)
         assert not known.covers(method(authorization), request(authorization="a"), now=1)
-
-
-def test_a_redeployment_forgets_everybody() -> None:
-    known = Admissions()
-    known.record(KEYED, request(x_api_key="a"), now=0)
-    known.forget()
-    assert not known.covers(KEYED, request(x_api_key="a"), now=1)

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from local.gateway.cache import MAX_ANSWER_BYTES, Key, StageCache, cache_key
+from local.gateway.cache import MAX_ANSWER_BYTES, Key, StageCache, build_cache_key
 from local.gateway.deployed import CacheRule, Method, Parameter, RouteMatch
 from local.gateway.messages import Answer, Incoming
 
@@ -19,7 +19,7 @@ KEY = tuple(
     + [Parameter("header", name) for name in HEADERS]
     + [Parameter("path", name) for name in PATH]
 )
-RULE = CacheRule(60, "resource", KEY, "ALLOWED")
+RULE = CacheRule(60, "resource", KEY)
 METHOD = Method(
     resource_id="resource",
     resource_path="/items/{key}",
@@ -65,7 +65,7 @@ def key_of(parts: Parts, rest: Mapping[str, object], *, upper: bool = False) -> 
         peer=str(rest.get("peer", "127.0.0.1")),
     ).with_body(bytes(rest.get("body", b"")))  # type: ignore[call-overload]
     path = {**_dict(rest.get("path")), **parts["path"]}
-    return cache_key(RULE, RouteMatch(METHOD, path), request)
+    return build_cache_key(RULE, RouteMatch(METHOD, path), request)
 
 
 def _dict(value: object) -> dict[str, str]:
@@ -108,15 +108,19 @@ def test_of_a_repeated_query_parameter_the_last_value_counts() -> None:
     request = Incoming.parse("GET", "/v1/items/x?limit=1&limit=2", [], peer="")
     single = Incoming.parse("GET", "/v1/items/x?limit=2", [], peer="")
     route_match = RouteMatch(METHOD, {"key": "x"})
-    assert cache_key(RULE, route_match, request) == cache_key(RULE, route_match, single)
+    assert build_cache_key(RULE, route_match, request) == build_cache_key(RULE, route_match, single)
 
 
 def test_methods_share_entries_only_where_they_share_the_namespace() -> None:
     request = Incoming.parse("GET", "/v1/items/x", [], peer="")
     route_match = RouteMatch(METHOD, {"key": "x"})
     other = replace(RULE, namespace="other")
-    assert cache_key(RULE, route_match, request) != cache_key(other, route_match, request)
-    assert cache_key(RULE, route_match, request) == cache_key(replace(RULE), route_match, request)
+    assert build_cache_key(RULE, route_match, request) != build_cache_key(
+        other, route_match, request
+    )
+    assert build_cache_key(RULE, route_match, request) == build_cache_key(
+        replace(RULE), route_match, request
+    )
 
 
 def answer(body: bytes = b"answer", status: int = 200) -> Answer:

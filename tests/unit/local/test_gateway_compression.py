@@ -176,8 +176,7 @@ def ask(
     served: Deployed | None = None,
     **headers: str,
 ) -> list[Answer]:
-    stage = Stage(cast("Emulator", emulator), StageCache(max_bytes=MIB), name="v1")
-    stage.replace(served or deployed())
+    stage = Stage(cast("Emulator", emulator), StageCache(max_bytes=MIB), served or deployed())
     named = [(name.replace("_", "-"), value) for name, value in headers.items()]
 
     async def read_body() -> bytes:

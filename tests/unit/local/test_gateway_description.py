@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from local.gateway.deployed import CacheRule, Deployed, Parameter
-from local.gateway.description import describe, fingerprint
+from local.gateway.description import describe
 
 ON = {"cachingEnabled": True, "cacheTtlInSeconds": 60, "requireAuthorizationForCacheControl": True}
 
@@ -143,20 +143,6 @@ def test_a_method_with_a_key_that_cannot_be_made_is_not_cached(
     assert "/items is not cached" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("setting", "refresh"),
-    [
-        ({"requireAuthorizationForCacheControl": False}, "ALLOWED"),
-        ({"unauthorizedCacheControlHeaderStrategy": "FAIL_WITH_403"}, "FAIL_WITH_403"),
-        ({}, "SUCCEED_WITH_RESPONSE_HEADER"),
-    ],
-)
-def test_the_rule_for_refreshing_is_the_settings(setting: dict[str, Any], refresh: str) -> None:
-    cache_rule = rule(described(resource("/a", "GET"), settings={"*/*": {**ON, **setting}}), "/a")
-    assert cache_rule is not None
-    assert cache_rule.refresh == refresh
-
-
 def test_only_customized_gateway_responses_count() -> None:
     api = described(
         responses=[
@@ -172,10 +158,3 @@ def test_only_customized_gateway_responses_count() -> None:
     assert api.responses.keys() == {"DEFAULT_5XX"}
     assert api.responses["DEFAULT_5XX"].status is None
     assert api.responses["DEFAULT_5XX"].template == "{}"
-
-
-def test_the_fingerprint_changes_with_the_stage_and_with_nothing_else() -> None:
-    stage = {"deploymentId": "a", "methodSettings": {"*/*": ON}, "ResponseMetadata": {"id": 1}}
-    assert fingerprint(stage) == fingerprint({**stage, "ResponseMetadata": {"id": 2}})
-    assert fingerprint(stage) != fingerprint({**stage, "deploymentId": "b"})
-    assert fingerprint(stage) != fingerprint({**stage, "methodSettings": {}})

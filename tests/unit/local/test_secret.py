@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from local.credentials import get_secret_key, read_secret_key
+from local.credentials import derive, get_secret_key, make_secret, read_secret, read_secret_key
 from local.errors import CredentialsMissingError, StateUnusableError
-from local.postgres.config import OWNER, READER, SUPERUSER, primary_of, replica_of
-from local.secret import derive, make_secret, read_secret
+from local.postgres.config import OWNER, READER, SUPERUSER, locate_primary, locate_replica
 from local.settings import LocalSettings, Ports
 from local.state import keep_private
 
@@ -38,10 +37,10 @@ def test_it_stays_the_same_over_starts_and_is_hidden_again(settings: LocalSettin
 
 def test_every_role_and_the_emulator_have_passwords_of_their_own(settings: LocalSettings) -> None:
     """A function's password does not reveal the superuser's."""
-    primary = primary_of(settings)
+    primary = locate_primary(settings)
     passwords = {primary.password(role) for role in (SUPERUSER, OWNER, READER)}
     assert len(passwords | {read_secret_key(settings)}) == 4
-    assert replica_of(settings).password(READER) == primary.password(READER)
+    assert locate_replica(settings).password(READER) == primary.password(READER)
     assert derive(b"a", "x") != derive(b"b", "x")
 
 

@@ -8,9 +8,9 @@ from typing import get_args
 import pytest
 
 from infra.settings import FunctionName
+from local.credentials import make_secret
 from local.deployment import Deployment
-from local.postgres.config import primary_of, replica_of
-from local.secret import make_secret
+from local.postgres.config import locate_primary, locate_replica
 from local.servers import start_functions
 from local.settings import ROOT, LocalSettings, Ports
 
@@ -41,7 +41,7 @@ def deployment(folder: Path, base_port: int = 9000) -> Deployment:
     settings = LocalSettings(folder / "state", Ports(base_port), folder / "checkout")
     settings.state.mkdir(exist_ok=True)
     make_secret(settings.secret)
-    return Deployment(settings, primary_of(settings), replica_of(settings))
+    return Deployment(settings, locate_primary(settings), locate_replica(settings))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.__main__ import main
-from local.secret import make_secret
+from local.credentials import make_secret
 from local.settings import LocalSettings, Ports
 
 DEPLOYED: dict[str, Any] = {"forebay-local-data": {"ArchiveBucketName": "the-archive"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrations.effects import hurting_statements
+from migrations.effects import find_hurting_statements
 
 TYPES = {
     ("cities", "name"): "character varying(200)",
@@ -15,7 +15,9 @@ TYPES = {
 
 
 def hurting(sql: str) -> list[str]:
-    return list(hurting_statements(sql, lambda table, column: TYPES.get((table, column)), set()))
+    return list(
+        find_hurting_statements(sql, lambda table, column: TYPES.get((table, column)), set())
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 from migrations import trigrams
-from migrations.effects import hurting_statements
+from migrations.effects import find_hurting_statements
 
 
 def test_the_extension_and_the_index_are_made_and_only_add() -> None:
@@ -24,4 +24,4 @@ def test_the_extension_and_the_index_are_made_and_only_add() -> None:
         "CREATE EXTENSION IF NOT EXISTS pg_trgm;",
         "CREATE INDEX notes_text_trigram_idx ON notes USING gin (text gin_trgm_ops);",
     ]
-    assert list(hurting_statements(buffer.getvalue(), lambda *_: None, set())) == []
+    assert list(find_hurting_statements(buffer.getvalue(), lambda *_: None, set())) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from forebay.db.connect import login_attempts
+from forebay.db.connect import iterate_logins
 from infra.bundling import CERTIFICATES
 from infra.components.database_servers import CERTIFICATES as PATH_OF_FUNCTIONS
 from infra.components.database_servers import format_for_operators
@@ -42,7 +42,7 @@ def test_a_verified_server_of_rds_gets_the_file(url: str, bundle: Path) -> None:
 def test_a_login_with_a_token_keeps_the_file(bundle: Path) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
-    (attempt,) = login_attempts(add_certificates(URL, {}, bundle), environment=keys)
+    (attempt,) = iterate_logins(add_certificates(URL, {}, bundle), environment=keys)
     assert conninfo_to_dict(attempt)["sslrootcert"] == str(bundle)
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local.operating import write_addresses
-from local.outputs import kept_deployment
-from local.secret import make_secret
+from local.credentials import make_secret
+from local.outputs import locate_deployment, write_addresses
 from local.settings import LocalSettings, Ports
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import UsageError
@@ -20,9 +19,9 @@ from ops.errors import UsageError
 def settings(tmp_path: Path) -> LocalSettings:
     """The settings of a stack on unusual ports, after its deployment."""
     new_settings = LocalSettings(tmp_path / "state", Ports(9100))
-    kept_deployment(new_settings).mkdir(parents=True)
+    locate_deployment(new_settings).mkdir(parents=True)
     outputs = {"forebay-local-data": {"ArchiveBucketName": "archive"}}
-    (kept_deployment(new_settings) / "outputs.json").write_text(json.dumps(outputs))
+    (locate_deployment(new_settings) / "outputs.json").write_text(json.dumps(outputs))
     make_secret(new_settings.secret)
     return new_settings
 

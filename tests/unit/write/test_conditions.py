@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from forebay.conditional import item_tag, make_state_tag
+from forebay.conditional import build_item_tag, make_state_tag
 from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition, is_condition
 from forebay.ids import IdSource, accepted_ms
 from forebay.resource import Key, Resource
@@ -24,8 +24,8 @@ OTHER_ID = "0199f0c2-0000-7000-8000-000000000002"
 #: Of a status.
 PATH = f"/v1/cities/5/commands/{ID}"
 PATCHED = make_state_tag(ID, {"population": OTHER_ID})
-TAG = item_tag(ID, "application/json", "{}")
-PATCHED_TAG = item_tag(PATCHED, "application/json", "{}")
+TAG = build_item_tag(ID, "application/json", "{}")
+PATCHED_TAG = build_item_tag(PATCHED, "application/json", "{}")
 #: Greater than the ids that the bench's clock gives.
 AHEAD_ID = IdSource(lambda: NOW_MS + 60_000).make(create=False)
 FUTURE_ID = IdSource(lambda: NOW_MS + 3_600_000).make(create=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from forebay.http import json_response
+from forebay.http import build_json_response
 
 
 def test_an_answer_names_the_allowed_origin_and_the_readable_headers() -> None:
-    headers = json_response(202, {}, {"Location": "/x"}).to_proxy("*")["headers"]
+    headers = build_json_response(202, {}, {"Location": "/x"}).to_proxy("*")["headers"]
     assert headers["Access-Control-Allow-Origin"] == "*"
     assert {"ETag", "Link", "Location", "Retry-After"} <= set(
         headers["Access-Control-Expose-Headers"].split(", ")
@@ -14,4 +14,4 @@ def test_an_answer_names_the_allowed_origin_and_the_readable_headers() -> None:
 
 
 def test_without_an_origin_no_page_may_read_the_answer() -> None:
-    assert "Access-Control-Allow-Origin" not in json_response(202, {}).to_proxy("")["headers"]
+    assert "Access-Control-Allow-Origin" not in build_json_response(202, {}).to_proxy("")["headers"]

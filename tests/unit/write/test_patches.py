@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from forebay.db.schema import index_names
+from forebay.db.schema import list_index_names
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
 from forebay.log import Log
@@ -298,7 +298,7 @@ class Unpatchable(Resource, path="orders", schema_version=2, upcasters={1: renam
 
 def recorded() -> dict[str, Recorded]:
     declared = Resources({"orders": OldOrder.spec_})
-    return shape.update_record({}, declared, index_names(declared))
+    return shape.update_record({}, declared, list_index_names(declared))
 
 
 def patch_old(content: str, declared: type[Resource] = Order) -> tuple[Any, Any]:

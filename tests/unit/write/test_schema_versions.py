@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from forebay.access import Access
-from forebay.db.schema import index_names
+from forebay.db.schema import list_index_names
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
 from forebay.log import Log
@@ -53,7 +53,7 @@ class New(Resource, path="authors", schema_version=3, upcasters={1: split, 2: di
 
 def recorded() -> dict[str, Recorded]:
     declared = Resources({"authors": Old.spec_})
-    return shape.update_record({}, declared, index_names(declared))
+    return shape.update_record({}, declared, list_index_names(declared))
 
 
 @pytest.fixture

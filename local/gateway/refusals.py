@@ -1,16 +1,18 @@
-"""Answer malformed requests with problems.
+"""Refuse requests before the stage sees them: malformed requests, and those of foreign pages.
 
-The HTTP server's default answer is plain text that quotes the invalid bytes.
+The HTTP server's default answer to a malformed request is plain text that quotes the invalid bytes.
 """
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from forebay.problem import Problem
 from local.gateway.messages import build_problem_answer, make_request_id
+from local.origins import Policy
 
 _logger = logging.getLogger(__name__)
 
@@ -64,6 +66,18 @@ class _Connection(web.RequestHandler):
         response = _build_response(_MALFORMED if is_malformed else _DEFECT)
         response.force_close()
         return response
+
+
+def refuse_foreign(choose_policy: Callable[[str], Policy]) -> Middleware:
+    """Make a middleware that refuses requests from foreign pages by the policy of their path."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        reason = choose_policy(request.path).find_refusal_of(request)
+        # Without CORS headers: the page must not read this answer either.
+        return _build_response(Problem("forbidden", reason)) if reason else await handler(request)
+
+    return middleware
 
 
 @web.middleware
