@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PORT ?= 8080
+# Of `make test`; the tests often wait, so more workers than cores can be faster.
+WORKERS ?= auto
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -11,6 +13,9 @@ PEERS := .build/bench/.ready
 .DEFAULT_GOAL := help
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
+# Images of containers often set this variable. Then each of the many processes of a stack and of a
+# test run would compile the same sources and packages again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list the targets
@@ -62,9 +67,9 @@ reset: $(READY) ## delete the local databases and archive, after a confirmation
 	@exec $(BIN)/python -m local reset
 
 .PHONY: test
-test: $(READY) $(PACKAGES) ## run all tests except runbooks and long tests
+test: $(READY) $(PACKAGES) ## run all tests except runbooks and long tests (WORKERS=auto)
 	@$(MAKE) --no-print-directory test-contract
-	@exec $(BIN)/python -m pytest -m "not long and not runbook and not history and not soak and (not fault or quick)" -n auto --maxprocesses 4 --dist loadgroup
+	@exec $(BIN)/python -m pytest -m "not long and not runbook and not history and not soak and (not fault or quick)" -n $(WORKERS) --maxprocesses 4 --dist loadgroup
 
 # All other tests use the resources in tests/project.
 .PHONY: test-contract
@@ -173,6 +178,42 @@ migration: $(READY) ## write a migration for changed resources (m="title", RENAM
 .PHONY: synth
 synth: $(READY) $(PACKAGES) ## synthesise the CloudFormation templates of an environment (ENV=dev)
 	@exec $(BIN)/python -m devtools cdk synth --quiet -c env=$(or $(ENV),dev)
+
+.PHONY: preflight
+preflight: $(READY) $(PACKAGES) ## check the account before a deployment: quotas, names, versions (ENV=prod, JSON=1)
+	@exec $(BIN)/python -m devtools preflight $(or $(ENV),dev) $(if $(JSON),--json)
+
+# The CDK's CLI is the one of package-lock.json; ARGS are more of its options. STACKS="a b" names
+# some of the stacks, without those that they depend on.
+CDK = $(BIN)/python -m devtools cdk
+SELECTED = $(if $(STACKS),$(STACKS) --exclusively,--all)
+NAME_ENV = test -n "$(ENV)" || { echo 'ENV is missing: make $@ ENV=dev' >&2; exit 2; }
+
+.PHONY: bootstrap
+bootstrap: $(READY) $(PACKAGES) ## prepare the account for the CDK, in each region of an environment (ENV=dev, POLICY=arn)
+	@$(NAME_ENV)
+	@exec $(CDK) bootstrap -c env=$(ENV) $(if $(POLICY),--cloudformation-execution-policies $(POLICY)) $(ARGS)
+
+.PHONY: diff
+diff: $(READY) $(PACKAGES) ## compare the templates with the deployed stacks (ENV=dev, STACKS=, ARGS=)
+	@$(NAME_ENV)
+	@exec $(CDK) diff $(SELECTED) -c env=$(ENV) $(ARGS)
+
+.PHONY: deploy
+deploy: $(READY) $(PACKAGES) ## deploy an environment to AWS (ENV=dev, STACKS=, ARGS="--no-rollback")
+	@$(NAME_ENV)
+	@exec $(CDK) deploy $(SELECTED) -c env=$(ENV) $(ARGS)
+
+.PHONY: destroy
+destroy: $(READY) $(PACKAGES) ## delete the stacks of an environment on AWS, after its name is typed (ENV=dev)
+	@$(NAME_ENV)
+	@exec $(BIN)/python -m devtools destroy $(ENV) $(if $(ACCEPT),--accept $(ACCEPT))
+
+# KEY and TOKEN may be environment variables, so that they appear in no command line.
+.PHONY: smoke
+smoke: $(READY) ## test a deployed API (URL=https://…/v1, KEY=, TOKEN=); it only reads without WRITE=resource
+	@test -n "$(URL)" || { echo 'URL is missing: make smoke URL=https://…/v1' >&2; exit 2; }
+	@exec $(BIN)/python -m infra.smoke "$(URL)" $(if $(WRITE),--write $(WRITE)) $(if $(ITEM),--item "$$ITEM")
 
 .PHONY: changes
 changes: $(READY) $(PACKAGES) ## compare the settings with what is deployed on AWS, before a deployment (ENV=prod)

@@ -1,7 +1,7 @@
 """The developers' commands: `python -m devtools declarations | openapi | cdk | templates | …`.
 
-Exit codes: 0 success; 1 failure, with the reason; 2 wrong usage. `cdk`, `templates`, `changes` and
-`audit` return the exit code of the program that they run.
+Exit codes: 0 success; 1 failure, with the reason; 2 wrong usage. `cdk`, `templates`, `changes`,
+`preflight`, `destroy` and `audit` return the exit code of the program that they run.
 """
 
 # Each command imports its dependencies when it runs: `openapi` shouldn't wait for Hypothesis.
@@ -57,6 +57,20 @@ def _compare_changes(options: argparse.Namespace) -> int:
     return compare_changes(ROOT, options.environment)
 
 
+def _check_account(options: argparse.Namespace) -> int:
+    from devtools.templates import check_account
+
+    node.ensure(ROOT)
+    return check_account(ROOT, options.environment, as_json=options.json)
+
+
+def _destroy(options: argparse.Namespace) -> int:
+    from devtools.destroy import destroy
+
+    node.ensure(ROOT)
+    return destroy(ROOT, options.environment, options.accept)
+
+
 def _run_audit(_options: argparse.Namespace) -> int:
     from devtools.audit import audit
 
@@ -93,6 +107,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("templates", _check_templates, "synthesise every environment and check its templates")
     changes = add("changes", _compare_changes, "compare settings with what is deployed on AWS")
     changes.add_argument("environment")
+    preflight = add("preflight", _check_account, "check an AWS account before a deployment")
+    preflight.add_argument("environment")
+    preflight.add_argument("--json", action="store_true", help="print a JSON array")
+    destroying = add("destroy", _destroy, "delete the stacks of an environment on AWS")
+    destroying.add_argument("environment")
+    destroying.add_argument("--accept", metavar="NAME", help="the environment's name, again")
     add("audit", _run_audit, "check the locked packages for known vulnerabilities")
     openapi = add("openapi", _write_openapi, "write docs/openapi.json")
     openapi.add_argument("--check", action="store_true", help="only report if it is out of date")

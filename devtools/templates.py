@@ -56,6 +56,14 @@ def compare_changes(root: Path, name: str) -> int:
     return subprocess.call([sys.executable, "-m", "infra.changes", name], cwd=root, env=env)  # noqa: S603
 
 
+def check_account(root: Path, name: str, *, as_json: bool) -> int:
+    """Check an account before a deployment of an environment; return the exit code."""
+    env = node.build_environment(os.environ)
+    options = ["--json"] if as_json else []
+    command = [sys.executable, "-m", "infra.preflight", name, *options]
+    return subprocess.call(command, cwd=root, env=env)  # noqa: S603
+
+
 def _lint(templates: Sequence[str]) -> list[str]:
     uv = [find_uv_bin(), "run", "--isolated", "--frozen", "--quiet", "--only-group", "templates"]
     return [*uv, "cfn-lint", "--ignore-checks", *_IGNORED, "--", *templates]

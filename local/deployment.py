@@ -171,6 +171,9 @@ class Deployment:
                 env={
                     **env,
                     CONTEXT_VARIABLE: json.dumps(self._build_context()),
+                    # `make templates` validates the templates; the first validation of a process
+                    # takes most of the time of a synthesis.
+                    "CDK_VALIDATION": "false",
                     "CI": "true",
                     "NO_COLOR": "1",
                     "TMPDIR": str(folder / "temporary"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -20,13 +19,14 @@ from infra.changes.deployed import list_names, read_deployed
 from infra.changes.templates import Stack
 from infra.changes.walk import Account
 from infra.front import EDGE_REGION
-from infra.settings import Settings, read_context
+from infra.on_aws import load_settings_on_aws
+from infra.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 #: The CDK's CLI passes this file's context to the app.
-_CDK_FILE = Path(__file__).resolve().parents[2] / "cdk.json"
+CDK_FILE = Path(__file__).resolve().parents[2] / "cdk.json"
 _NUMBERS = range(1, 10)
 
 
@@ -38,6 +38,8 @@ def synthesise(settings: Settings, flags: Mapping[str, object]) -> dict[str, Sta
         (package / "handler.py").touch()
         app = cdk.App(
             analytics_reporting=False,
+            # Takes longer than the synthesis; `cdk deploy` validates the templates.
+            builtin_cloud_formation_validation=False,
             outdir=str(Path(folder) / "assembly"),
             context=dict(flags),
         )
@@ -78,14 +80,12 @@ def main(arguments: list[str]) -> int:
     try:
         if len(arguments) != 1:
             raise SettingsError("name one environment, for example: make changes ENV=prod")
-        settings = Settings.load(arguments[0], read_context(os.environ))
-        if settings.emulated:
-            raise SettingsError(f"{settings.name} is not on AWS: `make run` replaces its stacks")
+        settings = load_settings_on_aws(arguments[0])
         regions = {
             name: EDGE_REGION if name.endswith("-edge") else settings.region
             for name in list_names(settings.prefix, _NUMBERS)
         }
-        flags = json.loads(_CDK_FILE.read_bytes())["context"]
+        flags = json.loads(CDK_FILE.read_bytes())["context"]
         deployed = Account(read_deployed(regions, _connect))
         lines, possible = report(deployed, synthesise(settings, flags))
     except ForebayError as error:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import getpass
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from forebay.aws.archive import Archive
 from forebay.db.connect import Connection
@@ -19,12 +16,20 @@ from forebay.ids import IdSource
 from ops import options
 from ops.archive.store import Bucket
 from ops.commands.arguments import build_console
-from ops.console import Console, build_table, shorten
+from ops.commands.rejection_output import (
+    Survey,
+    build_row,
+    describe_others,
+    print_retry,
+    tabulate_attempts,
+    tabulate_rejections,
+)
+from ops.console import build_table
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import IncompleteError, RefusedError, UsageError
 from ops.rejections import audit, rules, store
 from ops.rejections.deciding import Decider, DecisionCounts
-from ops.rejections.planning import VERDICTS, Attempt, Planner
+from ops.rejections.planning import Planner
 from ops.rejections.store import STATES, Selection, Stored
 
 app = typer.Typer(
@@ -32,7 +37,6 @@ app = typer.Typer(
 )
 
 _SHOWN = 20
-_DETAIL = 80  # characters
 #: In the place of an invalid line's resource.
 _INVALID_LINE = "(invalid line)"
 _PURPOSE = "rejections"
@@ -105,7 +109,7 @@ def list_rejections(
     console = build_console(context, as_json=as_json)
     labelled = [(path or _INVALID_LINE, name, number) for path, name, number in counts]
     console.show(build_table(["resource", "code", "rejections"], labelled))
-    console.show(_tabulate_rejections(shown))
+    console.show(tabulate_rejections(shown))
     console.result(
         {
             "state": state,
@@ -114,7 +118,7 @@ def list_rejections(
             "counts": [
                 {"resource": path, "code": name, "count": number} for path, name, number in counts
             ],
-            "rejections": [_build_row(stored) for stored in shown],
+            "rejections": [build_row(stored) for stored in shown],
         },
         f"{total:,} {'' if state == 'all' else state + ' '}rejections, {len(shown):,} shown, "
         f"as of {moment:%FT%T.%f}Z",
@@ -140,7 +144,7 @@ def show(
             "rejections"
         )
     build_console(context, as_json=as_json).facts(
-        {**_build_row(rows[0]), "line": rows[0].line.decode("utf-8", "backslashreplace")}
+        {**build_row(rows[0]), "line": rows[0].line.decode("utf-8", "backslashreplace")}
     )
 
 
@@ -186,13 +190,13 @@ def retry(
     )
     with context.connect(purpose=_PURPOSE) as connection:
         survey = _survey_retry(connection, make_planner(), selection, limit)
-        console.show(_tabulate_attempts(survey.shown))
+        console.show(tabulate_attempts(survey.shown))
         if dry_run:
-            _print_retry(console, survey, None, dry_run=True)
+            print_retry(console, survey, None, dry_run=True)
             return
         console.confirm(
             f"Send {survey.ready:,} of {survey.counts.total():,} rejected commands again? "
-            f"{_describe_others(survey)}",
+            f"{describe_others(survey)}",
             yes=yes,
         )
         decider = _build_decider(context, connection, operator, id_source)
@@ -203,7 +207,7 @@ def retry(
                 page_counts = decider.retry(planner.plan(connection, page), reason=reason)
                 counts += page_counts
                 meter.advance(page_counts.recorded)
-    _print_retry(console, survey, counts, dry_run=False)
+    print_retry(console, survey, counts, dry_run=False)
     _require_sent(counts)
 
 
@@ -310,13 +314,6 @@ def _build_selection(
     )
 
 
-def _describe_subject(rejected: Stored) -> str:
-    """Return the command as text; for an invalid line, the name of its object."""
-    if rejected.resource is None:
-        return rejected.object
-    return f"{rejected.op} {rejected.resource} {rejected.key}"
-
-
 def _read_first(connection: Connection, selection: Selection, limit: int) -> list[Stored]:
     rows: list[Stored] = []
     for page in store.read_pages(connection, selection):
@@ -326,46 +323,10 @@ def _read_first(connection: Connection, selection: Selection, limit: int) -> lis
     return rows
 
 
-@dataclass(slots=True)
-class _Survey:
-    """The effects of a retry."""
-
-    #: Number of rejections by verdict.
-    counts: Counter[str] = field(default_factory=Counter)
-    #: The first attempts, as many as are shown.
-    shown: list[Attempt] = field(default_factory=list)
-    #: The ids of all examined rejections; later rejections are left to the next retry.
-    ids: list[str] = field(default_factory=list)
-    #: Number of retries that earlier calls have begun but not finished.
-    begun: int = 0
-
-    @property
-    def ready(self) -> int:
-        """The number of commands that would be sent."""
-        return self.counts["ready"]
-
-
-def _tabulate_rejections(shown: Sequence[Stored]) -> Table:
-    return build_table(
-        ["id", "rejected at", "command or object", "code", "state", "detail"],
-        [
-            (
-                stored.id,
-                f"{stored.rejected_at:%F %T}",
-                _describe_subject(stored),
-                stored.code,
-                stored.state,
-                shorten(stored.detail, _DETAIL),
-            )
-            for stored in shown
-        ],
-    )
-
-
 def _survey_retry(
     connection: Connection, planner: Planner, selection: Selection, limit: int
-) -> _Survey:
-    survey = _Survey(begun=len(store.list_begun(connection, "retried", selection)))
+) -> Survey:
+    survey = Survey(begun=len(store.list_begun(connection, "retried", selection)))
     for page in store.read_pages(connection, selection):
         attempts = planner.plan(connection, page)
         survey.counts.update(attempt.verdict for attempt in attempts)
@@ -391,88 +352,6 @@ def _name_operator(by: str | None) -> str:
     return f"operator:{by or getpass.getuser()}"
 
 
-def _tabulate_attempts(shown: Sequence[Attempt]) -> Table:
-    return build_table(
-        ["rejection", "command or object", "code", "rule", "verdict", "change or reason"],
-        [
-            (
-                attempt.stored.id,
-                _describe_subject(attempt.stored),
-                attempt.stored.code,
-                attempt.rule,
-                attempt.verdict,
-                attempt.reason or _describe_changes(attempt),
-            )
-            for attempt in shown
-        ],
-    )
-
-
-def _describe_changes(attempt: Attempt) -> str:
-    """Return the members that differ, with their values before and after."""
-    before, after = _flatten(attempt.before), _flatten(attempt.after)
-    return (
-        "; ".join(
-            f"{name}: {shorten(_format(before, name), 40)} → {shorten(_format(after, name), 40)}"
-            for name in [*before, *(name for name in after if name not in before)]
-            if _format(before, name) != _format(after, name)
-        )
-        or "unchanged"
-    )
-
-
-def _flatten(document: Any) -> dict[str, Any]:  # noqa: ANN401 - the members of a command
-    return {
-        **(document["body"] or {}),
-        "(resource)": document["resource"],
-        "(key)": document["key"],
-        **({"(condition)": document["if"]} if "if" in document else {}),
-    }
-
-
-def _format(members: dict[str, Any], name: str) -> str:
-    return repr(members[name]) if name in members else "(missing)"
-
-
-def _describe_others(survey: _Survey) -> str:
-    counts = survey.counts
-    others = [f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS[1:] if counts[verdict]]
-    sentence = f"Left out: {', '.join(others)}." if others else "No command is left out."
-    return sentence + (
-        f" Begun earlier and not finished: {survey.begun:,}." if survey.begun else ""
-    )
-
-
-def _print_retry(
-    console: Console, survey: _Survey, counts: DecisionCounts | None, *, dry_run: bool
-) -> None:
-    sentence = f"{survey.ready:,} would be sent again." if dry_run else ""
-    if counts is not None:
-        sentence = f"{counts.recorded:,} sent again."
-    console.result(
-        {
-            "dry_run": dry_run,
-            "verdicts": {verdict: survey.counts[verdict] for verdict in VERDICTS},
-            "begun": survey.begun,
-            "sent": counts.recorded if counts else 0,
-            "waiting": counts.waiting if counts else 0,
-            "taken": counts.taken if counts else 0,
-            "commands": [
-                {
-                    "rejection": attempt.stored.id,
-                    "verdict": attempt.verdict,
-                    "reason": attempt.reason,
-                    "rule": attempt.rule,
-                    "before": attempt.before,
-                    "after": attempt.after,
-                }
-                for attempt in survey.shown
-            ],
-        },
-        f"{sentence} {_describe_others(survey)}",
-    )
-
-
 def _require_sent(counts: DecisionCounts) -> None:
     if counts.waiting:
         raise IncompleteError(
@@ -480,23 +359,3 @@ def _require_sent(counts: DecisionCounts) -> None:
             f"them ({counts.error}); the next `forebay rejections retry` that selects them "
             "sends them"
         )
-
-
-def _build_row(stored: Stored) -> dict[str, Any]:
-    return {
-        "id": stored.id,
-        "rejected_at": stored.rejected_at,
-        "resource": stored.resource,
-        "key": stored.key,
-        "op": stored.op,
-        "code": stored.code,
-        "sqlstate": stored.sqlstate,
-        "detail": stored.detail,
-        "object": stored.object,
-        "state": stored.state,
-        "command": stored.command,
-        "by": stored.by,
-        "decided_at": stored.decided_at,
-        "rule": stored.rule,
-        "reason": stored.reason,
-    }

@@ -38,13 +38,12 @@ def synthesise(flags: Mapping[str, Any], package: Path) -> Synthesis:
         for route in routes(resources.load())
         if route.name in {"countries.list", "countries.post"}
     ]
-    # CDK's own validation of the templates takes longer than their synthesis.
-    context = {**flags, "@aws-cdk/core:validateAgainstDefaultRules": False}
 
     def synthesise(base: str, changes: Changes) -> App:
         key = (base, repr(sorted(changes.items())))
         if key not in apps:
-            app = cdk.App(context=context)
+            # CDK's own validation of the templates takes longer than their synthesis.
+            app = cdk.App(context=dict(flags), builtin_cloud_formation_validation=False)
             settings = settings_of(base, changes)
             build_app(settings, app=app, served=served, packages=lambda _: package)
             apps[key] = read_assembly(app)

@@ -17,7 +17,7 @@ from forebay.apply import Habits
 from forebay.command import Command, Op
 from forebay.db.connect import Connection
 from tests.fixtures.commands import city
-from tests.fixtures.tables import Database, cut_after, open_connection
+from tests.fixtures.tables import Database, cut_after, end_session, open_connection
 
 OPS: tuple[Op, ...] = ("create", "put", "delete")
 # Each example opens several connections, which is slow if Postgres runs in a container.
@@ -95,7 +95,7 @@ def deliver(database: Database, delivery: Delivery) -> None:
 
         def kill(pid: int) -> None:
             with guard:
-                killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+                end_session(killer, pid)
 
         failures: list[BaseException] = []
 

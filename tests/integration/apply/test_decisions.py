@@ -28,6 +28,7 @@ from tests.fixtures.tables import (
     Database,
     MemoryStore,
     create_tables,
+    end_session,
     followed_log,
     open_connection,
 )
@@ -69,9 +70,7 @@ def apply_over(
 
 
 def kill(database: Database, connection: Connection) -> None:
-    database.connection.execute(
-        "SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid]
-    )
+    end_session(database.connection, connection.info.backend_pid)
 
 
 @pytest.fixture

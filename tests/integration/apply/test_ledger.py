@@ -11,7 +11,7 @@ from forebay.command import Command
 from forebay.ids import IdSource
 from forebay.lag import RATIO, quantile
 from tests.fixtures.commands import city, command_id
-from tests.fixtures.tables import Database, cut_after, open_connection
+from tests.fixtures.tables import Database, cut_after, end_session, open_connection
 
 CHUNKS = [[city(number, key=number) for number in range(start, start + 5)] for start in (0, 5, 10)]
 
@@ -43,7 +43,7 @@ def test_a_cut_object_goes_on_where_it_was_and_counts_nothing_twice(
         cut_after(
             connection,
             statements,
-            lambda pid: killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid]),
+            lambda pid: end_session(killer, pid),
         )
         with pytest.raises(psycopg.OperationalError):
             database.apply(*CHUNKS, connection=connection)
@@ -107,7 +107,7 @@ def test_the_lag_of_each_command_is_counted_once_however_often_the_object_is_int
         cut_after(
             connection,
             10,  # within the second chunk
-            lambda pid: killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid]),
+            lambda pid: end_session(killer, pid),
         )
         with pytest.raises(psycopg.OperationalError):
             database.apply(*CHUNKS, connection=connection)

@@ -1,0 +1,1 @@
+"""Checks of an AWS account before a deployment: quotas, names, versions, prerequisites."""

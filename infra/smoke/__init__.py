@@ -1,0 +1,1 @@
+"""Test a deployed API from outside, as a client."""
