@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final, Literal
 
 NAMESPACE: Final = "Forebay"
-Service = Literal["write", "read", "consumer", "sweep"]
+Service = Literal["write", "read", "imports", "consumer", "sweep"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +66,18 @@ RECORDS_UNAVAILABLE: Final = Metric(
 
 #: Metrics of environments with idempotency records only.
 RECORDS_METRICS: Final = (WRITES_REPLAYED, KEYS_REUSED, RECORDS_UNAVAILABLE)
+
+UPLOADS_CLAIMED: Final = Metric(
+    "UploadsClaimed", "imports", "uploads of attachments whose command was accepted"
+)
+UPLOADS_REFUSED: Final = Metric(
+    "UploadsRefused",
+    "imports",
+    "uploads, and events without one, that became no command: another type, a missing object",
+)
+
+#: Metrics of environments with attachments only.
+ATTACHMENT_METRICS: Final = (UPLOADS_CLAIMED, UPLOADS_REFUSED)
 
 READS_ANSWERED: Final = Metric(
     "ReadsAnswered",

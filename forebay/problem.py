@@ -32,6 +32,8 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "too_costly": (400, "The query is too expensive for the database"),
     "unknown_resource": (404, "The resource does not exist"),
     "not_found": (404, "The item does not exist"),
+    "no_attachment": (404, "The item has no such attachment"),
+    "attachments_disabled": (404, "The environment has no attachments"),
     # Codes in capitals are PostgREST's: its clients check for them.
     "PGRST204": (400, "The field does not exist"),
     "PGRST205": (404, "The resource does not exist"),
@@ -69,6 +71,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "throttled": (429, "Too many requests"),
     "quota_exceeded": (429, "The API key's quota is used up"),
     "not_accepted": (503, "The write was not accepted"),
+    "attachments_unavailable": (503, "The bucket of attachments is not available"),
     "idempotency_unavailable": (503, "The idempotency records are not available"),
     "unavailable": (503, "The service is not available"),
     "timeout": (504, "The request took too long"),

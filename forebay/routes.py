@@ -19,6 +19,7 @@ from forebay.resource.spec import ResourceSpec
 Action = Literal[
     "list", "query", "item", "status",
     "post", "put", "patch", "patch_many", "delete", "delete_many", "commands",
+    "upload", "download",
     "index", "openapi", "docs", "asset", "health",
 ]  # fmt: skip
 Location = Literal["path", "query", "header"]
@@ -74,11 +75,14 @@ class Route:
     scope_group: str = ""
     #: Answered without an API key everywhere: a browser that opens a page can't send a key.
     public: bool = False
+    #: The attachment of an upload or a download.
+    field: str = ""
 
     @property
     def name(self) -> str:
-        """A short unique name: `cities.item`, `cities.item.head`, `about.openapi`."""
-        name = f"{self.resource or self.function}.{self.action}"
+        """A short unique name: `cities.item`, `cities.item.head`, `photos.image.upload`."""
+        names = (self.resource or self.function, self.field, self.action)
+        name = ".".join(filter(None, names))
         return f"{name}.head" if self.method == "HEAD" else name
 
     @property
@@ -92,7 +96,7 @@ class Route:
     @property
     def reads_rows(self) -> bool:
         """True if an answer may take as long as a database query."""
-        return self.reads_query or self.action == "query"
+        return self.reads_query or self.action in {"query", "download"}
 
     def view(self, event: Mapping[str, Any]) -> RequestView:
         """The declared parts of an API Gateway proxy event."""
@@ -259,6 +263,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         cached=False,
         scope_group=spec.scope_group,
     )
+    yield from _build_attachments(spec, item)
     yield _build_write(spec, "POST", collection, "post", ())
     yield _build_write(spec, "PUT", item, "put", (key,))
     yield _build_write(spec, "PATCH", item, "patch", (key,))
@@ -266,6 +271,25 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
     filters = tuple(Parameter("query", column.name) for column in spec.columns)
     yield _build_write(spec, "PATCH", collection, "patch_many", filters)
     yield _build_write(spec, "DELETE", collection, "delete_many", filters)
+
+
+def _build_attachments(spec: ResourceSpec, item: str) -> Iterator[Route]:
+    key = Parameter("path", "key")
+    for attachment in spec.attachments:
+        path = f"{item}/{attachment.name}"
+        upload = _build_write(spec, "POST", path, "upload", (key,))
+        yield replace(upload, field=attachment.name)
+        yield Route(
+            method="GET",
+            path=path,
+            function="read",
+            action="download",
+            resource=spec.path,
+            parameters=(key, Parameter("header", "Read-After")),
+            # Each answer has a signature that ends after minutes.
+            cached=False,
+            field=attachment.name,
+        )
 
 
 def _build_write(

@@ -130,6 +130,7 @@ def _build_database(app: cdk.App, settings: Settings, data: DataStack) -> Databa
         settings=settings,
         database=settings.database,
         archive_arn=data.archive.arn,
+        attachments_arn=None if data.attachments is None else data.attachments.arn,
         keys=data.keys,
     )
 
@@ -142,6 +143,9 @@ def _find_runner_place(
         return None
     network, reach = database.network, database.reach
     cache = {} if service.read_cache_url is None else {"FOREBAY_READ_CACHE": service.read_cache_url}
+    attachments = (
+        {} if data.attachments is None else {"FOREBAY_ATTACHMENTS_BUCKET": data.attachments.name}
+    )
     cache_clients = service.read_cache_clients_id
     return RunnerPlace(
         vpc_id=network.vpc.vpc_id,
@@ -162,6 +166,7 @@ def _find_runner_place(
             "FOREBAY_IMPORT_QUEUE_URL": data.imports.queue.queue_url,
             "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL": data.imports.dead_letters.queue_url,
             **cache,
+            **attachments,
         },
     )
 

@@ -79,6 +79,16 @@ class IdempotencySettings(Section):
     when_unavailable: Literal["refuse", "accept"] = "refuse"
 
 
+class AttachmentSettings(Section):
+    """The bucket of attachments."""
+
+    #: How long the form of an upload, and the address of a download, can be used. Who has them
+    #: needs no other permission.
+    valid_minutes: Annotated[int, Field(ge=1, le=60)] = 15
+    #: How long an overwritten or deleted version is kept.
+    old_versions_days: Annotated[int, Field(ge=1)] = 90
+
+
 class QueueSettings(Section):
     """The queue between the archive and the consumer, and its dead letters."""
 

@@ -25,6 +25,7 @@ from infra.front import ApiSettings, EdgeSettings, check_front
 from infra.operations import OperationsSettings
 from infra.pipeline import (
     ArchiveSettings,
+    AttachmentSettings,
     ConsumerSettings,
     IdempotencySettings,
     QueueSettings,
@@ -147,6 +148,8 @@ class Settings(Section):
     stream: StreamSettings
     #: None: no table of records; a key guarantees what its derived keys do.
     idempotency: IdempotencySettings | None = None
+    #: None: no bucket; items have no attachments.
+    attachments: AttachmentSettings | None = None
     queue: QueueSettings
     functions: FunctionsSettings
     consumer: ConsumerSettings

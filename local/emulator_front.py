@@ -19,7 +19,16 @@ from local.credentials import OWN_KEY_HEADER, derive_own_key, get_secret_key
 from local.emulator_import import complete_import
 from local.errors import CredentialsMissingError
 from local.origins import Policy
-from local.signatures import Request, SignatureError, check, needs_body, parse
+from local.signatures import (
+    Request,
+    SignatureError,
+    check,
+    check_form,
+    is_form,
+    is_presigned,
+    needs_body,
+    parse,
+)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -60,7 +69,9 @@ class Front:
         request = _parse_request(scope)
         try:
             self._check_caller(scope["type"], request)
-            if not (_is_callback(request) or _is_for_public_keys(request)):
+            if is_form(request):
+                receive = await self._check_form(receive, request)
+            elif not (_is_callback(request) or _is_for_public_keys(request)):
                 receive = await self._check(request, receive)
         except SignatureError as exc:
             await _refuse(scope, request, str(exc), send)
@@ -74,13 +85,21 @@ class Front:
     def _check_caller(self, protocol: str, request: Request) -> None:
         if protocol != "http":
             raise SignatureError("only HTTP requests are supported")
+        # Pages of other origins may use what the API has signed for them, as on AWS.
+        is_signed = is_form(request) or is_presigned(request)
         refusal = self._policy.find_refusal(
-            hosts=[value for name, value in request.headers if name == "host"],
-            origins=[value for name, value in request.headers if name == "origin"],
-            sites=[value for name, value in request.headers if name == "sec-fetch-site"],
+            hosts=_list_values(request, "host"),
+            origins=[] if is_signed else _list_values(request, "origin"),
+            sites=[] if is_signed else _list_values(request, "sec-fetch-site"),
         )
         if refusal is not None:
             raise SignatureError(refusal)
+
+    async def _check_form(self, receive: Receive, request: Request) -> Receive:
+        """Check the signature of an upload's form; the emulator checks its conditions."""
+        body = await _read(receive)
+        check_form(request, body, key=self._key)
+        return _repeat_body(body, receive)
 
     async def _check(self, request: Request, receive: Receive) -> Receive:
         """Check the signature; return a `receive` for the body, which the check may have read."""
@@ -119,6 +138,10 @@ def _parse_request(scope: Message) -> Request:
             for name, value in scope["headers"]
         ],
     )
+
+
+def _list_values(request: Request, name: str) -> list[str]:
+    return [value for key, value in request.headers if key == name]
 
 
 def _is_callback(request: Request) -> bool:

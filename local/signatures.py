@@ -9,6 +9,8 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.parser import BytesParser
+from email.policy import HTTP
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
@@ -79,6 +81,47 @@ def parse(request: Request) -> Signature:
         return _parse_header(request)
     except (KeyError, ValueError) as exc:
         raise SignatureError("the request is not signed by AWS Signature Version 4") from exc
+
+
+def is_presigned(request: Request) -> bool:
+    """Return whether the signature of a request to S3 is in its query."""
+    return any(name == "X-Amz-Signature" for name, _ in request.parameters)
+
+
+def is_form(request: Request) -> bool:
+    """Return whether the request is the form of an upload, which has its signature as a field."""
+    kind = (request.header("content-type") or "").partition(";")[0].strip().lower()
+    return request.method == "POST" and kind == "multipart/form-data"
+
+
+def check_form(request: Request, body: bytes, *, key: str) -> None:
+    """Return if the policy of a form was signed with the key ("Browser-based uploads using POST").
+
+    Raises:
+        SignatureError: it has no signature, or was signed with another key.
+    """
+    fields = _parse_form(request, body)
+    try:
+        day, region, service = _parse_scope(fields["x-amz-credential"])
+        policy, signature = fields["policy"], fields["x-amz-signature"]
+    except (KeyError, ValueError) as exc:
+        raise SignatureError("the form is not signed by AWS Signature Version 4") from exc
+    expected = _sign(_derive_signing_key(key, day, region, service), policy).hex()
+    if service != "s3" or not hmac.compare_digest(expected.encode(), signature.encode()):
+        raise SignatureError("the form was signed with other credentials")
+
+
+def _parse_form(request: Request, body: bytes) -> dict[str, str]:
+    """The fields of a form, by lower-case name; without the file."""
+    head = f"Content-Type: {request.header('content-type')}\r\n\r\n".encode("latin-1")
+    message = BytesParser(policy=HTTP).parsebytes(head + body)
+    fields: dict[str, str] = {}
+    for part in message.iter_parts() if message.is_multipart() else ():
+        name = part.get_param("name", header="content-disposition")
+        if isinstance(name, str) and name != "file":
+            content = part.get_payload(decode=True)
+            fields[name.lower()] = content.decode("latin-1") if isinstance(content, bytes) else ""
+    return fields
 
 
 def needs_body(request: Request, signature: Signature) -> bool:

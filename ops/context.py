@@ -87,6 +87,7 @@ IMPORT_DEAD_LETTERS: Final = Setting(
     "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
 )
 READ_CACHE: Final = Setting("the read cache", None, "FOREBAY_READ_CACHE")
+ATTACHMENTS: Final = Setting("the bucket of attachments", None, "FOREBAY_ATTACHMENTS_BUCKET")
 STREAMS: Final = Setting("the delivery streams", None, "FOREBAY_STREAMS")
 
 #: The output of an environment's stacks that contains each setting.
@@ -101,6 +102,7 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
     IMPORT_QUEUE: "ImportQueueUrl",
     IMPORT_DEAD_LETTERS: "ImportDeadLetterQueueUrl",
     READ_CACHE: "ReadCacheUrl",
+    ATTACHMENTS: "AttachmentsBucketName",
     STREAMS: "DeliveryStreamNames",
 }
 

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from forebay.db import iam
 from forebay.errors import SettingsError
+from forebay.signing import Credentials
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
@@ -143,7 +144,7 @@ def iterate_logins(url: str, *, environment: Mapping[str, str]) -> Iterator[str]
     if parameters_of_url.pop("load_balance_hosts", None) == "random":
         _CHANCE.shuffle(servers)
     target_attributes = parameters_of_url.pop("target_session_attrs", "any")
-    credentials = iam.Credentials.current(environment)
+    credentials = iam.current_credentials(environment)
     for attributes in (
         ("standby", "any") if target_attributes == "prefer-standby" else (target_attributes,)
     ):
@@ -157,7 +158,7 @@ def iterate_logins(url: str, *, environment: Mapping[str, str]) -> Iterator[str]
             yield make_conninfo("", **_add_token(parameters, credentials))
 
 
-def _add_token(parameters: dict[str, Any], credentials: iam.Credentials) -> dict[str, Any]:
+def _add_token(parameters: dict[str, Any], credentials: Credentials) -> dict[str, Any]:
     region = iam.parse_region(parameters["host"])
     if region is None:
         return parameters

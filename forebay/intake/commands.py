@@ -12,6 +12,7 @@ from typing import Protocol
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
 from forebay.conditions import Condition
+from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.json_text import JsonText, dump
 from forebay.intake.validation import validate_item, validate_key, validate_patch
 from forebay.problem import Problem, ProblemError
@@ -79,8 +80,15 @@ class MakesIds(Protocol):
 class CommandMaker:
     """Factory for commands; one per process."""
 
-    def __init__(self, ids: MakesIds) -> None:
+    def __init__(self, ids: MakesIds, attachments: AttachmentCheck | None = None) -> None:
+        """Create the factory.
+
+        Args:
+            ids: makes the commands' ids.
+            attachments: checks the attachments in bodies; by default, null is accepted only.
+        """
         self._ids = ids
+        self._attachments = attachments or AttachmentCheck(None)
 
     def create(
         self, spec: ResourceSpec, item: JsonText, origin: Origin, *, name: str = "0"
@@ -221,6 +229,8 @@ class CommandMaker:
         origin: Origin,
         condition: Condition | None = None,
     ) -> Line:
+        if spec.attachments and body is not None:
+            self._attachments.check(spec, key, body)
         # As in forebay.apply.decided, which this function's package lacks.
         is_decided = condition is not None or (
             op == "patch" and any(map(is_increment, (body or {}).values()))

@@ -18,7 +18,7 @@ _TEXT: Final = {"type": "string"}
 #: Headers of answers, for the document's components.
 RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {
-        "description": "The address of the command's status.",
+        "description": "The address of the command's status, or of a redirect's target.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Content-Location": {
@@ -103,6 +103,12 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "put": (*_ITEM, "bad_key", "key_mismatch", "PGRST122"),
     "patch": (*_ITEM, "bad_key", "key_mismatch", "empty_patch", "PGRST122"),
     "delete": ("bad_key", "bad_header", "not_accepted", "PGRST122"),
+    "upload": (
+        *("malformed_json", "duplicate_member", "not_utf8", "empty_body", "bad_header", "bad_key"),
+        *("validation_failed", "unknown_parameter", "repeated_parameter"),
+        *("attachments_disabled", "attachments_unavailable"),
+    ),
+    "download": ("bad_key", "bad_header", "not_found", "no_attachment", "attachments_disabled"),
     "commands": (
         *("malformed_json", "not_utf8", "empty_body", "empty_batch", "batch_too_large"),
         *("bad_header", "unknown_parameter", "not_accepted", "PGRST116", "PGRST122"),
@@ -144,16 +150,18 @@ def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
     }
 
 
-def problems(action: str, *, api_key: bool, body: bool) -> dict[str, Schema]:
+def problems(action: str, *, api_key: bool, body: bool, attachments: bool) -> dict[str, Schema]:
     """Describe the problems of a route, by status.
 
     Args:
         action: the route's action.
         api_key: the route requires an API key.
         body: the route accepts a body.
+        attachments: the body may have attachments.
     """
     codes = [*_EVERYWHERE, *_PROBLEMS.get(action, ()), *(_WITH_KEY if api_key else ())]
     codes += _REPETITIONS if action in _WRITES else ()
+    codes += ["attachments_unavailable"] if attachments and body and action in _WRITES else []
     codes += [*_QUERY, *(_GATEWAY_ON_BODIES if body else ())]
     by_status: dict[int, list[str]] = {}
     for code, (status, _) in CATALOGUE.items():

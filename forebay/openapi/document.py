@@ -55,7 +55,11 @@ def describe(
             **(
                 operations[route.resource].of(route)
                 if route.resource
-                else general(route, require_api_key=require_api_key)
+                else general(
+                    route,
+                    require_api_key=require_api_key,
+                    attachments=any(spec.attachments for spec in resources.values()),
+                )
             ),
         }
     return {

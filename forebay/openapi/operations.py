@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
+from forebay.attachments import find_media
 from forebay.http import MERGE_TYPE
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.openapi.answers import JSON, content, headers, problems, rows
+from forebay.openapi.attachments import describe_attachment
 from forebay.openapi.examples import COMMAND_ID, make_item
 from forebay.openapi.parameters import HEADERS, Parameters
 from forebay.openapi.schemas import OWN_FORMAT, Schema, build_request_properties, reference
@@ -107,9 +109,18 @@ class Operations:
 
     def of(self, route: Route) -> Schema:
         """Describe a route as an operation object, without its name and tag."""
-        operation = self._actions[route.action]()
+        media = find_media(self._spec, route.field)
+        if media is None:
+            operation = self._actions[route.action]()
+        else:
+            operation = describe_attachment(route, media, [_READ_AFTER, _TRACEPARENT])
         operation["parameters"] = [*self._parameters.of(route), *operation.get("parameters", ())]
-        return completed(operation, route, require_api_key=self._require_api_key)
+        return completed(
+            operation,
+            route,
+            require_api_key=self._require_api_key,
+            attachments=bool(self._spec.attachments),
+        )
 
     def _describe_list(self) -> Schema:
         answer = {
@@ -325,17 +336,25 @@ def operation_id(route_name: str) -> str:
     return route_name.replace(".", "_").replace("-", "_")
 
 
-def general(route: Route, *, require_api_key: bool) -> Schema:
+def general(route: Route, *, require_api_key: bool, attachments: bool) -> Schema:
     """Describe a route that belongs to no resource."""
-    return completed(dict(_GENERAL[route.action]), route, require_api_key=require_api_key)
+    return completed(
+        dict(_GENERAL[route.action]),
+        route,
+        require_api_key=require_api_key,
+        attachments=attachments,
+    )
 
 
-def completed(operation: Schema, route: Route, *, require_api_key: bool) -> Schema:
+def completed(
+    operation: Schema, route: Route, *, require_api_key: bool, attachments: bool
+) -> Schema:
     """Add the problems and the security requirement to an operation."""
     problem_responses = problems(
         route.action,
         api_key=require_api_key and not route.public,
         body="requestBody" in operation,
+        attachments=attachments,
     )
     operation["responses"] = {**operation["responses"], **problem_responses}
     if not operation.get("parameters"):

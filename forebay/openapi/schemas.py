@@ -193,7 +193,9 @@ def _build_answer_schema(column: FieldSpec) -> Schema:
         return open_text(
             *column.choices, nullable=column.nullable, description=column.description or ""
         )
-    if column.shape == "list":
+    if column.media is not None:
+        schema |= _ATTACHMENT
+    elif column.shape == "list":
         schema |= {"type": "array", "items": {}}
     elif column.shape is not None:
         schema |= {"type": "object", "additionalProperties": True}
@@ -203,6 +205,19 @@ def _build_answer_schema(column: FieldSpec) -> Schema:
         schema["description"] = column.description
     return schema
 
+
+_ATTACHMENT: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "name": {"type": ["string", "null"]},
+        "type": {"type": "string"},
+        "size": {"type": "integer"},
+        "sha256": {"type": "string"},
+        "link": {"type": "string", "format": "uri-reference"},
+    },
+    "required": ["id", "name", "type", "size", "sha256", "link"],
+}
 
 _ANSWERED: Final[Mapping[Kind, Schema]] = {
     Kind.TEXT: {"type": "string"},

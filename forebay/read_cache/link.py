@@ -270,7 +270,7 @@ def sign_token(address: Address, environment: Mapping[str, str]) -> str:
         {"Action": "connect", "User": address.user},
         service="elasticache",
         region=address.region,
-        credentials=iam.Credentials.current(environment),
+        credentials=iam.current_credentials(environment),
         now=dt.datetime.now(dt.UTC),
     )
 

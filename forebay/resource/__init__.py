@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from forebay.resource.attachment import Attachment, Media
 from forebay.resource.marks import Index, Indexed, Key, References, Retired, Unique
 from forebay.resource.spec import FieldSpec, Kind, Resources, ResourceSpec
 
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from forebay.resource.declaration import Resource, discover
 
 __all__ = [
+    "Attachment",
     "FieldSpec",
     "Index",
     "Indexed",
     "Key",
     "Kind",
+    "Media",
     "References",
     "Resource",
     "ResourceSpec",

@@ -14,6 +14,7 @@ from forebay.errors import DeclarationError
 from forebay.resource.body import BodyValidator
 from forebay.resource.declared import DeclaredBody
 from forebay.resource.fields import (
+    MAX_KEY_LENGTH_WITH_ATTACHMENTS,
     RESERVED_NAMES,
     KeyDeclared,
     build_made_key,
@@ -132,7 +133,21 @@ def _read_fields(cls: type[Resource]) -> tuple[FieldSpec | None, tuple[FieldSpec
             f'{cls.__name__}.id: the generated key has this name; mark the field with "Key()" '
             "to make it the key, or rename it"
         )
+    _check_attachments(cls, key, fields)
     return key, tuple(fields)
+
+
+def _check_attachments(
+    cls: type[Resource], key: FieldSpec | None, fields: Sequence[FieldSpec]
+) -> None:
+    has_attachments = any(field.media is not None for field in fields)
+    if key is None or not has_attachments or key.max_length is None:
+        return
+    if key.max_length > MAX_KEY_LENGTH_WITH_ATTACHMENTS:
+        raise DeclarationError(
+            f"{cls.__name__}.{key.name}: with attachments, a str key requires max_length of at "
+            f"most {MAX_KEY_LENGTH_WITH_ATTACHMENTS}, because it is a part of their objects' names"
+        )
 
 
 def _check_indexes(

@@ -20,6 +20,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from forebay.errors import DeclarationError
+from forebay.resource.attachment import Attachment, Media
 from forebay.resource.body import INT64_MAX, INT64_MIN, get_message
 from forebay.resource.marks import Indexed, Key, References, Unique
 from forebay.resource.spec import FieldSpec, Kind
@@ -43,6 +44,11 @@ RESERVED_NAMES = frozenset(
         "all",
     ]
 )
+#: Names below an item that have routes of their own.
+RESERVED_ATTACHMENTS = frozenset({"commands"})
+#: The greatest length of a str key of a resource with attachments: the names of their objects
+#: contain it, and S3 allows 1,024 bytes.
+MAX_KEY_LENGTH_WITH_ATTACHMENTS = 200
 MAX_KEY_LENGTH = 255  # characters; with it a key fits any B-tree index entry and a URL
 _MAX_VARCHAR = 1_000_000
 # Postgres: BTMaxItemSize of nbtree.h for a page of 8 KiB, without the header of the entry. A larger
@@ -66,6 +72,7 @@ _PLAIN: dict[Any, Kind] = {
     uuid.UUID: Kind.UUID,
     list: Kind.JSON,
     dict: Kind.JSON,
+    Attachment: Kind.JSON,
 }
 
 
@@ -107,6 +114,7 @@ def read_field(owner: str, name: str, info: FieldInfo) -> FieldSpec | KeyDeclare
     )
     spec = _add_shape(_add_limits(label, spec, annotation, info), annotation)
     spec = _add_marks(label, spec, info)
+    spec = _add_media(label, spec, annotation, info)
     if any(isinstance(mark, Key) for mark in info.metadata):
         return KeyDeclared(_check_key(label, spec))
     return spec if spec.required else replace(spec, default=_read_default(label, info))
@@ -160,7 +168,7 @@ def _choose_kind(label: str, annotation: Any) -> Kind:  # noqa: ANN401
         name = getattr(annotation, "__name__", annotation)
         raise DeclarationError(
             f"{label}: {name} has no column type; use str, int, float, Decimal, bool, date, "
-            "datetime, UUID, Enum, Literal, list or dict, each with or without `| None`"
+            "datetime, UUID, Enum, Literal, list, dict or Attachment, each with or without `| None`"
         )
     return kind
 
@@ -197,7 +205,7 @@ def _add_limits(label: str, spec: FieldSpec, annotation: Any, info: FieldInfo) -
 def _add_shape(spec: FieldSpec, annotation: Any) -> FieldSpec:  # noqa: ANN401
     if spec.kind is not Kind.JSON:
         return spec
-    if (get_origin(annotation) or annotation) is dict:
+    if (get_origin(annotation) or annotation) in {dict, Attachment}:
         return replace(spec, shape="dict")
     return replace(spec, shape="list", items=_choose_item_kind(annotation))
 
@@ -246,6 +254,34 @@ def _add_marks(label: str, spec: FieldSpec, info: FieldInfo) -> FieldSpec:
         check_entry(label, [spec])
     other_marks = tuple(mark for mark in marks if mark.purpose != "order")
     return replace(spec, unique=unique, indexed=indexed, indexes=other_marks, references=references)
+
+
+def _add_media(label: str, spec: FieldSpec, annotation: Any, info: FieldInfo) -> FieldSpec:  # noqa: ANN401
+    marks = [mark for mark in info.metadata if isinstance(mark, Media)]
+    if Media in info.metadata:
+        raise DeclarationError(f'{label}: write Media("image/png", …), with the allowed types')
+    if annotation is not Attachment:
+        if marks:
+            raise DeclarationError(f"{label}: Media(…) is for a field of the type Attachment")
+        return spec
+    if len(marks) != 1:
+        raise DeclarationError(
+            f'{label}: an Attachment requires Media("image/png", max_bytes=5_000_000), with the '
+            "allowed types and the maximum size"
+        )
+    fault = marks[0].find_fault()
+    if fault is not None:
+        raise DeclarationError(f"{label}: {fault}")
+    if not spec.nullable:
+        raise DeclarationError(
+            f"{label}: write Attachment | None: an item exists before its upload, and null removes "
+            "an attachment"
+        )
+    if spec.name in RESERVED_ATTACHMENTS:
+        raise DeclarationError(f"{label}: the path of its upload is the path of other routes")
+    if spec.indexes:
+        raise DeclarationError(f"{label}: an Attachment can't be indexed")
+    return replace(spec, media=marks[0])
 
 
 def _check_purpose(label: str, spec: FieldSpec, mark: Indexed) -> None:

@@ -38,12 +38,17 @@ def _walk(value: Any) -> Any:  # noqa: ANN401 - a core schema, or a part of one
         return type(value)(_walk(element) for element in value)
     if not isinstance(value, dict):
         return value
+    # Fields by name have no type, unless a field has this name: then it is a schema.
+    kind = value.get("type")
+    opaque = _OPAQUE if isinstance(kind, str) else frozenset()
     members = {
-        name: element if name in _OPAQUE else _walk(element) for name, element in value.items()
+        name: element if name in opaque else _walk(element) for name, element in value.items()
     }
-    if members.get("type") in _CONFIGURED:
+    if not isinstance(kind, str):
+        return members
+    if kind in _CONFIGURED:
         members["config"] = _forbid_extra(members.get("config") or {}, "extra_fields_behavior")
-    elif members.get("type") == "typed-dict":
+    elif kind == "typed-dict":
         members = _forbid_extra(members, "extra_behavior")
     return members
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, cast
 
 from forebay.ids import are_uuids, is_uuid
+from forebay.resource.attachment import Media
 from forebay.resource.body import BodyValidator
 from forebay.resource.marks import Index, Indexed, References
 
@@ -61,6 +62,8 @@ class FieldSpec:
     indexes: tuple[Indexed, ...] = ()
     unique: bool = False
     references: References | None = None
+    #: The allowed types and sizes of an attachment; None for other fields.
+    media: Media | None = None
     description: str | None = None
 
     @property
@@ -129,6 +132,11 @@ class ResourceSpec:
     def __hash__(self) -> int:
         """Hash the path: upcasters are a dictionary, which has no hash."""
         return hash(self.path)
+
+    @property
+    def attachments(self) -> tuple[FieldSpec, ...]:
+        """The fields whose content is an object in S3."""
+        return tuple(field for field in self.fields if field.media is not None)
 
     @property
     def columns(self) -> tuple[FieldSpec, ...]:

@@ -23,7 +23,7 @@ _CALLER: Final = "caller"
 _KIND: Final = "x-amazon-apigateway-authtype"
 _AUTHORIZER: Final = "x-amazon-apigateway-authorizer"
 
-_READING: Final = frozenset({"list", "query", "item", "status"})
+_READING: Final = frozenset({"list", "query", "item", "status", "download"})
 
 
 def scopes_of(route: Route) -> tuple[str, ...]:

@@ -47,6 +47,11 @@ class Dashboard(Construct):
             own(metrics.KEYS_REUSED, "Sum"),
             own(metrics.RECORDS_UNAVAILABLE, "Sum"),
         )
+        uploads = _graph(
+            "Uploads of attachments",
+            own(metrics.UPLOADS_CLAIMED, "Sum"),
+            own(metrics.UPLOADS_REFUSED, "Sum"),
+        )
         return [
             _graph(
                 "Commands",
@@ -60,6 +65,7 @@ class Dashboard(Construct):
                 own(metrics.ITEMS_REFUSED, "Sum"),
             ),
             *([records] if self._watched.has_records else []),
+            *([uploads] if self._watched.has_attachments else []),
             _graph(
                 "Write function",
                 function("write", "Invocations", "Sum"),

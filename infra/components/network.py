@@ -35,6 +35,7 @@ class Network(Construct):
         *,
         settings: NetworkSettings,
         archive_arn: str,
+        attachments_arn: str | None,
         log_retention: logs.RetentionDays,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -55,7 +56,7 @@ class Network(Construct):
         #: The subnets of the database's servers: a server stays in the zone that it is in.
         self.all_subnets: list[ec2.ISubnet] = list(subnets.values())
         self._log_refused_traffic(log_retention)
-        self._s3 = self._add_s3_endpoint(archive_arn)
+        self._s3 = self._add_s3_endpoint(archive_arn, attachments_arn)
         #: The security group of functions that use the database.
         self.clients = ec2.SecurityGroup(
             self,
@@ -155,7 +156,9 @@ class Network(Construct):
             )
         )
 
-    def _add_s3_endpoint(self, archive_arn: str) -> ec2.GatewayVpcEndpoint:
+    def _add_s3_endpoint(
+        self, archive_arn: str, attachments_arn: str | None
+    ) -> ec2.GatewayVpcEndpoint:
         """Add the gateway to S3; without it, the consumer would hang on its first object."""
         endpoint = self.vpc.add_gateway_endpoint(
             "S3",
@@ -170,6 +173,15 @@ class Network(Construct):
                 resources=[archive_arn, f"{archive_arn}/*"],
             )
         )
+        if attachments_arn is not None:
+            endpoint.add_to_policy(
+                iam.PolicyStatement(
+                    sid="NamesOfAttachments",  # for `forebay verify` on the runner
+                    principals=[iam.AnyPrincipal()],
+                    actions=["s3:ListBucket"],
+                    resources=[attachments_arn],
+                )
+            )
         return endpoint
 
     def _log_refused_traffic(self, retention: logs.RetentionDays) -> None:

@@ -11,6 +11,7 @@ from constructs import Construct
 
 from forebay.archive.layout import AUDIT_PREFIX, COMMANDS_PREFIX, DECISIONS_PREFIX
 from infra.components.archive import ONLY_CREATE, Archive
+from infra.components.attachments import AttachmentsBucket
 from infra.components.encryption import Keys, allow_reading, allow_writing
 from infra.components.findings import accept, accept_objects_below
 from infra.components.queueing import ArchiveEvents
@@ -40,6 +41,7 @@ class OperatorPolicies(Construct):
         logins: Sequence[str],
         owner_logins: Sequence[str],
         read_cache: Sequence[str] = (),
+        attachments: AttachmentsBucket | None = None,
         keys: Keys | None = None,
     ) -> None:
         """Create the policies.
@@ -55,6 +57,7 @@ class OperatorPolicies(Construct):
             logins: the resources of `rds-db:connect` for all commands.
             owner_logins: those for `forebay rebuild`.
             read_cache: the resources of `elasticache:Connect`; empty without a read cache.
+            attachments: the bucket that `forebay verify` lists; None for none.
             keys: the customer managed keys of archive and queues.
         """
         super().__init__(scope, construct_id)
@@ -71,6 +74,7 @@ class OperatorPolicies(Construct):
                 _allow("cloudwatch:GetMetricData", on=["*"]),
                 _allow("firehose:DescribeDeliveryStream", on=streams),
                 *_log_in(logins),
+                *([_allow("s3:ListBucket", on=[attachments.arn])] if attachments else []),
                 *([_allow("elasticache:Connect", on=read_cache)] if read_cache else []),
                 *allow_reading(keys or Keys()),
                 *allow_writing(keys or Keys()),

@@ -55,6 +55,8 @@ class Watched:
     has_records: bool = False
     database: WatchedDatabase | None = None
     has_read_cache: bool = False
+    #: True if items may have attachments.
+    has_attachments: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -66,15 +68,13 @@ class Watched:
             prefix=settings.prefix,
             streams=[first, *(f"{first}-{number}" for number in numbers)],
             queue=queue,
-            dead_letters=[
-                f"{name}-dead"
-                for name in (queue, f"{settings.prefix}-replay", f"{settings.prefix}-import-events")
-            ],
+            dead_letters=[f"{settings.prefix}-{name}-dead" for name in _list_queues(settings)],
             standby=settings.standby,
             sweep_minutes=settings.sweep.every_minutes,
             has_records=settings.idempotency is not None,
             database=_describe_database(settings),
             has_read_cache=settings.read_cache is not None,
+            has_attachments=settings.attachments is not None,
         )
 
     def stream_metrics(self, name: str, statistic: Statistic) -> list[cloudwatch.Metric]:
@@ -172,6 +172,11 @@ class Watched:
     def _needed(self) -> WatchedDatabase:
         assert self.database is not None  # noqa: S101 - used only with a database
         return self.database
+
+
+def _list_queues(settings: Settings) -> list[str]:
+    uploads = [] if settings.attachments is None else ["upload-events"]
+    return ["archive-events", "replay", "import-events", *uploads]
 
 
 def _describe_database(settings: Settings) -> WatchedDatabase | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from constructs import Construct
 
 from infra.components.archive import Archive
+from infra.components.attachments import AttachmentsBucket
 from infra.components.delivery import Delivery
 from infra.components.encryption import build_keys, encrypt
 from infra.components.queueing import ArchiveEvents
@@ -15,7 +16,7 @@ from infra.stacks.base import EnvironmentStack
 
 
 class DataStack(EnvironmentStack):
-    """The archive, the streams that fill it, the queues of its events, and idempotency records."""
+    """The archive, the streams that fill it, the queues of its events, records, attachments."""
 
     def __init__(self, scope: Construct, *, settings: Settings) -> None:
         super().__init__(scope, "data", settings=settings, protected=True)
@@ -64,6 +65,10 @@ class DataStack(EnvironmentStack):
             ],
         )
 
+        #: None without the setting, as the queue of their uploads.
+        self.attachments = self._add_attachments()
+        self.uploads = self._add_uploads(self.attachments)
+
         self.add_output("ArchiveBucketName", self.archive.bucket.bucket_name)
         self.add_output("DeliveryStreamNames", ",".join(self.delivery.names))
         self.add_output("QueueUrl", self.events.queue.queue_url)
@@ -85,6 +90,35 @@ class DataStack(EnvironmentStack):
         )
         self.add_output("IdempotencyTableName", records.name)
         return records
+
+    def _add_attachments(self) -> AttachmentsBucket | None:
+        settings = self.settings
+        if settings.attachments is None:
+            return None
+        attachments = AttachmentsBucket(
+            self,
+            "Attachments",
+            name_prefix=settings.prefix,
+            settings=settings.attachments,
+            cors_allow_origin=settings.api.cors_allow_origin,
+        )
+        self.add_output("AttachmentsBucketName", attachments.name)
+        return attachments
+
+    def _add_uploads(self, attachments: AttachmentsBucket | None) -> ArchiveEvents | None:
+        if attachments is None:
+            return None
+        uploads = self._add_events(
+            "UploadEvents",
+            "upload-events",
+            visibility_seconds=6 * self.settings.functions.imports.timeout_seconds,
+        )
+        attachments.notify(
+            uploads.queue.queue_arn, after=[uploads.accept_events_of(attachments.arn)]
+        )
+        self.add_output("UploadQueueUrl", uploads.queue.queue_url)
+        self.add_output("UploadDeadLetterQueueUrl", uploads.dead_letters.queue_url)
+        return uploads
 
     def _add_events(
         self, construct_id: str, purpose: str, *, visibility_seconds: int

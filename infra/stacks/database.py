@@ -66,6 +66,7 @@ class DatabaseStack(EnvironmentStack):
         settings: Settings,
         database: ManagedDatabase,
         archive_arn: str,
+        attachments_arn: str | None = None,
         keys: Keys,
     ) -> None:
         super().__init__(scope, settings.database_role, settings=settings, protected=True)
@@ -75,6 +76,7 @@ class DatabaseStack(EnvironmentStack):
             "Network",
             settings=database.network,
             archive_arn=archive_arn,
+            attachments_arn=attachments_arn,
             log_retention=retention,
         )
         # The sweep is in the network to read the ledger, and needs access to the queues from there;

@@ -28,6 +28,7 @@ from infra.components.encryption import allow_reading, allow_writing, encrypt
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
 from infra.components.operators import OperatorPolicies
+from infra.components.queueing import ArchiveEvents
 from infra.components.read_cache import ReadCache
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
@@ -36,6 +37,7 @@ from infra.database import ExternalDatabase
 from infra.deployment import CANARY_FUNCTIONS
 from infra.front import ApiSettings, IamSettings
 from infra.settings import FunctionName, PackageName, Settings
+from infra.stacks.attachments import export_attachments, export_uploads, grant_attachments
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack, Login, Reach, build_external_reach
@@ -93,6 +95,9 @@ class ServiceStack(EnvironmentStack):
         self.migrate = self._add_function("Migrate", "migrate")
         self.sweep = self._add_function("Sweep", "sweep")
         self._grant(data)
+        if data.uploads is not None:
+            grant_attachments(data, write=self.write, read=self.read, imports=self.imports)
+            self._connect_imports(data.uploads)
         self._grant_logins()
         self._grant_keys(data)
         if not settings.emulated:
@@ -314,7 +319,12 @@ class ServiceStack(EnvironmentStack):
             stacks=[stack.stack_name for stack in (data, self, database) if stack is not None],
             archive=data.archive,
             streams=data.delivery.arns,
-            queues=(data.events, data.replay, data.imports),
+            queues=[
+                queue
+                for queue in (data.events, data.replay, data.imports, data.uploads)
+                if queue is not None
+            ],
+            attachments=data.attachments,
             logins=(*reach.writer.arns, *reach.replicas.arns),
             owner_logins=reach.owner.arns,
             read_cache=self._cache.arns if self._cache is not None else (),
@@ -340,9 +350,12 @@ class ServiceStack(EnvironmentStack):
                 )
             )
 
+        self._connect_imports(data.imports)
+
+    def _connect_imports(self, events: ArchiveEvents) -> None:
         self.imports.entry.add_event_source(
             event_sources.SqsEventSource(
-                data.imports.queue,
+                events.queue,
                 enabled=not self.settings.standby,
                 # A file may need all of the function's time.
                 batch_size=1,
@@ -385,6 +398,7 @@ def build_variables(
     if settings.stream.endpoint is not None:
         stream["AWS_ENDPOINT_URL_FIREHOSE"] = settings.stream.endpoint
     cache = {} if read_cache_url is None else {"FOREBAY_READ_CACHE": read_cache_url}
+    attachments = export_attachments(settings, data)
     reading = {
         "FOREBAY_DATABASE_URL": reach.reader.url,
         "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
@@ -397,6 +411,7 @@ def build_variables(
         **buffer,
         **cors,
         **cache,
+        **attachments,
     }
     by_function: Mapping[FunctionName, Mapping[str, str]] = {
         "write": {
@@ -406,6 +421,7 @@ def build_variables(
             **cors,
             **_export_idempotency(settings, data),
             **_export_max_body(settings),
+            **attachments,
             **_export_authorization(settings.api),
         },
         "read": reading,
@@ -420,7 +436,7 @@ def build_variables(
             **archive,
             **cors,
         },
-        "imports": archive,
+        "imports": {**archive, **export_uploads(data, stream)},
         "firehose_consumer": {
             "FOREBAY_DATABASE_URL": reach.writer.url,
             "FOREBAY_QUEUE_URL": data.events.queue.queue_url,

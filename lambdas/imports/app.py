@@ -12,6 +12,7 @@ from forebay.archive.layout import IMPORTS_PREFIX, REPORT_SUFFIX
 from forebay.aws.archive import Archive, ObjectGoneError, OpenObject
 from forebay.aws.events import iterate_records, read_principal
 from forebay.errors import ForebayError
+from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.commands import CommandMaker, Line, Origin
 from forebay.intake.json_text import JsonText, parse_text
 from forebay.log import Log
@@ -45,11 +46,17 @@ class Importer:
     """
 
     def __init__(
-        self, *, resources: Mapping[str, ResourceSpec], archive: Archive, log: Log
+        self,
+        *,
+        resources: Mapping[str, ResourceSpec],
+        archive: Archive,
+        log: Log,
+        attachments: AttachmentCheck | None = None,
     ) -> None:
         self._resources = resources
         self._archive = archive
         self._log = log
+        self._attachments = attachments or AttachmentCheck(None)
 
     def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Import every file of an SQS batch; the answer names the failed messages."""
@@ -113,7 +120,8 @@ class Importer:
         lines = Lines(self._archive, ids, report)
         try:
             spec = self._find_spec(name)
-            make_line = _LineMaker(spec, op, ids, _build_origin(report, uploader))
+            origin = _build_origin(report, uploader)
+            make_line = _LineMaker(spec, op, ids, origin, self._attachments)
             for item in read_items(open_source(key, opened), spec):
                 lines.add(item.line, make_line(item))
         except UnreadableFileError as exc:
@@ -157,11 +165,18 @@ def _read_name(key: str) -> tuple[str, str]:
 class _LineMaker:
     """Makes the commands of a file's items."""
 
-    def __init__(self, spec: ResourceSpec, op: str, ids: ObjectIds, origin: Origin) -> None:
+    def __init__(
+        self,
+        spec: ResourceSpec,
+        op: str,
+        ids: ObjectIds,
+        origin: Origin,
+        attachments: AttachmentCheck,
+    ) -> None:
         self._spec = spec
         self._op = op
         self._ids = ids
-        self._commands = CommandMaker(ids)
+        self._commands = CommandMaker(ids, attachments)
         self._origin = origin
 
     def __call__(self, item: Item) -> Line | Problem:

@@ -10,9 +10,9 @@ from lambdas.imports import bootstrap
 from lambdas.imports.settings import ImportSettings
 
 log = Log.of(bootstrap.SERVICE, os.environ)
-importer = bootstrap.build(ImportSettings.from_env(os.environ), log)  # once per cold start
+handle = bootstrap.build(ImportSettings.from_env(os.environ), log)  # once per cold start
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Import the files of a batch of messages; return the failed messages."""
-    return importer.handle(event)
+    """Handle a batch of messages about files or uploads; return the failed messages."""
+    return handle(event)

@@ -14,6 +14,7 @@ from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, RequestView, Route, routes
 from lambdas.read.cached import CachedAnswers
+from lambdas.read.downloads import DownloadReader, describe_disabled
 from lambdas.read.forms import read_form
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
@@ -39,6 +40,7 @@ class ReadApp:
         log: Log,
         cache: CachedAnswers | None = None,
         dotted_parameters: bool = True,
+        downloads: DownloadReader | None = None,
     ) -> None:
         self._resources = resources
         self._routes: dict[tuple[str, str], Route] = {
@@ -52,6 +54,7 @@ class ReadApp:
             "query": lists.read_form,
             "status": statuses.read,
         }
+        self._downloads = downloads
         self._log = log
         self._cache = cache
 
@@ -73,7 +76,7 @@ class ReadApp:
         try:
             if route.action == "query":
                 view = replace(view, query=read_form(event))
-            response = self._readers[route.action](self._resources[route.resource], view)
+            response = self._read(route, view)
         except ProblemError as exc:
             response = build_problem_response(exc.problem, instance)
         self._log.event(
@@ -82,10 +85,19 @@ class ReadApp:
                 READS_REFUSED if response.is_error else READS_ANSWERED: 1,
                 **(self._cache.take_counts() if self._cache is not None else {}),
             },
-            kind=route.action,
+            # A download reads an item.
+            kind="item" if route.action == "download" else route.action,
             path=ascii(instance)[1:-1],
             route=route.name,
             status=response.status,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )
         return response.to_head() if event["httpMethod"] == "HEAD" else response
+
+    def _read(self, route: Route, view: RequestView) -> Response:
+        spec = self._resources[route.resource]
+        if route.action == "download":
+            if self._downloads is None:
+                raise ProblemError(describe_disabled())
+            return self._downloads.read(spec, view, route.field)
+        return self._readers[route.action](spec, view)

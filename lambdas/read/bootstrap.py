@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -16,9 +17,11 @@ from forebay.read_cache.positions import CURRENT_POSITION
 from forebay.read_cache.reader import CacheReader
 from forebay.resource.relations import find_relations
 from forebay.resource.spec import ResourceSpec
+from forebay.signing import Credentials
 from lambdas.read.app import ReadApp
 from lambdas.read.cached import CachedAnswers, read_current_position
 from lambdas.read.database import ReadDatabase
+from lambdas.read.downloads import DownloadReader
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
 from lambdas.read.read_after import ReadAfter
@@ -63,9 +66,11 @@ def build(
     )
     address = Address.parse(settings.read_cache)
     cache = None if address is None else _build_cache(address, database, specs, log)
+    bucket = settings.attachments
+    items = ItemReader(database, read_after, cache)
     return ReadApp(
         resources=specs,
-        items=ItemReader(database, read_after, cache),
+        items=items,
         lists=ListReader(
             database,
             find_relations(specs),
@@ -78,6 +83,10 @@ def build(
             buffer_seconds=settings.buffer_seconds,
             wait_cap_seconds=settings.wait_cap_seconds,
         ),
+        # The process's own variables, as the SDKs read them.
+        downloads=None
+        if bucket is None
+        else DownloadReader(bucket, items, lambda: Credentials.current(os.environ)),
         log=log,
         cache=cache,
         dotted_parameters=settings.dotted_parameters,

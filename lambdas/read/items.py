@@ -49,6 +49,14 @@ class ItemReader:
             return Response(304, headers=response.headers)
         return response
 
+    def read_text(self, spec: ResourceSpec, key: KeyValue, view: RequestView) -> str:
+        """The item as JSON text.
+
+        Raises:
+            ProblemError, NotYetVisibleError: as `read`.
+        """
+        return self._read_answer(spec, key, view, Media.JSON).body
+
     def _read_answer(
         self, spec: ResourceSpec, key: KeyValue, view: RequestView, media: Media
     ) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from forebay.attachments import Bucket
 from forebay.settings import flag, number, required
 
 DEFAULT_BUFFER_SECONDS = 60.0
@@ -39,6 +40,8 @@ class ReadSettings:
     principals: str
     #: The address of the read cache; empty without one.
     read_cache: str
+    #: The bucket of attachments; None for none.
+    attachments: Bucket | None
     #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
     #: False if the API declares no query parameters whose names contain a dot; the function then
@@ -69,6 +72,7 @@ class ReadSettings:
             authorization=required(environment, "FOREBAY_AUTHORIZATION"),
             principals=environment.get("FOREBAY_PRINCIPALS", ""),
             read_cache=environment.get("FOREBAY_READ_CACHE", ""),
+            attachments=Bucket.from_env(environment),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
             dotted_parameters=flag(environment, "FOREBAY_DOTTED_PARAMETERS", default=True),
         )

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from forebay.access import Access
+from forebay.errors import TransientError
 from forebay.http import Response, build_problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
+from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.commands import Origin
 from forebay.log import Log
 from forebay.metrics import (
@@ -31,6 +33,7 @@ from lambdas.write.planning import Planner
 from lambdas.write.plans import Plan, add_header
 from lambdas.write.requests import WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
+from lambdas.write.uploads import UploadForms, describe_disabled, describe_unavailable
 
 if TYPE_CHECKING:
     from forebay.resource.shape import Recorded
@@ -66,6 +69,8 @@ class WriteApp:
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
         shapes: Callable[[], Mapping[str, Recorded]] = dict,
         records: Records | None = None,
+        attachments: AttachmentCheck | None = None,
+        uploads: UploadForms | None = None,
     ) -> None:
         """Create the app.
 
@@ -80,6 +85,8 @@ class WriteApp:
             shapes: returns the recorded earlier schema versions; called only when a request names
                 one of them.
             records: the idempotency records; None without a table.
+            attachments: checks the attachments in bodies; by default, null is accepted only.
+            uploads: makes the forms of uploads; None without attachments.
         """
         self._max_body_bytes = max_body_bytes
         self._routes: dict[tuple[str, str], Route] = {
@@ -88,12 +95,19 @@ class WriteApp:
             if route.function == "write"
         }
         self._planner = Planner(
-            resources=resources, ids=ids, answers=answers, access=access, shapes=shapes
+            resources=resources,
+            ids=ids,
+            answers=answers,
+            access=access,
+            shapes=shapes,
+            attachments=attachments or AttachmentCheck(None),
         )
         self._acceptor = acceptor
         self._ids = ids
         self._log = log
         self._records = records
+        self._resources = resources
+        self._uploads = uploads
 
     def handle(self, event: Mapping[str, Any]) -> Response:
         """Answer a proxy event; a refused request is answered with a problem document."""
@@ -120,14 +134,30 @@ class WriteApp:
         return response
 
     def _answer(self, route: Route | None, request: WriteRequest) -> _Answer:
+        try:
+            return self._answer_route(route, request)
+        except TransientError as exc:  # of the bucket of attachments only
+            self._log.event("attachments_unavailable", level="WARNING", reason=str(exc))
+            raise ProblemError(describe_unavailable()) from exc
+
+    def _answer_route(self, route: Route | None, request: WriteRequest) -> _Answer:
         if route is None:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
         origin = request.origin(self._ids.now_ms())
+        if route.action == "upload":
+            return self._answer_upload(route, request, origin)
         if self._records is not None and origin.idempotency_key is not None:
             return self._answer_repeatable(self._records, route, request, origin)
         return self._send(self._planner.plan(route, request, origin), request.path)
+
+    def _answer_upload(self, route: Route, request: WriteRequest, origin: Origin) -> _Answer:
+        """Answer with the form of an upload, which has no command yet."""
+        if self._uploads is None:
+            raise ProblemError(describe_disabled())
+        spec = self._resources[route.resource]
+        return _Answer(self._uploads.answer(spec, route.field, request, origin), {})
 
     def _answer_repeatable(
         self, records: Records, route: Route, request: WriteRequest, origin: Origin

@@ -12,6 +12,7 @@ from forebay.command import Command, KeyValue
 from forebay.conditions import MAX_COMPARISONS, Condition
 from forebay.http import MERGE_TYPE
 from forebay.ids import IdSource, is_decided_id
+from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin, read_patch
 from forebay.intake.json_text import JsonText, dump
 from forebay.keys import read_key
@@ -39,6 +40,7 @@ from lambdas.write.requests import (
     OBJECT_TYPE,
     PATCH_TYPES,
     WriteRequest,
+    check_media,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Planner:
         answers: Answers,
         access: Access,
         shapes: Callable[[], Mapping[str, Recorded]],
+        attachments: AttachmentCheck,
     ) -> None:
         """Create the planner.
 
@@ -92,6 +95,7 @@ class Planner:
             access: the callers' scopes.
             shapes: returns the recorded earlier schema versions; called only when a request names
                 one of them.
+            attachments: checks the attachments in bodies.
         """
         self._resources = resources
         self._writers: Mapping[str, _Writer] = {
@@ -103,7 +107,7 @@ class Planner:
             "delete_many": self._delete_many,
         }
         self._ids = ids
-        self._commands = CommandMaker(ids)
+        self._commands = CommandMaker(ids, attachments)
         self._operations = OperationMaker(resources, self._commands, access)
         self._answers = answers
         self._shapes = shapes
@@ -153,7 +157,7 @@ class Planner:
 
     def _put(self, write: _Write) -> Plan:
         key = _read_path_key(write)
-        _check_media(write.request, JSON_TYPES)
+        check_media(write.request, JSON_TYPES)
         item = self._choose_upgrade(write)(parse_item(write.request.body()))
         create = write.request.must_not_exist()
         line = self._commands.put(
@@ -176,7 +180,7 @@ class Planner:
         return self._plan_targets(write, self._make_delete)
 
     def _read_patch(self, write: _Write) -> ValidItem:
-        media = _check_media(write.request, PATCH_TYPES)
+        media = check_media(write.request, PATCH_TYPES)
         patch = parse_item(write.request.body())
         if media == MERGE_TYPE:
             _refuse_merges(patch)
@@ -339,7 +343,7 @@ class Planner:
 
 def _parse_items(request: WriteRequest) -> JsonText | list[ParsedItem]:
     """Parse one item, or the items of an array or of lines."""
-    if _check_media(request, JSON_TYPES | NDJSON_TYPES) in NDJSON_TYPES:
+    if check_media(request, JSON_TYPES | NDJSON_TYPES) in NDJSON_TYPES:
         return parse_lines(request.body())
     return parse_item_or_array(request.body())
 
@@ -440,21 +444,3 @@ def _refuse_merges(patch: JsonText) -> None:
     if faults:
         detail = "the patch would have to be merged inside a field"
         raise ProblemError(Problem("validation_failed", detail, faults))
-
-
-def _check_media(request: WriteRequest, allowed: frozenset[str]) -> str:
-    """Return the request's media type; refuse others than the allowed."""
-    media = request.media_type()
-    if media not in allowed:
-        raise ProblemError(_describe_media(request, media, allowed))
-    return media
-
-
-def _describe_media(request: WriteRequest, media: str, allowed: frozenset[str]) -> Problem:
-    description = f"Content-Type {media[:80]!a}" if media else "no content type"
-    header = "Accept-Patch" if request.method == "PATCH" else "Accept-Post"
-    return Problem(
-        "unsupported_media_type",
-        f"{description} is not supported here; send {', '.join(sorted(allowed))}",
-        headers={header: ", ".join(sorted(allowed))},
-    )

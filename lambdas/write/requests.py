@@ -346,3 +346,21 @@ def _read_identity(context: Mapping[str, Any]) -> str:
         if value:
             return f"{kind}:{value}"
     return ANONYMOUS
+
+
+def check_media(request: WriteRequest, allowed: frozenset[str]) -> str:
+    """Return the request's media type; refuse others than the allowed."""
+    media = request.media_type()
+    if media not in allowed:
+        raise ProblemError(_describe_media(request, media, allowed))
+    return media
+
+
+def _describe_media(request: WriteRequest, media: str, allowed: frozenset[str]) -> Problem:
+    description = f"Content-Type {media[:80]!a}" if media else "no content type"
+    header = "Accept-Patch" if request.method == "PATCH" else "Accept-Post"
+    return Problem(
+        "unsupported_media_type",
+        f"{description} is not supported here; send {', '.join(sorted(allowed))}",
+        headers={header: ", ".join(sorted(allowed))},
+    )

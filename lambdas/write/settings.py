@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from forebay.attachments import Bucket
 from forebay.settings import flag, number, required
 
 DEFAULT_BUFFER_SECONDS = 60.0
@@ -38,6 +39,8 @@ class WriteSettings:
     idempotency_retention_seconds: int
     #: True if requests with a key are refused while the table is not available.
     idempotency_required: bool
+    #: The bucket of attachments; None for none.
+    attachments: Bucket | None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
@@ -64,5 +67,6 @@ class WriteSettings:
                     DEFAULT_IDEMPOTENCY_RETENTION_SECONDS,
                 )
             ),
+            attachments=Bucket.from_env(environment),
             idempotency_required=flag(environment, "FOREBAY_IDEMPOTENCY_REQUIRED", default=True),
         )

@@ -31,6 +31,8 @@ _Keyed = Annotated[
         min=0, max=1, help="Share of write requests with an Idempotency-Key, if they are recorded."
     ),
 ]
+_Uploads = Annotated[float, typer.Option(min=0, help="Uploads of attachments per second.")]
+_UploadBytes = Annotated[int, typer.Option(min=1, help="Size of an upload.")]
 _Peak = Annotated[float, typer.Option(min=1, help="Ratio of the busiest second to the average.")]
 
 
@@ -43,6 +45,8 @@ def cost(
     size: _Size = 500,
     per_request: _PerRequest = 1,
     keyed: _Keyed = 1,
+    uploads: _Uploads = 0,
+    upload_bytes: _UploadBytes = 500_000,
     peak: _Peak = 5,
     as_json: options.Json = False,
 ) -> int:
@@ -51,9 +55,11 @@ def cost(
     Reads the environment's file, not the deployed stacks, and uses no network. Without --reads and
     --writes, only the month at rest.
     """
-    if not max(reads, writes) < float("inf"):
-        raise UsageError("--reads and --writes must be finite")
+    if not max(reads, writes, uploads) < float("inf"):
+        raise UsageError("--reads, --writes and --uploads must be finite")
     settings = load(env)
+    if uploads and settings.attachments is None:
+        raise UsageError(f"--env {env} has no attachments; add the table [attachments] to its file")
     estimated = Load(
         reads_per_second=reads,
         hit_rate=hit_rate,
@@ -61,6 +67,8 @@ def cost(
         bytes=size,
         commands_per_request=per_request,
         keyed=keyed,
+        uploads_per_second=uploads,
+        upload_bytes=upload_bytes,
         peak=peak,
     )
     console = Console(as_json=as_json)

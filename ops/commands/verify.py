@@ -12,7 +12,7 @@ from ops import options
 from ops.archive.listing import EARLIER
 from ops.commands.arguments import build_console
 from ops.console import Console, build_table
-from ops.context import ARCHIVE, DATABASE, REPLICA, Context
+from ops.context import ARCHIVE, ATTACHMENTS, DATABASE, REPLICA, Context
 from ops.cut import cut_of, get_cut_time
 from ops.errors import IncompleteError, UsageError
 from ops.exit_codes import ExitCode
@@ -105,7 +105,12 @@ def _summarize(result: verifying.Verified) -> str:
     elif result.is_clean:
         text += f"nothing was compared, because {_explain_no_comparison(result)}"
     else:
-        text += _describe_differences(result.findings)
+        text += _describe_differences(result.findings, result.attachments.missing)
+    if result.attachments.is_skipped:
+        text += (
+            "; attachments were not checked, because their bucket is not known: set "
+            f"{ATTACHMENTS.variable}, or name an environment with --env"
+        )
     if result.unapplied:
         text += (
             f"; {len(result.unapplied):,} objects are not applied yet and were left out, "
@@ -143,11 +148,16 @@ def _explain_no_comparison(result: verifying.Verified) -> str:
     )
 
 
-def _describe_differences(findings: Findings) -> str:
+def _describe_differences(findings: Findings, attachments: int) -> str:
     text = f"{findings.total:,} differences"
     if findings.outdated:
         text += f", {findings.outdated:,} of them outdated rows: `forebay replay` writes them again"
-    if findings.outdated < findings.total:
+    if attachments:
+        text += (
+            f", {attachments:,} of them rows with an attachment whose object is missing: restore "
+            "the object's version in the bucket, or set the field to null"
+        )
+    if findings.outdated + attachments < findings.total:
         text += (
             "; `forebay replay` applies missing commands, and corrects wrong rows after `forebay "
             "outdate`; `forebay rebuild` fills an empty database"

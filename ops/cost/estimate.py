@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from forebay.metrics import METRICS, RECORDS_METRICS, Service
+from forebay.metrics import ATTACHMENT_METRICS, METRICS, RECORDS_METRICS, Metric, Service
 from ops.cost import prices
+from ops.cost.attachments import price_attachments
 from ops.cost.database import (
     APPLIED_PER_PROCESSOR,
     HEADROOM,
@@ -34,7 +35,7 @@ _MULTIPART_REQUESTS: Final = 3  # for an object that Firehose writes in parts: b
 _MULTIPART_BELOW_SECONDS: Final = 60
 _QUEUES: Final = 3  # events of the archive, of replays and of imports
 # Five pollers of Lambda for each queue, 20 s each when idle.
-_POLLS_PER_MONTH: Final = _QUEUES * 5 * SECONDS_PER_MONTH / 20
+_POLLS_PER_QUEUE: Final = 5 * SECONDS_PER_MONTH / 20
 _SQS_PER_OBJECT: Final = 3  # sent by S3, received, deleted
 _RECORD_BYTES: Final = 350  # of an idempotency record, besides its compressed commands
 _RECORD_WRITES: Final = 2  # before the commands are sent, and after
@@ -72,6 +73,14 @@ class Load:
     write_milliseconds: float = 25
     compression: float = 0.25
     months_kept: int = 12
+    #: Uploads of attachments, on average, in an environment that has them.
+    uploads_per_second: float = 0
+    upload_bytes: int = 500_000
+
+    @property
+    def uploads(self) -> float:
+        """Uploads of attachments in the month."""
+        return self.uploads_per_second * SECONDS_PER_MONTH
 
     @property
     def missed_reads_per_second(self) -> float:
@@ -282,7 +291,10 @@ def _price_pipeline(settings: Settings, load: Load) -> Iterator[Item]:
         yield Item("Key", prices.KEY.dollars, "one, without its former versions")
     if settings.idempotency is not None:
         yield _price_records(load, settings.idempotency.retention_hours)
-    messages = objects * _SQS_PER_OBJECT + _POLLS_PER_MONTH
+    if settings.attachments is not None:
+        yield price_attachments(load, settings.functions.imports)
+    queues = _QUEUES + (1 if settings.attachments else 0)
+    messages = objects * _SQS_PER_OBJECT + queues * _POLLS_PER_QUEUE
     yield Item("SQS", messages * prices.SQS.dollars, f"{messages / 1e6:,.1f} M")
     if not isinstance(settings.database, ExternalDatabase):
         # SQS, and for the runner the logs, CloudWatch and Firehose.
@@ -320,6 +332,7 @@ def _price_records(load: Load, retention_hours: int) -> Item:
 def count_alarm_metrics(settings: Settings) -> int:
     """Return the number of metrics that the alarms of an environment use."""
     count = _ALARM_METRICS + 2 * settings.stream.count + (1 if settings.idempotency else 0)
+    count += 1 if settings.attachments else 0  # the dead letters of uploads
     count += _CACHE_ALARM_METRICS if settings.read_cache is not None else 0
     if settings.deployment.canary != "off":
         # One of them counts the requests without a record.
@@ -337,11 +350,13 @@ def _count_own_metrics(settings: Settings, load: Load) -> float:
     """Return the functions' metrics, each in proportion to the hours in which it has data."""
     hours: dict[Service, float] = {
         "write": 1 if load.writes_per_second else 0,
+        "imports": 1 if load.writes_per_second else 0,
         "consumer": 1 if load.writes_per_second else 0,
         "read": 1 if load.reads_per_second else 0,
         "sweep": min(1.0, 60 / settings.sweep.every_minutes),
     }
-    absent = () if settings.idempotency else RECORDS_METRICS
+    absent: list[Metric] = [] if settings.idempotency else [*RECORDS_METRICS]
+    absent += [] if settings.attachments else ATTACHMENT_METRICS
     return sum(
         (len(metric.values) or 1) * hours[metric.service]
         for metric in METRICS

@@ -139,6 +139,10 @@ class Idempotency(Section):
     retention_hours: int = 24
 
 
+class Attachments(Section):
+    """The bucket of attachments."""
+
+
 class Sweep(Section):
     """The interval of the sweep."""
 
@@ -207,6 +211,7 @@ class Settings(Section):
     archive: Archive = Archive()
     stream: Stream
     idempotency: Idempotency | None = None
+    attachments: Attachments | None = None
     functions: Functions
     sweep: Sweep
     api: Api

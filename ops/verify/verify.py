@@ -11,6 +11,7 @@ from typing import Any
 
 from forebay.archive.decisions import read_log
 from forebay.archive.layout import StoredObject
+from forebay.aws.attachments import AttachmentStore
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.errors import HeldError
@@ -21,7 +22,7 @@ from ops.archive.listing import count_objects
 from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore
 from ops.console import Console, Meter
-from ops.context import Context
+from ops.context import ATTACHMENTS, Context
 from ops.cut import get_cut_time, list_commands_until
 from ops.folding.fold import Winners, fold_bucket
 from ops.folding.partition import Kind, Partition, Writer
@@ -35,6 +36,8 @@ from ops.folding.scan import (
     select_rejections_up_to,
 )
 from ops.rejections import audit
+from ops.verify.attachments import TABLE as ATTACHED
+from ops.verify.attachments import AttachmentCheck
 from ops.verify.compare import Findings, TableComparison
 from ops.verify.decisions import TABLE as DECISIONS
 from ops.verify.decisions import DecisionCheck
@@ -75,6 +78,8 @@ class Verified:
     lack: str | None
     #: Objects that the ledger has and the archive lacks.
     missing: Missing
+    #: The attachments of rows.
+    attachments: AttachmentCheck
 
     @property
     def is_clean(self) -> bool:
@@ -106,6 +111,8 @@ class Verified:
             "misplaced": self.scanned.misplaced_named,
             "compared": self.compared,
             "skipped": self.skipped,
+            "attachments_missing": self.attachments.missing,
+            "attachments_checked": not self.attachments.is_skipped,
             "tables": self.tables,
             "differences": self.findings.total,
             "outdated": self.findings.outdated,
@@ -158,6 +165,7 @@ def verify(
         verifier.compare_newer(store, crossing, Path(folder) / "newer")
         verifier.compare_members(store, scanned, log)
         log.judge(verifier.findings)
+        verifier.check_attachments()
         unapplied = verifier.judge_ledger(scanned)
         missing = find_missing(connection, store)
         return verifier.summarize(store, scanned, unapplied, missing)
@@ -206,6 +214,7 @@ class _Verifier:
         self._rejections = [0, 0, 0]  # in the archive, in the database, differing
         self._effects = [0, 0, 0]  # the same
         self._edits = EditsCheck(connection, context.resources, cut, findings)
+        self._attachments = AttachmentCheck()
         self._later: list[Command] = []
         self._held_in: set[int] = set()
         self._comparisons = [
@@ -304,6 +313,15 @@ class _Verifier:
         faulty_keys = {fault["key"] for fault in scanned.ledger_faults}
         self._ledger_faults = check_counts(self._connection, self.findings, known=faulty_keys)
 
+    def check_attachments(self) -> None:
+        """Look the objects up that rows name as attachments."""
+        context = self._context
+        if not any(spec.attachments for spec in context.resources.values()):
+            return
+        bucket = context.find(ATTACHMENTS)
+        store = None if bucket is None else AttachmentStore(context.s3, bucket)
+        self._attachments.run(self._connection, context.resources, store, self.findings)
+
     def judge_ledger(self, scanned: Scanned) -> list[str]:
         """Add the differences of the ledger; return the objects that are merely not applied yet."""
         for fault in scanned.ledger_faults:
@@ -348,6 +366,7 @@ class _Verifier:
             archive=store.url,
             lack=describe_lack(store),
             missing=missing,
+            attachments=self._attachments,
         )
 
     def _describe_tables(self, scanned: Scanned) -> list[dict[str, Any]]:
@@ -364,6 +383,10 @@ class _Verifier:
         rows.append(_build_row(EFFECTS, *self._effects))
         if (check := self._decisions) is not None:
             rows.append(_build_row(DECISIONS, check.in_archive, check.in_database, check.differing))
+        attached = self._attachments
+        rows.append(
+            _build_row(ATTACHED, attached.rows - attached.missing, attached.rows, attached.missing)
+        )
         differing = len(scanned.ledger_faults) + self._ledger_faults
         rows.append(_build_row(_LEDGER, scanned.objects, scanned.ledger_rows, differing))
         return rows

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from local.settings import ROOT
+from tests.fixtures.project import PROJECT
 from tests.fixtures.stack import RunningStack
 
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
@@ -22,6 +23,8 @@ FORBIDDEN = {
     *("path of a read", "query of a read", "header of a read"),
     *("path of a write", "header of a write", "body of a write"),
 }
+#: The stack has the resources of the tests, and so must the hooks.
+_PYTHONPATH = os.pathsep.join(map(str, (PROJECT, ROOT)))
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
@@ -35,7 +38,7 @@ def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
             *("--continue-on-failure", "--no-color", *options),
         ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "FOREBAY_TRIED": str(folder / "tried")},
+        env={**os.environ, "PYTHONPATH": _PYTHONPATH, "FOREBAY_TRIED": str(folder / "tried")},
         capture_output=True,
         text=True,
         check=False,

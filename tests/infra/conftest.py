@@ -56,9 +56,10 @@ def dev(flags: Mapping[str, Any], package: Path) -> Synthesised:
 
 @pytest.fixture(scope="session")
 def recording(flags: Mapping[str, Any], package: Path) -> Synthesised:
-    """The development environment with idempotency records."""
+    """The development environment with idempotency records and attachments."""
     idempotency = {"retention_hours": 48, "when_unavailable": "accept"}
-    return Synthesised.of(settings_of("dev", {"idempotency": idempotency}), flags, package)
+    changes = {"idempotency": idempotency, "attachments": {}}
+    return Synthesised.of(settings_of("dev", changes), flags, package)
 
 
 @pytest.fixture(scope="session")

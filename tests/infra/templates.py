@@ -66,6 +66,16 @@ class Synthesised:
         everything = getattr(self, stack)["Resources"].values()
         return [resource for resource in everything if resource["Type"] == resource_type]
 
+    @property
+    def archive(self) -> Mapping[str, Any]:
+        """The archive bucket's resource."""
+        (bucket,) = (
+            bucket
+            for bucket in self.resources("data", "AWS::S3::Bucket")
+            if "-archive-" in readable(bucket["Properties"]["BucketName"])
+        )
+        return bucket
+
     def function(self, name: FunctionName) -> Mapping[str, Any]:
         """The properties of a function of the product."""
         suffix = f"-{name.replace('_', '-')}"

@@ -133,7 +133,7 @@ def test_nothing_but_lists_and_items_is_ever_cached(either: Synthesised) -> None
     uncached = list(_routes(either, cached=False))
 
     assert {route.action for route, _ in uncached} == {
-        *("status", "index", "openapi", "docs", "asset", "health"),
+        *("status", "download", "index", "openapi", "docs", "asset", "health"),
     }
     for _, setting in uncached:
         assert setting["CachingEnabled"] is False
@@ -245,7 +245,7 @@ def test_the_gateway_loses_patience_with_a_read_before_postgres_cancels_it(
     methods = _methods(either)
     for route in either.routes:
         integration = methods[route.method, route.path]["Integration"]
-        if route.action in {"list", "query", "item"}:
+        if route.action in {"list", "query", "item", "download"}:
             assert integration["TimeoutInMillis"] < statement_seconds * 1000
         else:
             assert "TimeoutInMillis" not in integration

@@ -29,6 +29,7 @@ VARIANTS = [
     pytest.param("prod", {"database": STANDBY}, id="standby"),
     pytest.param("prod", {"operations.runner": True}, id="runner"),
     pytest.param("dev", {"idempotency": {}}, id="records"),
+    pytest.param("dev", {"attachments": {}}, id="attachments"),
     pytest.param("dev", {"encryption": {"key": "own", "former_keys": []}}, id="key"),
     pytest.param("prod", {"read_cache.node_type": "r7g.large"}, id="read cache"),
     pytest.param(

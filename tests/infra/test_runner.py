@@ -137,7 +137,9 @@ def test_commands_have_every_address_without_cloudformation(project: Mapping[str
         for variable in project["Environment"]["EnvironmentVariables"]
     }
 
-    known = {setting.variable for setting in _OUTPUTS} - {"FOREBAY_READ_CACHE"}
+    known = {setting.variable for setting in _OUTPUTS} - {
+        *("FOREBAY_READ_CACHE", "FOREBAY_ATTACHMENTS_BUCKET"),
+    }
     assert known == set(variables) - {"PYTHONUNBUFFERED"}
     assert all(variables.values())
     assert "sslrootcert" not in variables["FOREBAY_DATABASE_URL"]

@@ -76,17 +76,21 @@ def _variables(synthesised: Synthesised, name: FunctionName) -> dict[str, Any]:
 
 
 def _own(granted: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """The permissions besides log, traces, network and database login."""
+    """The permissions besides log, traces, network, database login and attachments.
+
+    tests/infra/test_attachments.py has those on attachments.
+    """
     return {
         (action, resource)
         for action, resource in granted
         if action.partition(":")[0] not in {"logs", "xray", "ec2", "rds-db"}
+        and "-files-" not in resource
     }
 
 
 def _archive(synthesised: Synthesised) -> str:
     """The archive bucket's ARN; the bucket has a fixed name, not a generated name."""
-    name = synthesised.only("data", "AWS::S3::Bucket")["BucketName"]
+    name = synthesised.archive["Properties"]["BucketName"]
     return f"arn:<AWS::Partition>:s3:::{readable(name)}"
 
 
@@ -121,12 +125,15 @@ def test_the_function_that_reads_is_told_what_principals_may_read_besides(
     assert json.loads(variables["FOREBAY_PRINCIPALS"]) == {role: ["status.read"]}
 
 
-def test_only_the_local_write_function_is_told_of_another_firehose(local: Synthesised) -> None:
+def test_only_the_local_functions_that_accept_are_told_of_another_firehose(
+    local: Synthesised,
+) -> None:
     functions = {
         name for name in FUNCTIONS if "AWS_ENDPOINT_URL_FIREHOSE" in _variables(local, name)
     }
 
-    assert functions == {"write"}
+    # The import sends the commands of attachments.
+    assert functions == {"write", "imports"}
     endpoint = _variables(local, "write")["AWS_ENDPOINT_URL_FIREHOSE"]
     assert endpoint == LOCAL_CONTEXT["firehose_endpoint"]
 
@@ -216,7 +223,7 @@ def test_the_write_function_needs_no_network_to_reach_the_table(recording: Synth
 
 
 def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesised) -> None:
-    granted = either.granted("imports")
+    granted = _own(either.granted("imports"))
 
     assert {grant for grant in granted if grant[0].startswith("s3:")} == {
         ("s3:GetObject", f"{_archive(either)}/imports/*"),
@@ -240,6 +247,7 @@ def _puts(either: Synthesised) -> list[tuple[str, Any]]:
             if isinstance(statement["Resource"], list)
             else [statement["Resource"]]
         )
+        if "-files-" not in readable(resource)
     ]
 
 
@@ -288,7 +296,7 @@ def test_the_function_that_tells_about_the_api_may_list_and_count_and_read_nothi
         statement["Condition"]
         for policy in either.properties("service", "AWS::IAM::Policy")
         for statement in policy["PolicyDocument"]["Statement"]
-        if statement["Action"] == "s3:ListBucket"
+        if statement["Action"] == "s3:ListBucket" and "Condition" in statement
     ]
     commands = {"StringEquals": {"s3:prefix": "commands/"}}
     rejections = {"StringEquals": {"s3:prefix": ["decisions/", "rejections/"]}}

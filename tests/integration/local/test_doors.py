@@ -43,6 +43,8 @@ LINES: Final[Mapping[Action, Sequence[str]]] = {
     "status": ("{resource}.read", "{resource}.write"),
     "post": ("{resource}.write",),
     "put": ("{resource}.write",),
+    "upload": ("{resource}.write",),
+    "download": ("{resource}.read",),
     "patch": ("{resource}.write",),
     "patch_many": ("{resource}.write",),
     "delete": ("{resource}.write",),

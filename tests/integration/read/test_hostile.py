@@ -34,6 +34,7 @@ KEYS = {
     "cities": "1",
     "countries": "AD",
     "announcements": "0199f0c2-0000-4000-8000-000000000000",
+    "pictures": "harbour",
 }
 ANNOUNCEMENT = Command(
     id=command_id(11),
@@ -125,7 +126,9 @@ class Target:
         """Send a hostile text, check the answer, and return its status."""
         response = self.ask(route, parameter.location, parameter.name, text)
         about = ascii((route.name, parameter, text, response.status, response.body[:500]))
-        assert response.status in {200, 202, 206, 300, 304} or 400 <= response.status < 500, about
+        assert response.status in {200, 202, 206, 300, 304, 307} or 400 <= response.status < 500, (
+            about
+        )
         for value in response.headers.values():
             assert all(" " <= char < "\x7f" for char in value), about
         if response.status >= 400 and response.body:
@@ -144,6 +147,7 @@ class Target:
                 "SELECT * FROM cities ORDER BY 1",
                 "SELECT * FROM countries ORDER BY 1",
                 "SELECT * FROM announcements ORDER BY 1",
+                "SELECT * FROM pictures ORDER BY 1",
                 _CATALOGUE,
                 "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
                 "SELECT rolname, rolsuper FROM pg_roles ORDER BY 1",
@@ -159,12 +163,29 @@ def target(postgres_cluster: PostgresServer) -> Iterator[Target]:
             database = Database(url, connection)
             rows = [city(number, key=number) for number in range(1, 6)]
             rows += [country(9, "AD"), country(10, "DE", name="Germany"), ANNOUNCEMENT]
+            rows += [picture(12, KEYS["pictures"]), picture(13, "quay")]
             database.apply(rows)
             reader = reader_of(
-                url, url, FOREBAY_READ_AFTER_WAIT_SECONDS="0", FOREBAY_WAIT_CAP_SECONDS="0"
+                url,
+                url,
+                FOREBAY_READ_AFTER_WAIT_SECONDS="0",
+                FOREBAY_WAIT_CAP_SECONDS="0",
+                FOREBAY_ATTACHMENTS_BUCKET="files",
+                AWS_REGION="eu-west-1",
             )
-            yield Target(reader, database)
+            # The process's credentials sign the downloads.
+            with pytest.MonkeyPatch.context() as environment:
+                environment.setenv("AWS_ACCESS_KEY_ID", "AKID")
+                environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+                yield Target(reader, database)
             close(reader)
+
+
+def picture(number: int, key: str) -> Command:
+    """A put of a picture with an image."""
+    image = {"id": command_id(number), "name": None, "type": "image/png", "size": 1}
+    body = {"title": f"Picture {number}", "image": image}
+    return Command(command_id(number), "put", "pictures", key, 1, "test", None, body)
 
 
 def spelled(form: str, text: str) -> str:

@@ -347,3 +347,30 @@ def test_without_a_load_only_the_month_at_rest_is_reported(
     assert set(json.loads(capsys.readouterr().out)) >= {"env", "at_rest", "largest"}
     assert cli.run(["cost", "--env", "prod"]) == ExitCode.OK
     assert "synchronous" not in capsys.readouterr().out
+
+
+def test_attachments_cost_by_the_upload_and_as_long_as_the_archive_is_kept() -> None:
+    without, with_them = settings_with(), settings_with(attachments={})
+    rest = {item.name for item in estimate_at_rest(with_them).items if item.dollars}
+    assert "S3 attachments" not in rest
+    assert "S3 attachments" not in {item.name for item in estimate_buffered(without, LOAD).items}
+
+    def price(load: Load) -> float:
+        items = estimate_buffered(with_them, load).items
+        return next(item.dollars for item in items if item.name == "S3 attachments")
+
+    few = replace(LOAD, uploads_per_second=1, upload_bytes=1_000)
+    uploads = SECONDS_PER_MONTH
+    # Two PUTs and two GETs of S3, three requests of SQS, a call of half a second with 512 MiB.
+    call = 0.2e-6 + 0.5 * 0.5 * 0.0000133334
+    requests = uploads * (2 * 0.005e-3 + 2 * 0.0004e-3 + 3 * 0.4e-6 + call)
+    stored = uploads * 1_000 / 1e9 * (12 + 14 / (HOURS_PER_MONTH / 24)) * 0.023
+    assert price(few) == pytest.approx(requests + stored, rel=0.01)
+    assert price(replace(few, upload_bytes=2_000)) == pytest.approx(requests + 2 * stored, rel=0.01)
+
+
+def test_uploads_of_an_environment_without_attachments_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["cost", "--env", "dev", "--uploads", "1"]) == ExitCode.USAGE
+    assert "has no attachments" in capsys.readouterr().err

@@ -48,7 +48,8 @@ class Environment(dict[str, str]):
 def read_by(from_env: Callable[[Mapping[str, str]], object]) -> set[str]:
     environment = Environment()
     from_env(environment)
-    return environment.asked
+    # Lambda and AWS's SDK have variables of their own.
+    return {name for name in environment.asked if OWN.fullmatch(name)}
 
 
 def own_variables(text: str) -> set[str]:

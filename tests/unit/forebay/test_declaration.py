@@ -266,11 +266,12 @@ def test_a_json_field_knows_what_it_holds() -> None:
     }
 
 
-def test_the_samples_are_three_resources_each_with_another_kind_of_key() -> None:
+def test_the_samples_are_four_resources_with_every_kind_of_key() -> None:
     declared = resources.load()
-    assert list(declared) == ["announcements", "cities", "countries"]
+    assert list(declared) == ["announcements", "cities", "countries", "pictures"]
     assert declared["announcements"].key_is_made
     assert declared["countries"].key.name == "code"
+    assert [field.name for field in declared["pictures"].attachments] == ["image"]
     assert declared["cities"].key.kind is Kind.INTEGER
     column = declared["cities"].column("country_code")
     assert column is not None

@@ -22,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 from forebay.db import iam
 from forebay.db.connect import iterate_logins
 from forebay.errors import SettingsError
+from forebay.signing import Credentials
 
 NOW = dt.datetime(2026, 11, 21, 12, 34, 56, tzinfo=dt.UTC)
 HOST = "forebay.cluster-ro-abc123.eu-west-1.rds.amazonaws.com"
@@ -48,7 +49,7 @@ def _parts(signed: str) -> tuple[str, dict[str, str]]:
 @pytest.mark.parametrize("session_token", [None, SESSION])
 @pytest.mark.parametrize("user", ["forebay_read", "odd user+é"])
 def test_a_token_is_the_one_that_botocore_signs(user: str, session_token: str | None) -> None:
-    credentials = iam.Credentials(
+    credentials = Credentials(
         KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], session_token
     )
 
@@ -178,7 +179,7 @@ def test_a_restored_function_fetches_its_credentials() -> None:
     """AWS_ACCESS_KEY_ID and the related variables do not exist there."""
     given = {"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": "…"}
     with _lambda_gives(200, json.dumps(given).encode()) as address:
-        assert iam.Credentials.current(_restored(address)) == iam.Credentials("A", "S", "T")
+        assert iam.current_credentials(_restored(address)) == Credentials("A", "S", "T")
 
 
 @pytest.mark.parametrize(("status", "content"), [(500, b"{}"), (200, b"{}"), (200, b"<html>")])
@@ -190,7 +191,7 @@ def test_credentials_that_can_not_be_fetched_are_a_failed_login(
         _lambda_gives(status, content) as address,
         pytest.raises(psycopg.OperationalError, match="no AWS credentials from"),
     ):
-        iam.Credentials.current(_restored(address))
+        iam.current_credentials(_restored(address))
 
 
 def test_signing_imports_no_sdk() -> None:

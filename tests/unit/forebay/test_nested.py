@@ -56,6 +56,14 @@ class Plain:
     number: int
 
 
+class Odd(TypedDict):
+    """Fields with the names of the members of schemas."""
+
+    type: str
+    config: Part
+    default: Part
+
+
 class Order(Resource, path="orders"):
     """An order."""
 
@@ -66,7 +74,11 @@ class Order(Resource, path="orders"):
     ignoring: list[Ignoring] | None = None
     typed: list[Typed] = []  # noqa: RUF012
     plain: list[Plain] = []  # noqa: RUF012
+    odd: list[Odd] = []  # noqa: RUF012
     free: dict[str, Any] = {}  # noqa: RUF012
+
+
+ODD = {"type": "model", "config": {"number": 1}, "default": {"number": 1}}
 
 
 def reader(packaged: bool) -> BodyValidator:  # noqa: FBT001 - a parameter of the tests
@@ -88,6 +100,9 @@ def reader(packaged: bool) -> BodyValidator:  # noqa: FBT001 - a parameter of th
         ({"ignoring": [{"number": 1, "x": 2}]}, "#/ignoring/0/x"),
         ({"typed": [{"number": 1, "x": 2}]}, "#/typed/0/x"),
         ({"plain": [{"number": 1, "x": 2}]}, "#/plain/0/x"),
+        ({"odd": [{**ODD, "x": 2}]}, "#/odd/0/x"),
+        ({"odd": [{**ODD, "config": {"number": 1, "x": 2}}]}, "#/odd/0/config/x"),
+        ({"odd": [{**ODD, "default": {"number": 1, "x": 2}}]}, "#/odd/0/default/x"),
     ],
 )
 def test_a_misspelt_member_is_refused(body: dict[str, Any], pointer: str, packaged: bool) -> None:  # noqa: FBT001
@@ -112,5 +127,5 @@ def test_what_may_hold_anything_still_does(packaged: bool) -> None:  # noqa: FBT
 def test_the_description_says_so() -> None:
     definitions = Order.spec_.body.json_schema()["$defs"]
     closed = {name for name, one in definitions.items() if one["additionalProperties"] is False}
-    assert closed == {"Line", "Part", "Ignoring", "Typed", "Plain"}
+    assert closed == {"Line", "Part", "Ignoring", "Typed", "Plain", "Odd"}
     assert definitions["Open"]["additionalProperties"] is True

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials as BotocoreCredentials
 
+from forebay.attachments import Bucket, Upload
+from forebay.resource import Media
+from forebay.signing import Credentials, Signer
 from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.emulator_front import Front
+from tests.fixtures.attachments import encode_form
 
 KEY = "a" * 64
 HOST = "127.0.0.1:8081"
@@ -75,7 +79,7 @@ def signed(
 ) -> list[tuple[str, str]]:
     """Return the headers of a request that the SDK has signed."""
     request = AWSRequest(method, f"http://{host}{path}", data=body, headers=dict(more))
-    SigV4Auth(Credentials("000000000000", key), "lambda", "us-east-1").add_auth(request)
+    SigV4Auth(BotocoreCredentials("000000000000", key), "lambda", "us-east-1").add_auth(request)
     return [("host", host), *((name.lower(), value) for name, value in request.headers.items())]
 
 
@@ -207,3 +211,50 @@ def test_nothing_else_comes_in_by_the_address_of_public_keys(
     behind, sent = call([("host", HOST), header], method=method, path=path)
     assert behind.scopes == []
     assert sent[0]["status"] == 403
+
+
+def send_form(*, key: str = KEY, origin: str = HOST, **changes: str) -> tuple[Recorder, list[Any]]:
+    """Upload with a form that was signed with a key, from a page of an origin."""
+    place = Bucket("files", "us-east-1", f"http://{HOST}", 900)
+    upload = Upload("pictures", "a", "image", "01a1fc5d-903c-779d-961e-d3f40d76fc6e")
+    fields = place.sign_upload(
+        upload,
+        Media("image/png"),
+        {},
+        media_type="image/png",
+        credentials=Credentials("000000000000", key, None),
+        now=dt.datetime.now(dt.UTC),
+    )
+    body, kind = encode_form({**fields, **changes}, b"\r\n--x\r\nbytes\0")
+    headers = [("host", HOST), ("content-type", kind), ("origin", origin)]
+    return call(headers, path="/files/", body=body)
+
+
+@pytest.mark.parametrize("origin", [f"http://{HOST}", "http://127.0.0.1:8080", "http://a.example"])
+def test_a_form_that_the_stack_has_signed_passes_from_any_page(origin: str) -> None:
+    """A page that has such a form got it from the API."""
+    behind, _ = send_form(origin=origin)
+    assert behind.bodies[0].endswith(b"--\r\n")
+    assert b"\r\n--x\r\nbytes\0" in behind.bodies[0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"policy": "e30="}, {"x-amz-signature": ""}, {"x-amz-credential": "x"}]
+)
+def test_a_changed_form_does_not_pass(changes: dict[str, str]) -> None:
+    behind, sent = send_form(**changes)
+    assert (behind.scopes, sent[0]["status"]) == ([], 403)
+
+
+def test_a_form_of_another_key_does_not_pass() -> None:
+    behind, sent = send_form(key="b" * 64)
+    assert (behind.scopes, sent[0]["status"]) == ([], 403)
+
+
+def test_a_form_for_another_service_than_s3_does_not_pass() -> None:
+    """Its signature would cover nothing of the request."""
+    signer = Signer("lambda", "us-east-1", Credentials("000000000000", KEY, None))
+    now = dt.datetime.now(dt.UTC)
+    body, kind = encode_form(signer.sign_form({}, [], now=now, expires=now), b"")
+    behind, sent = call([("host", HOST), ("content-type", kind)], body=body)
+    assert (behind.scopes, sent[0]["status"]) == ([], 403)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,14 +14,17 @@ from psycopg.pq.abc import PGresult
 
 import resources
 from forebay.access import Access
+from forebay.attachments import Bucket
 from forebay.db.session import Session
 from forebay.log import Log
 from forebay.problem import ProblemError
 from forebay.query.parse import parse_list
 from forebay.resource.relations import find_relations
 from forebay.routes import Route, routes
+from forebay.signing import Credentials
 from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase, Rows, Texts
+from lambdas.read.downloads import DownloadReader
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
 from lambdas.read.read_after import ReadAfter
@@ -38,7 +43,9 @@ KEYS = {
     "announcements": "0199f0c2-0000-7000-8000-000000000000",
     "cities": "5",
     "countries": "DE",
+    "pictures": "harbour",
 }
+IMAGE = {"id": "0199f0c2-0000-7000-8000-000000000001", "name": None, "type": "image/png"}
 UNDECLARED = [
     *("select", "offset", "foo", "key", "limit", "id", "Authorization", "Origin", "Host"),
     *("Accept", "Cookie", "If-None-Match", "Read-After", "Prefer", "User-Agent"),
@@ -84,7 +91,7 @@ class RecordingDatabase(ReadDatabase):
             return [(COMMAND_ID, False, *[None] * 9)]
         if "WITH found" in self.queries[-1][0]:
             return [("[]", 1, True, ["5"], ["5"], 2, None)]
-        return [(COMMAND_ID, None, '{"a":1}')]
+        return [(COMMAND_ID, None, orjson.dumps({"a": 1, "image": IMAGE}).decode())]
 
     fetch_from_primary = fetch
 
@@ -99,16 +106,24 @@ class OneRow:
     ntuples, nfields = 1, 2
 
     def get_value(self, row: int, column: int) -> bytes:
-        return ((b'{"a":1,"geonameid":1,"code":"DE","id":""}', b"5"),)[row][column]
+        return ((b'{"a":1,"geonameid":1,"code":"DE","id":"","slug":""}', b"5"),)[row][column]
 
 
 def app(database: ReadDatabase) -> ReadApp:
     visibility = Visibility(database, sleep=lambda _: None)
     specs, access = resources.load(), Access("none")
     read_after = ReadAfter(visibility, specs, access, wait_seconds=0, window_seconds=600)
+    items = ItemReader(database, read_after)
+    downloads = DownloadReader(
+        Bucket("files", "eu-west-1", "", 900),
+        items,
+        lambda: Credentials("AKID", "secret", None),
+        lambda: dt.datetime(2026, 11, 30, tzinfo=dt.UTC),
+    )
     return ReadApp(
         resources=specs,
-        items=ItemReader(database, read_after),
+        items=items,
+        downloads=downloads,
         lists=ListReader(database, RELATIONS, access, read_after),
         statuses=StatusReader(visibility, buffer_seconds=1, wait_cap_seconds=0),
         log=Log("test"),

@@ -15,9 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import resources
+from forebay.attachments import Bucket, Upload
 from forebay.codec import MAX_LINE_BYTES, decode
 from forebay.http import Response
+from forebay.ids import IdSource
+from forebay.intake.attachments import AttachmentCheck
 from forebay.openapi import describe
+from forebay.signing import Credentials
+from lambdas.write.uploads import UploadForms
 from tests.fixtures import hostile
 from tests.fixtures.api import WriteBench, document, event
 from tests.fixtures.commands import CITY
@@ -36,15 +41,35 @@ VALID: Mapping[str, dict[str, Any]] = {
         "area_km2": 468.0,
     },
     "announcements": {"title": "t", "body": "b", "published_on": "2026-01-01"},
+    "pictures": {"title": "t", "image": None},
     "commands": {"op": "put", "resource": "cities", "key": 5, "body": {**CITY}},
 }
 KEYS = {
     "cities": "5",
     "countries": "AD",
     "announcements": "0199f0c2-0000-4000-8000-000000000000",
+    "pictures": "harbour",
 }
 #: Headers that the function reads although the description does not list them.
 MORE_HEADERS = ("Content-Type", "Content-Encoding", "traceparent", "Prefer", "X-Anything")
+
+
+#: The form of an upload, which is not an item.
+UPLOAD = "/pictures/{key}/image"
+
+
+def make_bench() -> WriteBench:
+    """A write app with a bucket of attachments that has no object."""
+    place = Bucket("files", "eu-west-1", "", 900)
+    forms = UploadForms(place, IdSource(), lambda: Credentials("AKID", "secret", None))
+    return WriteBench(attachments=AttachmentCheck(NoObjects()), uploads=forms)
+
+
+class NoObjects:
+    """An empty bucket."""
+
+    def find(self, _upload: Upload) -> None:
+        return None
 
 
 def writes() -> Iterator[tuple[str, str, list[str]]]:
@@ -81,7 +106,7 @@ def request_of(
 ) -> dict[str, Any]:
     """Build a valid request, with the given parts replaced."""
     name = resource_of(path)
-    good = dict(VALID[name])
+    good: dict[str, Any] = {"type": "image/png"} if path == UPLOAD else dict(VALID[name])
     if (
         name in RESOURCES
         and method in {"PATCH", "DELETE"}
@@ -89,7 +114,11 @@ def request_of(
         and query is None
     ):
         query = {RESOURCES[name].key.name: f"eq.{KEYS[name]}"}
-    if name in RESOURCES and method == "POST" and not RESOURCES[name].key_is_made:
+    if (
+        name in RESOURCES
+        and (method, path) == ("POST", f"/{name}")
+        and not RESOURCES[name].key_is_made
+    ):
         own = KEYS[name]
         good[RESOURCES[name].key.name] = int(own) if own.isdigit() else own
     text = json.dumps([good] if name == "commands" else good) if body is None else body
@@ -114,7 +143,7 @@ def judge(bench: WriteBench, request: Mapping[str, Any], *asked: str) -> Respons
         response.body.encode()
     except Exception as exc:  # noqa: BLE001 - a failed test's report can't hold surrogates
         raise AssertionError(ascii((repr(exc), asked))) from None
-    assert response.status in {202, 207} or 400 <= response.status < 500, ascii(response)
+    assert response.status in {201, 202, 207} or 400 <= response.status < 500, ascii(response)
     for name, value in response.headers.items():
         assert all(" " <= char < "\x7f" for char in value), (name, value)
     body = document(response)
@@ -132,15 +161,15 @@ def judge(bench: WriteBench, request: Mapping[str, Any], *asked: str) -> Respons
 
 def test_the_samples_are_all_there_is() -> None:
     assert {resource_of(path) for _, path, _ in WRITES} == set(VALID)
-    bench = WriteBench()
+    bench = make_bench()
     for method, path, _ in WRITES:
-        status = 207 if path == "/commands" else 202
+        status = {"/commands": 207, UPLOAD: 201}.get(path, 202)
         assert bench.app.handle(request_of(method, path)).status == status, (method, path)
 
 
 @pytest.mark.parametrize(("method", "path", "described"), WRITES, ids=NAMES)
 def test_any_header(method: str, path: str, described: list[str]) -> None:
-    bench = WriteBench()
+    bench = make_bench()
     for name in (*described, *MORE_HEADERS):
         for text in (*hostile.TEXTS, *hostile.SURROGATES):
             judge(bench, request_of(method, path, headers={name: text}), text)
@@ -150,18 +179,18 @@ def test_any_header(method: str, path: str, described: list[str]) -> None:
 def test_any_key(method: str, path: str, described: list[str]) -> None:
     if "{key}" not in path:
         return
-    bench = WriteBench()
+    bench = make_bench()
     for text in (*hostile.TEXTS, *hostile.SURROGATES):
         for sent in (text, quote(text, safe="", errors="surrogatepass")):
             response = judge(bench, request_of(method, path, key=sent), text, sent)
-            if response.status == 202:
+            if response.status in {201, 202}:
                 # Addresses are given encoded: no part of a key is a part of their paths.
                 assert document(response)["links"]["item"].count("/") == 3
 
 
 @pytest.mark.parametrize(("method", "path", "described"), WRITES, ids=NAMES)
 def test_any_query_parameter_is_refused(method: str, path: str, described: list[str]) -> None:
-    bench = WriteBench()
+    bench = make_bench()
     for text in (*hostile.TEXTS, *hostile.SURROGATES):
         response = judge(bench, request_of(method, path, query={text: text}), text)
         assert response.status == 400
@@ -169,7 +198,7 @@ def test_any_query_parameter_is_refused(method: str, path: str, described: list[
 
 @pytest.mark.parametrize("name", sorted(RESOURCES))
 def test_any_filter_on_any_field(name: str) -> None:
-    bench = WriteBench()
+    bench = make_bench()
     spec = RESOURCES[name]
     for field in (spec.key, *spec.fields):
         for text in (*hostile.TEXTS, *hostile.SURROGATES):
@@ -180,7 +209,7 @@ def test_any_filter_on_any_field(name: str) -> None:
 
 @pytest.mark.parametrize("member", ["if", "if_match"])
 def test_any_condition_of_an_operation(member: str) -> None:
-    bench = WriteBench()
+    bench = make_bench()
     good = json.dumps({"op": "delete", "resource": "cities", "key": 5})[1:-1]
     for text in (*hostile.VALUES, *map(json.dumps, hostile.TEXTS)):
         for value in (
@@ -202,7 +231,7 @@ FIELDS = [
 
 @pytest.mark.parametrize(("name", "field"), FIELDS, ids=[".".join(pair) for pair in FIELDS])
 def test_any_value_of_any_field(name: str, field: str) -> None:
-    bench = WriteBench()
+    bench = make_bench()
     for method, path, _ in WRITES:
         if resource_of(path) != name or method == "DELETE":
             continue
@@ -214,7 +243,7 @@ def test_any_value_of_any_field(name: str, field: str) -> None:
 
 @pytest.mark.parametrize(("method", "path", "described"), WRITES, ids=NAMES)
 def test_any_body_and_any_name_of_a_member(method: str, path: str, described: list[str]) -> None:
-    bench = WriteBench()
+    bench = make_bench()
     good = json.dumps(VALID[resource_of(path)])[1:-1]
     for text in (*hostile.VALUES, *hostile.TEXTS, *hostile.SURROGATES):
         judge(bench, request_of(method, path, body=text), text)
@@ -227,7 +256,7 @@ def test_any_body_and_any_name_of_a_member(method: str, path: str, described: li
 @pytest.mark.parametrize("name", sorted(RESOURCES))
 def test_between_hostile_items_good_ones_are_accepted(name: str, media: str) -> None:
     """Each hostile item is refused alone; the valid items before and after it are accepted."""
-    bench = WriteBench()
+    bench = make_bench()
     good = json.loads(request_of("POST", f"/{name}")["body"])
     field = RESOURCES[name].fields[0].name
     small = [text for text in hostile.VALUES if len(text) < 10_000 and "\n" not in text]
@@ -246,7 +275,7 @@ def test_between_hostile_items_good_ones_are_accepted(name: str, media: str) -> 
 
 def _is_json(text: str) -> bool:
     """Return whether an array with this item is valid JSON; otherwise it is refused whole."""
-    return WriteBench().send("POST", "/cities", raw=f"[{text}]").status == 207
+    return make_bench().send("POST", "/cities", raw=f"[{text}]").status == 207
 
 
 ANYTHING = st.recursive(
@@ -271,5 +300,5 @@ def test_any_request_at_all(operation: tuple[str, str, list[str]], data: st.Data
     request = request_of(method, path, body=body, key=key, headers=headers)
     texts = [body, key or "", *headers.values()]
     judge(
-        WriteBench(), request, *texts, *map(ascii, texts), json.dumps(changed, ensure_ascii=False)
+        make_bench(), request, *texts, *map(ascii, texts), json.dumps(changed, ensure_ascii=False)
     )

@@ -117,9 +117,25 @@ def upgrade() -> None:
     op.create_index(
         op.f("countries_name_idx"), "countries", ["name"], unique=False, if_not_exists=True
     )
+    op.create_table(
+        "pictures",
+        sa.Column("slug", sa.String(length=100), autoincrement=False, nullable=False),
+        sa.Column("title", sa.String(length=200), autoincrement=False, nullable=False),
+        sa.Column(
+            "image", postgresql.JSONB(astext_type=sa.Text()), autoincrement=False, nullable=True
+        ),
+        sa.Column(
+            "_version", sa.UUID(), nullable=False, comment="Id of the command that made it so"
+        ),
+        sa.Column("_by_create", sa.Boolean(), nullable=False, comment="That command was a create"),
+        sa.PrimaryKeyConstraint("slug", name=op.f("pictures_pkey")),
+        comment="A picture with its title.",
+        if_not_exists=True,
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("pictures")
     op.drop_index(op.f("countries_name_idx"), table_name="countries")
     op.drop_index(op.f("countries_continent_idx"), table_name="countries")
     op.drop_table("countries")
