@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -27,14 +27,18 @@ _SESSION = re.compile(r"arn:([a-z-]+):sts::(\d{12}):assumed-role/([^/]+)/.+")
 _ROLE = re.compile(r"(arn:[a-z-]+:iam::\d{12}:role)/(?:.+/)?([^/]+)")
 
 
-def read_scope(resource: str) -> str:
-    """The scope required to read a resource, without the resource server's name."""
-    return f"{resource}.read"
+def read_scope(group: str) -> str:
+    """The scope required to read a resource, without the resource server's name.
+
+    Args:
+        group: the resource's `scope_group`: by default its path.
+    """
+    return f"{group}.read"
 
 
-def write_scope(resource: str) -> str:
+def write_scope(group: str) -> str:
     """The scope required to write a resource, without the resource server's name."""
-    return f"{resource}.write"
+    return f"{group}.write"
 
 
 def principal(user_arn: str) -> str:
@@ -98,19 +102,20 @@ class Access:
                 arn = (caller.get("identity") or {}).get("userArn") or ""
                 return scope in self.principals.get(principal(arn), ())
 
-    def require(self, caller: Mapping[str, Any], scopes: Iterable[str]) -> None:
+    def require(self, caller: Mapping[str, Any], scopes: Mapping[str, str]) -> None:
         """Refuse a request that names a resource for which the caller lacks the scope.
 
         Args:
             caller: `requestContext` of the proxy event.
-            scopes: `read_scope` or `write_scope` of every resource that the request names.
+            scopes: `read_scope` or `write_scope` by the path of every resource that the request
+                names.
 
         Raises:
-            ProblemError: `forbidden`, with the first missing scope in alphabetical order.
+            ProblemError: `forbidden`, with the first such resource in alphabetical order.
         """
-        for scope in sorted(scopes):
+        for resource, scope in sorted(scopes.items()):
             if not self.allows(caller, scope):
-                raise ProblemError(_describe_forbidden(scope))
+                raise ProblemError(_describe_forbidden(resource, scope))
 
 
 def _is_listed(scope: str, granted: object) -> bool:
@@ -118,9 +123,8 @@ def _is_listed(scope: str, granted: object) -> bool:
     return isinstance(granted, str) and f"{RESOURCE_SERVER}/{scope}" in granted.split(" ")
 
 
-def _describe_forbidden(scope: str) -> Problem:
-    resource, _, access = scope.rpartition(".")
-    doing = {"read": "reads", "write": "writes"}[access]
+def _describe_forbidden(resource: str, scope: str) -> Problem:
+    doing = {"read": "reads", "write": "writes"}[scope.rpartition(".")[2]]
     return Problem(
         "forbidden",
         f"the request also {doing} {resource}, which requires the scope {RESOURCE_SERVER}/{scope}",

@@ -71,6 +71,8 @@ class Route:
     #: True if a request may name further resources, so that the function checks the caller's
     #: scopes. If the route is cached, the caller is then part of the cache key.
     names_others: bool = False
+    #: The resource's `scope_group`; empty for routes about the API itself.
+    scope_group: str = ""
     #: Answered without an API key everywhere: a browser that opens a page can't send a key.
     public: bool = False
     #: The attachment of an upload or a download.
@@ -168,15 +170,41 @@ _COMMANDS = Route(
 )
 
 
-def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
-    """Every route, in a stable order."""
+def routes(
+    resources: Mapping[str, ResourceSpec], *, dotted_parameters: bool = True
+) -> tuple[Route, ...]:
+    """Every route, in a stable order.
+
+    Args:
+        resources: the declarations, by path.
+        dotted_parameters: False if no route has query parameters as in `drop_dotted`.
+    """
     relations_by_path = find_relations(resources)
     resource_routes = (
         route
         for spec in resources.values()
         for route in _build_routes(spec, relations_by_path[spec.path])
     )
-    return (*_ABOUT, _COMMANDS, *resource_routes)
+    every = (*_ABOUT, _COMMANDS, *resource_routes)
+    return every if dotted_parameters else drop_dotted(every)
+
+
+def drop_dotted(routes: Sequence[Route]) -> tuple[Route, ...]:
+    """The routes without query parameters whose names contain a dot: `not.and`, `country.name`.
+
+    No document of AWS settles whether API Gateway accepts such names beside `and` and `name`.
+    """
+    return tuple(
+        replace(
+            route,
+            parameters=tuple(
+                parameter
+                for parameter in route.parameters
+                if parameter.location != "query" or "." not in parameter.name
+            ),
+        )
+        for route in routes
+    )
 
 
 def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator[Route]:
@@ -195,6 +223,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         ),
         cached=True,
         names_others=names_others,
+        scope_group=spec.scope_group,
     )
     item_route = Route(
         method="GET",
@@ -204,6 +233,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         resource=spec.path,
         parameters=(key, *(Parameter("header", name) for name in ITEM_HEADERS)),
         cached=True,
+        scope_group=spec.scope_group,
     )
     for route in (list_route, item_route):
         yield route
@@ -221,6 +251,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         ),
         cached=False,
         names_others=names_others,
+        scope_group=spec.scope_group,
     )
     yield Route(
         method="GET",
@@ -230,6 +261,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
         resource=spec.path,
         parameters=(key, Parameter("path", "id"), Parameter("header", "Prefer")),
         cached=False,
+        scope_group=spec.scope_group,
     )
     yield from _build_attachments(spec, item)
     yield _build_write(spec, "POST", collection, "post", ())
@@ -275,4 +307,5 @@ def _build_write(
         resource=spec.path,
         parameters=parameters,
         cached=False,
+        scope_group=spec.scope_group,
     )

@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 
 import aws_cdk as cdk
 
 import resources
 from forebay.errors import ForebayError, SettingsError
-from forebay.routes import Route, routes
+from forebay.routes import Route, drop_dotted, routes
 from infra.bundling import PYTHON_VERSION, Packages, stage_asset
 from infra.bytecode import NoCompiler, find_compiler
 from infra.components.authorization import list_scopes
@@ -20,6 +21,7 @@ from infra.components.runner import RunnerPlace
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.front import CognitoSettings, IamSettings, OpenSettings
+from infra.quotas import check_template
 from infra.settings import CONTEXT, Settings, read_context
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack
@@ -51,6 +53,8 @@ def build_app(
     """
     app = app or cdk.App()
     served = routes(resources.load()) if served is None else served
+    if not settings.api.dotted_parameters:
+        served = drop_dotted(served)
     _check_routes(settings, served)
     _check_scopes(settings, list_scopes(served))
     _check_shared_cache(settings, served)
@@ -99,9 +103,10 @@ def main() -> None:
             if (value := app.node.try_get_context(key)) is not None:
                 context[key] = value
         build_app(Settings.load(name, context), app=app)
+        for stack in app.synth().stacks:
+            check_template(stack.stack_name, Path(stack.template_full_path).stat().st_size)
     except ForebayError as error:
         sys.exit(f"forebay: {error}")
-    app.synth()
 
 
 def _warn_without_bytecode(service: ServiceStack) -> None:

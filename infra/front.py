@@ -56,6 +56,8 @@ class CognitoSettings(Section):
     kind: Literal["cognito"]
     #: An existing pool; by default a new one is created.
     user_pool_arn: Arn | None = None
+    #: The new pool's ARN, which a definition of the API needs that is too large for a template.
+    created_pool_arn: Arn | None = None
     #: First label of the pool's own domain, where tokens are fetched.
     domain_prefix: (
         Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")] | None
@@ -69,6 +71,15 @@ class CognitoSettings(Section):
     machine_clients: Mapping[str, Names] = Field(default_factory=dict)
     #: True if a cached answer is shared by all callers that the authorizer accepts.
     shares_cache: bool = False
+
+    @model_validator(mode="after")
+    def _check_pools(self) -> Self:
+        if self.user_pool_arn is not None and self.created_pool_arn is not None:
+            raise ValueError(
+                "user_pool_arn and created_pool_arn exclude each other: the first names an "
+                "existing pool, the second the pool that the identity stack has created"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_sign_in(self) -> Self:
@@ -158,6 +169,13 @@ class ApiSettings(Section):
     plan: PlanSettings
     cache: CacheSettings
     domain: DomainSettings | None = None
+    #: False if the API declares no query parameters whose names contain a dot (`not.and`,
+    #: `country.name`), in case API Gateway does not accept them beside `and` and `name`.
+    dotted_parameters: bool = True
+    #: The account's quota of API Gateway's resources per API, if AWS has raised it.
+    resources_quota: Annotated[int, Field(ge=300)] = 300
+    #: Increase it to import the API's definition again, although the routes have not changed.
+    definition_number: Annotated[int, Field(ge=1)] = 1
 
     def ttl_of(self, route: str) -> int:
         """Seconds that the stage cache may keep answers of the named cached route; 0 for none.

@@ -28,7 +28,8 @@ from local.supervisor import Supervisor
 # Every source that a deployment, or the way it is kept, depends on.
 _SOURCES = (
     "infra", "lambdas", "forebay", "resources", "migrations", "local/emulator.py",
-    "local/emulator_front.py", __file__, "alembic.ini", "cdk.json", "uv.lock", "package-lock.json",
+    "local/emulator_front.py", "local/emulator_import.py", __file__, "alembic.ini", "cdk.json",
+    "uv.lock", "package-lock.json",
 )  # fmt: skip
 _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "write": "WriteFunctionName",

@@ -16,6 +16,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from local.credentials import OWN_KEY_HEADER, derive_own_key, get_secret_key
+from local.emulator_import import complete_import
 from local.errors import CredentialsMissingError
 from local.origins import Policy
 from local.signatures import (
@@ -121,6 +122,7 @@ def main() -> int:
     # The emulator reads its settings from the environment at import.
     import ministack.app as emulator  # noqa: PLC0415
 
+    complete_import(emulator)
     emulator.app = Front(emulator.app, key=key)
     emulator.main()
     return 0

@@ -28,13 +28,17 @@ headers. Every error is `application/problem+json` (RFC 9457) with a stable `cod
 
 
 def describe(
-    resources: Mapping[str, ResourceSpec], *, require_api_key: bool = False
+    resources: Mapping[str, ResourceSpec],
+    *,
+    require_api_key: bool = False,
+    dotted_parameters: bool = True,
 ) -> dict[str, Any]:
     """Create the OpenAPI document; equal declarations give equal documents.
 
     Args:
         resources: the declarations, by path.
         require_api_key: callers need an API key, except on public routes.
+        dotted_parameters: as for `routes`.
     """
     relations_by_path = find_relations(resources)
     operations = {
@@ -42,7 +46,7 @@ def describe(
         for path, spec in resources.items()
     }
     paths: dict[str, dict[str, Schema]] = {}
-    for route in routes(resources):
+    for route in routes(resources, dotted_parameters=dotted_parameters):
         if route.action == "asset":  # only the documentation page uses these
             continue
         paths.setdefault(route.path, {})[route.method.lower()] = {

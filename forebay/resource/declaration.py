@@ -41,6 +41,8 @@ class Resource(BaseModel):
         patch_upcasters: the same for the bodies of patches, which have some fields only. Without
             one from its version, an old patch is rejected.
         indexes: indexes over several columns.
+        scope_group: the name before the dot in the scopes for this resource; the path by default.
+            Resources with one name share their scopes.
 
     Raises:
         DeclarationError: at import, if the declaration is invalid; names class and field.
@@ -63,6 +65,7 @@ class Resource(BaseModel):
         upcasters: Mapping[int, Upcaster] | None = None,
         patch_upcasters: Mapping[int, Upcaster] | None = None,
         indexes: Sequence[Index] = (),
+        scope_group: str | None = None,
     ) -> None:
         """Create the class's spec; pydantic calls this when the fields are complete."""
         if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _MAX_IDENTIFIER:
@@ -89,7 +92,21 @@ class Resource(BaseModel):
             upcasters=_check_upcasters(cls, schema_version, upcasters or {}),
             body=BodyValidator(DeclaredBody(cls, key or build_made_key(), fields)),
             patch_upcasters=_check_patch_upcasters(cls, schema_version, patch_upcasters or {}),
+            scope_group=_check_scope_group(cls, path if scope_group is None else scope_group),
         )
+
+
+def _check_scope_group(cls: type[Resource], name: object) -> str:
+    """Return the name if it can be part of a scope, and is none of the API's own."""
+    if not isinstance(name, str) or not _PATH.fullmatch(name) or len(name) > _MAX_IDENTIFIER:
+        raise DeclarationError(
+            f'{cls.__name__}: scope_group={name!r} must be a lower-case name such as "geography"'
+        )
+    if name in _RESERVED_PATHS:
+        raise DeclarationError(
+            f"{cls.__name__}: the scope_group {name!r} is reserved for the API's own scopes"
+        )
+    return name
 
 
 def _read_fields(cls: type[Resource]) -> tuple[FieldSpec | None, tuple[FieldSpec, ...]]:

@@ -120,10 +120,13 @@ class ResourceSpec:
     body: BodyValidator
     #: Upcasters of the bodies of patches, which hold some fields only. A version may lack one.
     patch_upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
+    #: The name before the dot in the scopes of callers (`cities.read`); resources may share it.
+    scope_group: str = ""
     #: The columns by name.
     _by_name: Mapping[str, FieldSpec] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scope_group", self.scope_group or self.path)
         object.__setattr__(self, "_by_name", {column.name: column for column in self.columns})
 
     def __hash__(self) -> int:

@@ -15,6 +15,10 @@ _NUMBER: Final = (
 
 #: By rule, or by rule and type.
 _ADVICE: Final[Mapping[str, str]] = {
+    "definition": (
+        "deploy nevertheless, and at once again with a greater api.definition_number, which "
+        "imports the definition again; meanwhile the stage serves as before (docs/upgrading.md)"
+    ),
     "export": "deploy the reading stack without it first",
     "held": "undo the change of the settings; nothing keeps what would be lost",
     "held AWS::KMS::Key": (

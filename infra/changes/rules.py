@@ -27,6 +27,7 @@ CREATE_ONLY: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::CloudFront::CachePolicy": (),
     "AWS::CloudFront::Distribution": (),
     "AWS::CloudFront::Function": ("Name",),
+    "AWS::CloudFront::KeyValueStore": ("Name",),
     "AWS::CloudFront::ResponseHeadersPolicy": (),
     "AWS::CloudWatch::Alarm": ("AlarmName",),
     "AWS::CloudWatch::Dashboard": ("DashboardName",),
@@ -149,6 +150,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::Budgets::Budget": ("Budget.BudgetName",),
     "AWS::CloudFront::CachePolicy": ("CachePolicyConfig.Name",),
     "AWS::CloudFront::Function": ("Name",),
+    "AWS::CloudFront::KeyValueStore": ("Name",),
     "AWS::CloudFront::ResponseHeadersPolicy": ("ResponseHeadersPolicyConfig.Name",),
     "AWS::CloudWatch::Alarm": ("AlarmName",),
     "AWS::CloudWatch::Dashboard": ("DashboardName",),
@@ -217,6 +219,17 @@ REFUSED: Final[Mapping[str, tuple[str, object, object]]] = {
 
 #: Properties that the resource keeps although the template no longer has them (aws/aws-cdk#21840).
 STICKY: Final[Mapping[str, tuple[str, ...]]] = {"AWS::ApiGateway::RestApi": ("Policy",)}
+
+#: The properties by which one document defines an API, and the types of the parts that it defines.
+DEFINITION: Final = ("Body", "BodyS3Location")
+DEFINED: Final = frozenset(
+    {
+        "AWS::ApiGateway::Authorizer",
+        "AWS::ApiGateway::GatewayResponse",
+        "AWS::ApiGateway::Method",
+        "AWS::ApiGateway::Resource",
+    }
+)
 
 #: Deletion policies that keep the resource, and so its name (Template Reference,
 #: "DeletionPolicy attribute").

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from forebay.errors import SettingsError
-from infra.changes.rules import CREATE_ONLY, HELD, KEEPING, NEEDED, PLACES, REFUSED, STICKY
+from infra.changes.rules import (
+    CREATE_ONLY,
+    DEFINED,
+    DEFINITION,
+    HELD,
+    KEEPING,
+    NEEDED,
+    PLACES,
+    REFUSED,
+    STICKY,
+)
 from infra.changes.templates import (
     Json,
     Stack,
@@ -18,6 +28,7 @@ from infra.changes.templates import (
     normalize,
 )
 
+_API = "AWS::ApiGateway::RestApi"
 _SUBNET = "AWS::EC2::Subnet"
 
 
@@ -77,6 +88,7 @@ class Update:
         yield from self._check_refused()
         yield from self._check_subnets()
         yield from self._check_held()
+        yield from self._check_definitions()
 
     def _list_common(self) -> set[str]:
         return (self.stack.resources.keys() & self._before.keys()) - self.replaced
@@ -149,6 +161,27 @@ class Update:
             keeps = resource.get("DeletionPolicy") in KEEPING and resource["Type"] not in NEEDED
             if content and not keeps:
                 yield self._build_obstacle(name, "held", f"its removal would delete {content}")
+
+    def _check_definitions(self) -> Iterator[Obstacle]:
+        """An import takes over the parts of an API, which the end of the update then deletes.
+
+        The paths may keep their ids (API Gateway developer guide, "Import an OpenAPI file to update
+        an existing API definition", leaves it open), and gateway responses are known by their types
+        only. The stage serves its deployment, which the deletions don't change.
+        """
+        parts = [name for name, one in self.removed.items() if one["Type"] in DEFINED]
+        for name in sorted(self._list_common()):
+            old, new = self._before[name], self.stack.resources[name]
+            is_defined = [
+                any(get_property(one, path) is not None for path in DEFINITION)
+                for one in (old, new)
+            ]
+            if old["Type"] == _API and is_defined == [False, True] and parts:
+                reason = (
+                    f"it gets a definition, and then {len(parts)} parts of the former API are "
+                    "deleted, perhaps with the parts of the same names that the definition has made"
+                )
+                yield self._build_obstacle(name, "definition", reason)
 
     def _build_obstacle(self, name: str, rule: str, reason: str) -> Obstacle:
         resource = self._before.get(name) or self.stack.resources[name]

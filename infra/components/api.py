@@ -1,29 +1,35 @@
-"""The REST API: methods, stage cache and usage plan, all derived from the list of routes."""
+"""The REST API: its definition, stage cache and usage plan, all derived from the list of routes."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
-from forebay.routes import API_PREFIX, Parameter, Route
+from forebay.routes import API_PREFIX, Route
 from infra.components.authorization import Authorization
+from infra.components.definition import Definition, Json
 from infra.components.domain import add_domain
 from infra.components.findings import accept
-from infra.components.gateway_responses import add_gateway_responses
+from infra.components.functions import Target
 from infra.components.reach import build_access_policy
-from infra.front import ApiSettings, OpenSettings
+from infra.front import ApiSettings, LambdaAuthorizerSettings
+from infra.quotas import check_definition, find_path_warning
 
 STAGE_NAME: Final = API_PREFIX.removeprefix("/")
-
-_LOCATIONS: Final = {"path": "path", "query": "querystring", "header": "header"}
 
 _ENDPOINTS: Final = {
     "regional": apigateway.EndpointType.REGIONAL,
@@ -31,35 +37,21 @@ _ENDPOINTS: Final = {
     "private": apigateway.EndpointType.PRIVATE,
 }
 
-#: The cache key parameter that separates the answers of authenticated callers.
-_CALLER: Final = Parameter("header", "Authorization")
-
-_WITHOUT_CREDENTIALS: Final = {
-    True: "API keys identify the callers; a browser's preflight can't contain credentials.",
-    False: "Only the pages that describe the API, and a browser's preflight, require no "
-    "credentials, or the credentials in the environment's settings instead of Cognito's.",
-}
+#: The largest definition that the template contains. A template has at most 1 MB (CloudFormation
+#: quotas), and the rest of it grows with the routes too.
+_MAX_INLINE_BYTES: Final = 700_000
 
 _LOGGING_POLICY: Final = (
     "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 )
 
-#: Headers that browsers may send across origins, in addition to the safelisted ones.
-_REQUEST_HEADERS: Final = (
-    "Authorization",
-    "Baggage",
-    "Content-Encoding",
-    "Content-Type",
-    "Idempotency-Key",
-    "If-Match",
-    "If-None-Match",
-    "Prefer",
-    "Range",
-    "Range-Unit",
-    "Read-After",
-    "Traceparent",
-    "Tracestate",
-    "X-Api-Key",
+#: CDK's notation of a value that is not known yet, whose number differs between two runs.
+_TOKEN: Final = re.compile(r"\$\{Token\[[^\]]*\]\}")
+
+_UNKNOWN_POOL: Final = (
+    "With so many resources the API's definition is a file, which can't refer to another stack: "
+    "deploy the identity stack first, with --exclusively, then set "
+    "api.authorization.created_pool_arn to its output UserPoolArn"
 )
 
 # One JSON object per line. Values are not escaped, so it contains no free text of clients.
@@ -91,39 +83,42 @@ class RoutesApi(Construct):
         *,
         name: str,
         routes: Sequence[Route],
-        functions: Mapping[str, lambda_.IFunction],
+        functions: Mapping[str, Target],
         settings: ApiSettings,
         read_timeout_seconds: int,
         log_retention: logs.RetentionDays,
         user_pool_arn: str | None = None,
         known_by: Sequence[str] = (),
     ) -> None:
+        """Add the API.
+
+        Args:
+            scope: the stack.
+            construct_id: the construct's id.
+            name: of the API.
+            routes: the API's routes.
+            functions: the functions by `Route.function`.
+            settings: the API's settings.
+            read_timeout_seconds: the longest time of a read.
+            log_retention: of both logs.
+            user_pool_arn: the pool whose tokens the API accepts; None without Cognito.
+            known_by: the values by which the API recognises the edge.
+        """
         super().__init__(scope, construct_id)
         self._settings = settings
-        self._read_timeout = cdk.Duration.seconds(read_timeout_seconds)
-        self._authorization = Authorization(
-            self, "Authorization", settings=settings, user_pool_arn=user_pool_arn
-        )
-        self.api = apigateway.RestApi(
-            self,
-            "Api",
-            rest_api_name=name,
-            endpoint_configuration=self._configure_endpoint(),
-            policy=build_access_policy(settings, known_by=known_by),
-            cloud_watch_role=True,
-            min_compression_size=cdk.Size.bytes(settings.compress_from_bytes),
-            deploy_options=self._configure_stage(name, routes, log_retention),
-            # A custom domain replaces AWS's domain; otherwise clients could still use both.
-            disable_execute_api_endpoint=settings.domain is not None or None,
-        )
+        #: The document that API Gateway imports.
+        self.definition: Json = Definition(
+            name=name,
+            routes=routes,
+            functions={key: target.name for key, target in functions.items()},
+            settings=settings,
+            authorization=Authorization(settings, user_pool_arn),
+            read_timeout_seconds=read_timeout_seconds,
+        ).build()
+        policy = build_access_policy(settings, known_by=known_by, sid=self._mark_definition())
+        self.api = self._add_api(name, policy, self._configure_stage(name, routes, log_retention))
         self._keep_execution_log_for(log_retention)
-        # The output has an address on AWS, which is wrong on the emulator and incomplete behind a
-        # CDN.
-        self.api.node.try_remove_child("Endpoint")
-        add_gateway_responses(self.api, cors_allow_origin=settings.cors_allow_origin)
-        self._add_methods(routes, functions)
-        self._add_preflights(routes)
-        self._refuse_other_methods(routes, functions["about"])
+        self._allow_calls(functions)
         self._add_plan(name)
         if settings.domain is not None:
             add_domain(
@@ -133,6 +128,101 @@ class RoutesApi(Construct):
                 endpoint=_ENDPOINTS[settings.endpoint],
             )
         self._accept_findings()
+        if warning := find_path_warning(routes, settings.resources_quota):
+            cdk.Annotations.of(self).add_warning_v2("forebay:resourcesPerApi", warning)
+
+    def _add_api(
+        self, name: str, policy: iam.PolicyDocument, stage: apigateway.StageOptions
+    ) -> apigateway.SpecRestApi:
+        endpoint = _ENDPOINTS[self._settings.endpoint]
+        api = apigateway.SpecRestApi(
+            self,
+            "Api",
+            rest_api_name=name,
+            api_definition=self._store_definition(policy),
+            # The default mode keeps the paths that the definition no longer has.
+            mode=apigateway.RestApiMode.OVERWRITE,
+            # An import makes an edge-optimized API unless its parameters name another type.
+            parameters={"endpointConfigurationTypes": endpoint.value},
+            endpoint_configuration=self._configure_endpoint(endpoint),
+            policy=policy,
+            cloud_watch_role=True,
+            min_compression_size=cdk.Size.bytes(self._settings.compress_from_bytes),
+            deploy_options=stage,
+            # A custom domain replaces AWS's domain; otherwise clients could still use both.
+            disable_execute_api_endpoint=self._settings.domain is not None or None,
+        )
+        # The output has an address on AWS, which is wrong on the emulator and incomplete behind a
+        # CDN.
+        api.node.try_remove_child("Endpoint")
+        return api
+
+    def _mark_definition(self) -> str:
+        """A mark of the definition that the policy contains.
+
+        An import overwrites the API, its policy too (Amazon API Gateway, `PutRestApi`), and a file
+        of S3 can't contain the policy, which refers to secrets. With the mark the policy changes
+        together with the definition, so that CloudFormation sets it again.
+        """
+        content = _TOKEN.sub("", json.dumps(self.definition))
+        return f"Definition{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+    def _store_definition(self, policy: iam.PolicyDocument) -> apigateway.ApiDefinition:
+        """Put the definition into the template, or into a file of S3 if it is too large."""
+        content = json.dumps(self.definition, separators=(",", ":"))
+        check_definition(len(content))
+        if len(content) <= _MAX_INLINE_BYTES:
+            document = json.loads(self._fill_in(content))
+            document["x-amazon-apigateway-policy"] = policy.to_json()
+            return apigateway.ApiDefinition.from_inline(document)
+        if cdk.Token.is_unresolved(content):
+            cdk.Annotations.of(self).add_error(_UNKNOWN_POOL)
+        # The CDK copies the file at once; its name on S3 is its hash.
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "openapi.json"
+            file.write_text(content, encoding="utf-8")
+            asset = s3_assets.Asset(self, "Definition", path=str(file))
+        return apigateway.ApiDefinition.from_bucket(asset.bucket, asset.s3_object_key)
+
+    def _fill_in(self, content: str) -> str:
+        """Replace API Gateway's variables, which are not allowed in a template, by their values."""
+        stack = cdk.Stack.of(self)
+        values = {"Partition": stack.partition, "Region": stack.region, "AccountId": stack.account}
+        for name, value in values.items():
+            content = content.replace(f"${{AWS::{name}}}", value)
+        return content
+
+    def _allow_calls(self, functions: Mapping[str, Target]) -> None:
+        """Let the API call the functions, with one permission each for all of its methods.
+
+        A function's policy has 20 KB (AWS: "Lambda quotas"), too little for one per method. The
+        definition names the functions, so CloudFormation does not know that they come first.
+        """
+        targets = {target.name: (key, target.entry) for key, target in functions.items()}
+        for key, entry in targets.values():
+            self._allow_call(entry, f"{key.title()}Permission", self.api.arn_for_execute_api())
+            self.api.node.add_dependency(entry)
+        if isinstance(self._settings.authorization, LambdaAuthorizerSettings):
+            judge = lambda_.Function.from_function_attributes(
+                self,
+                "Judge",
+                function_arn=self._settings.authorization.function_arn,
+                same_environment=True,
+            )
+            authorizers = cdk.Stack.of(self).format_arn(
+                service="execute-api",
+                resource=self.api.rest_api_id,
+                resource_name="authorizers/*",
+            )
+            self._allow_call(judge, "AuthorizerPermission", authorizers)
+
+    def _allow_call(self, function: lambda_.IFunction, construct_id: str, source_arn: str) -> None:
+        function.add_permission(
+            construct_id,
+            scope=self,
+            principal=iam.ServicePrincipal("apigateway.amazonaws.com"),
+            source_arn=source_arn,
+        )
 
     def _keep_execution_log_for(self, retention: logs.RetentionDays) -> None:
         """Create the log group of API Gateway's errors, which would otherwise keep them forever."""
@@ -145,16 +235,16 @@ class RoutesApi(Construct):
         )
         self.api.deployment_stage.node.add_dependency(log)
 
-    def _configure_endpoint(self) -> apigateway.EndpointConfiguration:
+    def _configure_endpoint(
+        self, endpoint: apigateway.EndpointType
+    ) -> apigateway.EndpointConfiguration:
         endpoints = [
             ec2.InterfaceVpcEndpoint.from_interface_vpc_endpoint_attributes(
                 self, f"VpcEndpoint{number}", vpc_endpoint_id=name, port=443
             )
             for number, name in enumerate(self._settings.vpc_endpoint_ids)
         ]
-        return apigateway.EndpointConfiguration(
-            types=[_ENDPOINTS[self._settings.endpoint]], vpc_endpoints=endpoints or None
-        )
+        return apigateway.EndpointConfiguration(types=[endpoint], vpc_endpoints=endpoints or None)
 
     def _configure_stage(
         self, name: str, routes: Iterable[Route], retention: logs.RetentionDays
@@ -183,18 +273,21 @@ class RoutesApi(Construct):
             method_options={
                 f"{route.path}/{route.method}": self._configure_method(route)
                 for route in routes
-                if route.method == "GET"
+                if self._find_ttl(route) > 0
             },
             access_log_destination=apigateway.LogGroupLogDestination(access_log),
             access_log_format=apigateway.AccessLogFormat.custom(_ACCESS_LOG),
         )
 
+    def _find_ttl(self, route: Route) -> int:
+        """Seconds that the stage cache keeps answers of a route; 0 if it doesn't."""
+        return self._settings.ttl_of(route.name) if route.cached else 0
+
     def _configure_method(self, route: Route) -> apigateway.MethodDeploymentOptions:
         """A method's options; they replace the stage's as a whole, so they repeat those."""
-        ttl_seconds = self._settings.ttl_of(route.name) if route.cached else 0
         return apigateway.MethodDeploymentOptions(
-            caching_enabled=ttl_seconds > 0,
-            cache_ttl=cdk.Duration.seconds(ttl_seconds),
+            caching_enabled=True,
+            cache_ttl=cdk.Duration.seconds(self._find_ttl(route)),
             cache_data_encrypted=True,
             throttling_rate_limit=self._settings.rate_per_second,
             throttling_burst_limit=self._settings.burst,
@@ -202,72 +295,6 @@ class RoutesApi(Construct):
             logging_level=apigateway.MethodLoggingLevel.ERROR,
             data_trace_enabled=False,
         )
-
-    def _add_methods(
-        self, routes: Iterable[Route], functions: Mapping[str, lambda_.IFunction]
-    ) -> None:
-        for route in routes:
-            parameters = self._declare_parameters(route) if route.reads_query else {}
-            options = self._authorization.options(route)
-            self.api.root.resource_for_path(route.path).add_method(
-                route.method,
-                apigateway.LambdaIntegration(
-                    functions[route.function],
-                    cache_key_parameters=list(parameters) if route.cached else None,
-                    # Writes and statuses, which may wait, get the gateway's 29 s.
-                    timeout=self._read_timeout if route.reads_rows else None,
-                    # One permission for all methods: a function's policy has room for a few dozen.
-                    scope_permission_to_method=False,
-                ),
-                request_parameters=parameters or None,
-                api_key_required=options.api_key_required,
-                authorization_type=options.authorization_type,
-                authorizer=options.authorizer,
-                authorization_scopes=options.authorization_scopes,
-            )
-
-    def _refuse_other_methods(self, routes: Iterable[Route], function: lambda_.IFunction) -> None:
-        """Let a function answer 405 with `Allow`: for API Gateway this is an unknown path.
-
-        These methods require the same credentials as the path's own methods; otherwise any client
-        could call the function.
-        """
-        by_path: dict[str, list[Route]] = {}
-        for route in routes:
-            by_path.setdefault(route.path, []).append(route)
-        for path, path_routes in by_path.items():
-            options = self._authorization.options(*path_routes)
-            self.api.root.resource_for_path(path).add_method(
-                "ANY",
-                apigateway.LambdaIntegration(function, scope_permission_to_method=False),
-                api_key_required=options.api_key_required,
-                authorization_type=options.authorization_type,
-                authorizer=options.authorizer,
-                authorization_scopes=options.authorization_scopes,
-            )
-
-    def _declare_parameters(self, route: Route) -> dict[str, bool]:
-        """The parameters of a method; if it is cached, they are its cache keys.
-
-        The function sees the caller if a request may name other resources. On other routes one
-        answer would be right for all callers; `shares_cache = false` separates callers there too.
-        """
-        extra = (_CALLER,) if route.cached and self._settings.tells_callers_apart else ()
-        return _map_parameters((*route.parameters, *extra))
-
-    def _add_preflights(self, routes: Iterable[Route]) -> None:
-        """Answer the CORS preflight requests of browsers."""
-        methods: dict[str, list[str]] = {}
-        for route in routes:
-            methods.setdefault(route.path, []).append(route.method)
-        for path, allowed in methods.items():
-            self.api.root.resource_for_path(path).add_cors_preflight(
-                allow_origins=[self._settings.cors_allow_origin],
-                allow_methods=allowed,
-                allow_headers=[*_REQUEST_HEADERS, *self._settings.cors_allow_headers],
-                max_age=cdk.Duration.hours(1),
-                status_code=200,  # the emulator sends a body, which a 204 must not have
-            )
 
     def _add_plan(self, name: str) -> None:
         plan = self._settings.plan
@@ -287,10 +314,6 @@ class RoutesApi(Construct):
         self.api_key = self.api.add_api_key("Key", api_key_name=name)
         usage_plan.add_api_key(self.api_key)
 
-    @property
-    def _is_open(self) -> bool:
-        return isinstance(self._settings.authorization, OpenSettings)
-
     def _accept_findings(self) -> None:
         accept(
             self,
@@ -299,19 +322,7 @@ class RoutesApi(Construct):
                 "the routes are derived from, and report all errors, which the gateway can't.",
                 "AwsSolutions-APIG3": "The web ACL belongs to the edge in front of the API, in "
                 "environments with an edge.",
-                "AwsSolutions-APIG4": _WITHOUT_CREDENTIALS[self._is_open],
-                "AwsSolutions-COG4": _WITHOUT_CREDENTIALS[self._is_open],
                 f"AwsSolutions-IAM4[Policy::{_LOGGING_POLICY}]": "API Gateway logs with one role "
                 "for the whole account, and AWS provides this policy for it.",
             },
         )
-
-
-def _map_parameters(parameters: Iterable[Parameter]) -> dict[str, bool]:
-    """The parameters in API Gateway's notation, and whether each is required (in paths only)."""
-    return {
-        f"method.request.{_LOCATIONS[parameter.location]}.{parameter.name}": (
-            parameter.location == "path"
-        )
-        for parameter in parameters
-    }

@@ -1,30 +1,27 @@
-"""The authorization of each route: the method options that API Gateway checks first."""
+"""The authorization of each route: the credentials that API Gateway checks first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
-
-import aws_cdk as cdk
-from aws_cdk import aws_apigateway as apigateway
-from aws_cdk import aws_cognito as cognito
-from aws_cdk import aws_lambda as lambda_
-from constructs import Construct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from forebay.access import RESOURCE_SERVER, read_scope, write_scope
 from forebay.routes import Route
-from infra.front import (
-    ApiSettings,
-    AuthorizationSettings,
-    CognitoSettings,
-    IamSettings,
-    LambdaAuthorizerSettings,
-)
+from infra.components.invocation import build_invocation_uri
+from infra.front import ApiSettings, CognitoSettings, IamSettings, LambdaAuthorizerSettings
 
 #: For the routes that describe the API itself.
 STATUS_SCOPE: Final = "status.read"
 #: For operations on any resource, in addition to the scopes to write the resources.
 COMMANDS_SCOPE: Final = write_scope("commands")
+
+#: The security schemes.
+_API_KEY: Final = "api_key"
+_CALLER: Final = "caller"
+#: API Gateway's extensions of a scheme.
+_KIND: Final = "x-amazon-apigateway-authtype"
+_AUTHORIZER: Final = "x-amazon-apigateway-authorizer"
 
 _READING: Final = frozenset({"list", "query", "item", "status", "download"})
 
@@ -38,7 +35,8 @@ def scopes_of(route: Route) -> tuple[str, ...]:
         return (COMMANDS_SCOPE,)
     if not route.resource:
         return (STATUS_SCOPE,)
-    read, write = read_scope(route.resource), write_scope(route.resource)
+    group = route.scope_group or route.resource
+    read, write = read_scope(group), write_scope(group)
     if route.action == "status":
         return (read, write)
     return (read,) if route.action in _READING else (write,)
@@ -55,79 +53,73 @@ def read_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     return tuple(scope for scope in scopes if scope.endswith(".read"))
 
 
-class Authorization(Construct):
-    """The authorizer that the settings name, and the method options of each route."""
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """The credentials that an API requires, in the terms of its definition."""
 
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        settings: ApiSettings,
-        user_pool_arn: str | None,
-    ) -> None:
-        super().__init__(scope, construct_id)
-        self._settings = settings
-        self._authorizer = self._build_authorizer(settings.authorization, user_pool_arn)
+    settings: ApiSettings
+    #: The pool whose tokens the API accepts; None without Cognito.
+    user_pool_arn: str | None = None
 
-    def options(self, *routes: Route) -> apigateway.MethodOptions:
-        """The options of a method: the credentials that a caller needs.
+    def build_schemes(self) -> Mapping[str, Any]:
+        """The kinds of credentials (OpenAPI: security schemes), by name."""
+        schemes: dict[str, Any] = {}
+        if self.settings.require_api_key:
+            schemes[_API_KEY] = {"type": "apiKey", "name": "x-api-key", "in": "header"}
+        if (extensions := self._build_extensions()) is not None:
+            schemes[_CALLER] = {
+                "type": "apiKey",  # the only type that API Gateway imports
+                "name": "Authorization",
+                "in": "header",
+                **extensions,
+            }
+        return schemes
+
+    def build_requirements(self, *routes: Route) -> list[Mapping[str, list[str]]]:
+        """The credentials that a caller needs for a method; API Gateway requires all of them.
 
         Args:
             routes: the method's own route. For the methods that a path doesn't have, all routes of
                 the path: the credentials of any of them suffice, and they are public only if all
                 are.
         """
-        is_public = all(route.public for route in routes)
-        api_key_required = self._settings.require_api_key and not is_public
-        authorization = self._settings.authorization
-        if is_public or authorization.kind == "none":
-            return apigateway.MethodOptions(
-                api_key_required=api_key_required,
-                authorization_type=apigateway.AuthorizationType.NONE,
-            )
-        if isinstance(authorization, IamSettings):
-            return apigateway.MethodOptions(
-                api_key_required=api_key_required,
-                authorization_type=apigateway.AuthorizationType.IAM,
-            )
-        return apigateway.MethodOptions(
-            api_key_required=api_key_required,
-            authorizer=self._authorizer,
+        if all(route.public for route in routes):
+            return []
+        requirements: list[Mapping[str, list[str]]] = []
+        if self.settings.require_api_key:
+            requirements.append({_API_KEY: []})
+        authorization = self.settings.authorization
+        if authorization.kind != "none":
             # Without scopes API Gateway would require an ID token, which identifies a person and
             # does not state the permissions of a program.
-            authorization_scopes=[f"{RESOURCE_SERVER}/{scope}" for scope in list_scopes(routes)]
-            if isinstance(authorization, CognitoSettings)
-            else None,
-        )
+            scopes = list_scopes(routes) if isinstance(authorization, CognitoSettings) else ()
+            requirements.append({_CALLER: [f"{RESOURCE_SERVER}/{scope}" for scope in scopes]})
+        return requirements
 
-    def _build_authorizer(
-        self, authorization: AuthorizationSettings, user_pool_arn: str | None
-    ) -> apigateway.IAuthorizer | None:
-        match authorization:
+    def _build_extensions(self) -> Mapping[str, Any] | None:
+        """API Gateway's extensions of the scheme; None if there is no authorization."""
+        match self.settings.authorization:
             case CognitoSettings():
-                assert user_pool_arn is not None  # noqa: S101 - the app makes or finds the pool
-                pool = cognito.UserPool.from_user_pool_arn(self, "UserPool", user_pool_arn)
-                return apigateway.CognitoUserPoolsAuthorizer(
-                    self,
-                    "Tokens",
-                    cognito_user_pools=[pool],
-                    # API Gateway checks signatures itself and caches the results. A token is valid
-                    # until it expires, so its lifetime bounds the delay of a revocation.
-                    results_cache_ttl=cdk.Duration.minutes(5),
-                )
-            case LambdaAuthorizerSettings():
-                function = lambda_.Function.from_function_attributes(
-                    self,
-                    "Judge",
-                    function_arn=authorization.function_arn,
-                    same_environment=True,
-                )
-                return apigateway.TokenAuthorizer(
-                    self,
-                    "Verdicts",
-                    handler=function,
-                    results_cache_ttl=cdk.Duration.seconds(authorization.verdict_seconds),
-                )
+                assert self.user_pool_arn is not None  # noqa: S101 - the app makes or finds it
+                # API Gateway checks signatures itself and caches the results for five minutes. A
+                # token is valid until it expires, so its lifetime bounds the delay of a revocation.
+                return {
+                    _KIND: "cognito_user_pools",
+                    _AUTHORIZER: {
+                        "type": "cognito_user_pools",
+                        "providerARNs": [self.user_pool_arn],
+                    },
+                }
+            case LambdaAuthorizerSettings(function_arn=arn, verdict_seconds=seconds):
+                return {
+                    _KIND: "custom",
+                    _AUTHORIZER: {
+                        "type": "token",
+                        "authorizerUri": build_invocation_uri(arn),
+                        "authorizerResultTtlInSeconds": seconds,
+                    },
+                }
+            case IamSettings():
+                return {_KIND: "awsSigv4"}
             case _:
                 return None

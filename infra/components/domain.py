@@ -12,7 +12,7 @@ from infra.front import DomainSettings
 
 
 def add_domain(
-    api: apigateway.RestApi,
+    api: apigateway.SpecRestApi,
     settings: DomainSettings,
     *,
     stage: apigateway.Stage,

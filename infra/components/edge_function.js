@@ -1,12 +1,19 @@
-// What a CloudFront Function does with every request before any cache sees it (docs/adr/0005).
-// Plain ES 5 on purpose: the runtime `cloudfront-js-2.0` knows only parts of later editions.
+// What a CloudFront Function does with every request before any cache sees it (docs/adr/0005). Besides
+// `async`, which a store needs, plain ES 5 on purpose: the runtime `cloudfront-js-2.0` knows only
+// parts of later editions.
+import cf from "cloudfront";
 
-// Path below the stage -> names of its query parameters. Methods other than GET that aren't named
-// in CHECKED keep their query to themselves.
+// Path below the stage -> names of its query parameters, of the paths about the API itself. Methods
+// other than GET that aren't named in CHECKED keep their query to themselves.
 var ROUTES = __ROUTES__;
+// The paths of a resource. Which of them a resource has, and their parameters, are in the store,
+// under the resource's name: code may have 10 KB.
+var SHAPES = __SHAPES__;
 var SHARED = __SHARED__;
 var CHECKED = __CHECKED__;
-// The first segments of all paths, in order.
+// The first segments of the paths about the API, and of all paths if they are few enough to compare
+// with a misspelt one.
+var OWN = __OWN__;
 var NAMES = __NAMES__;
 var STAGE = __STAGE__;
 var PROBLEMS = __PROBLEMS__;
@@ -15,10 +22,12 @@ var HINT_RELATED = __HINT_RELATED__;
 var HINT_REPEATED = __HINT_REPEATED__;
 var MAX_BODY_BYTES = __MAX_BODY_BYTES__;
 var ORIGIN = __ORIGIN__;
+var LACKS = "-";
+var NONE = "!";
 
-function handler(event) {
+async function handler(event) {
   var request = event.request;
-  var refusal = tooLarge(request) || unheardOf(request) || refusedQuery(request);
+  var refusal = tooLarge(request) || (await refusedRead(request));
   if (refusal) {
     return refusal;
   }
@@ -47,20 +56,71 @@ function tooLarge(request) {
   return null;
 }
 
-function unheardOf(request) {
+async function refusedRead(request) {
   var parts = segments(request.uri);
   var reads = request.method === "GET" || request.method === "HEAD";
-  if (!reads || parts.shift() !== STAGE || !parts.length || NAMES.indexOf(parts[0]) >= 0) {
+  if (!reads || parts.shift() !== STAGE) {
     return null;
   }
-  var name = nearest(parts[0]);
+  for (var path in ROUTES) {
+    if (fits(path, parts)) {
+      return checks(request, path) ? refusedQuery(request, ROUTES[path]) : null;
+    }
+  }
+  if (!parts.length || OWN.indexOf(parts[0]) >= 0) {
+    return null;
+  }
+  var rows = await known(parts[0]);
+  if (rows === null) {
+    return unheardOf(request, parts[0]);
+  }
+  for (var at = 0; at < SHAPES.length; at++) {
+    if (rows[at] !== LACKS && fits(SHAPES[at], parts)) {
+      return checks(request, SHAPES[at]) ? refusedQuery(request, rows[at]) : null;
+    }
+  }
+  return null;
+}
+
+// The query parameters of a resource's paths, in the order of SHAPES; null if there is no resource
+// of the name. A value has 1 KB, so a long one continues under further keys.
+async function known(name) {
+  var store = cf.kvs();
+  if (!(await store.exists(name))) {
+    return null;
+  }
+  var rows = (await store.get(name)).split("\n");
+  var more = Number(rows.shift());
+  var text = rows.join("\n");
+  for (var part = 1; part <= more; part++) {
+    text += await store.get(name + " " + part);
+  }
+  return text.split("\n");
+}
+
+function checks(request, path) {
+  return request.method === "GET" || CHECKED.indexOf(request.method + " " + path) >= 0;
+}
+
+function fits(path, parts) {
+  var route = segments(path);
+  return (
+    route.length === parts.length &&
+    route.every(function (part, at) {
+      return part.charAt(0) === "{" || part === parts[at];
+    })
+  );
+}
+
+function unheardOf(request, name) {
+  var similar = nearest(name);
   return refused(
     request,
     "PGRST205",
-    "The resource `" + parts[0].slice(0, 48) + "` does not exist; the page docs lists all.",
+    "The resource `" + name.slice(0, 48) + "` does not exist; the page docs lists all.",
     null,
     null,
-    name && "Perhaps you mean `" + name + "`.",
+    similar && "Perhaps you mean `" + similar + "`.",
   );
 }
 
@@ -68,7 +128,8 @@ function nearest(name) {
   var found = null;
   var fewest = Math.floor((name.length + 1) / 3) + 1;
   NAMES.forEach(function (candidate) {
-    var letters = name.length > 48 ? fewest : different(name, candidate);
+    var apart = Math.abs(name.length - candidate.length);
+    var letters = name.length > 48 || apart >= fewest ? fewest : different(name, candidate);
     if (letters < fewest) {
       found = candidate;
       fewest = letters;
@@ -94,11 +155,9 @@ function different(one, other) {
   return row[other.length];
 }
 
-function refusedQuery(request) {
-  var allowed = declared(request);
-  if (!allowed) {
-    return null;
-  }
+// `own`: the names of the route's parameters in addition to the shared ones, or NONE.
+function refusedQuery(request, own) {
+  var allowed = (own === NONE ? [] : SHARED.concat(words(own))).sort();
   var pairs = parsed(request.rawQueryString() || "");
   var names = pairs.map(function (pair) {
     return pair[0];
@@ -149,31 +208,6 @@ function hint(unknown) {
     return HINT_JSON;
   }
   return unknown.indexOf(".") < 0 ? null : HINT_RELATED;
-}
-
-// The query parameters of the request's route in the order of their names; null where nothing is
-// to be checked.
-function declared(request) {
-  var parts = segments(request.uri);
-  if (parts.shift() !== STAGE) {
-    return null;
-  }
-  for (var path in ROUTES) {
-    var route = segments(path);
-    var fits =
-      route.length === parts.length &&
-      route.every(function (part, at) {
-        return part.charAt(0) === "{" || part === parts[at];
-      });
-    if (fits) {
-      if (request.method !== "GET" && CHECKED.indexOf(request.method + " " + path) < 0) {
-        return null;
-      }
-      var own = ROUTES[path];
-      return (own === null ? [] : SHARED.concat(words(own))).sort();
-    }
-  }
-  return null;
 }
 
 function parsed(query) {

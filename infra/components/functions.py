@@ -31,6 +31,15 @@ class FunctionNetwork:
     security_groups: Sequence[ec2.ISecurityGroup]
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A function, or its alias, that the API calls."""
+
+    entry: lambda_.IFunction
+    #: The function's name, with `:` and the alias if that is called.
+    name: str
+
+
 class ProductFunction(Construct):
     """A function whose role may write its own log, and has the permissions that `allow` adds."""
 
@@ -98,6 +107,8 @@ class ProductFunction(Construct):
         #: The target of the API and the queues: the alias, or without one the function. Everything
         #: else takes `function`.
         self.entry: lambda_.IFunction = self.alias or self.function
+        #: The same, by its name too, for the API's definition.
+        self.target = Target(self.entry, f"{function_name}:{LIVE}" if self.alias else function_name)
         if traces:
             accept(
                 self.role,

@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
-
-from aws_cdk import aws_apigateway as apigateway
+from typing import Any, Final
 
 from forebay.problem import CATALOGUE, CONTENT_TYPE, TYPE_PREFIX
 
@@ -117,15 +115,17 @@ RESPONSES: Final[Mapping[str, GatewayProblem]] = {
 }
 
 
-def add_gateway_responses(api: apigateway.RestApi, *, cors_allow_origin: str) -> None:
-    """Add all of `RESPONSES` to the API; they are part of its next deployment."""
-    for response_type, problem in RESPONSES.items():
-        name = "".join(word.capitalize() for word in response_type.split("_"))
-        api.add_gateway_response(
-            f"{name}Response",
-            type=apigateway.ResponseType.of(response_type),
-            status_code=str(problem.status),
-            response_headers=problem.headers(cors_allow_origin),
+def define_gateway_responses(*, cors_allow_origin: str) -> Mapping[str, Any]:
+    """All of `RESPONSES`, in the notation of the API's definition."""
+    return {
+        response_type: {
+            "statusCode": str(problem.status),
+            "responseParameters": {
+                f"gatewayresponse.header.{name}": value
+                for name, value in problem.headers(cors_allow_origin).items()
+            },
             # API Gateway uses this template whatever the client accepts.
-            templates={"application/json": problem.template},
-        )
+            "responseTemplates": {"application/json": problem.template},
+        }
+        for response_type, problem in RESPONSES.items()
+    }

@@ -12,7 +12,9 @@ from infra.front import ApiSettings, IamSettings
 _ALL: Final = "execute-api:/*"
 
 
-def build_access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> iam.PolicyDocument:
+def build_access_policy(
+    settings: ApiSettings, *, known_by: Sequence[str], sid: str
+) -> iam.PolicyDocument:
     """The policy of an API; one without effect if its access is not restricted.
 
     Without any policy, an API whose restrictions the settings have removed would keep them:
@@ -24,6 +26,7 @@ def build_access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> ia
             overwrites the client's value. Empty without an edge. Referer is one of the few headers
             that a resource policy can check (AWS: "AWS condition keys that can be used in API
             Gateway resource policies").
+        sid: the first statement's id.
     """
     conditions: list[Mapping[str, Mapping[str, object]]] = []
     if settings.endpoint == "private":
@@ -41,7 +44,9 @@ def build_access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> ia
         if isinstance(settings.authorization, IamSettings)
         else [_build_statement(iam.Effect.ALLOW)]
     )
-    return iam.PolicyDocument(statements=[*allow, *deny])
+    statements = [*allow, *deny]
+    statements[0].sid = sid
+    return iam.PolicyDocument(statements=statements)
 
 
 def _build_statement(

@@ -19,6 +19,7 @@ class EnvironmentStack(cdk.Stack):
         settings: Settings,
         protected: bool = False,
         region: str | None = None,
+        indented: bool = True,
     ) -> None:
         super().__init__(
             scope,
@@ -27,6 +28,8 @@ class EnvironmentStack(cdk.Stack):
             tags={"project": "forebay", "environment": settings.name},
             synthesizer=_choose_synthesizer(settings),
             termination_protection=protected and not settings.emulated,
+            # Indentation counts for the size of a template.
+            suppress_template_indentation=not indented,
         )
         self.settings = settings
         if not settings.emulated:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import aws_cdk as cdk
@@ -162,7 +164,7 @@ class EdgeStack(EnvironmentStack):
         )
 
     def _add_function(self, routes: Sequence[Route]) -> cloudfront.Function:
-        code = build_edge_function(
+        edge_function = build_edge_function(
             routes,
             max_body_bytes=self._edge.max_body_bytes,
             cors_allow_origin=self.settings.api.cors_allow_origin,
@@ -172,7 +174,25 @@ class EdgeStack(EnvironmentStack):
             "Function",
             function_name=f"{self.settings.prefix}-edge",
             runtime=cloudfront.FunctionRuntime.JS_2_0,
-            code=cloudfront.FunctionCode.from_inline(code),
+            code=cloudfront.FunctionCode.from_inline(edge_function.code),
+            key_value_store=self._add_store(edge_function.table),
+        )
+
+    def _add_store(self, table: Mapping[str, str]) -> cloudfront.KeyValueStore:
+        """Add the table that the function reads.
+
+        CloudFront imports a store's content only when it creates the store, so another table needs
+        another store, and therefore another name.
+        """
+        content = json.dumps(
+            {"data": [{"key": key, "value": value} for key, value in table.items()]}
+        )
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return cloudfront.KeyValueStore(
+            self,
+            "Store",
+            key_value_store_name=f"{self.settings.prefix}-edge-{digest}",
+            source=cloudfront.ImportSource.from_inline(content),
         )
 
     def _find_certificate(self, domain: DomainSettings | None) -> certificates.ICertificate | None:

@@ -12,6 +12,7 @@ from forebay.access import RESOURCE_SERVER
 from infra.components.authorization import read_scopes
 from infra.components.findings import accept
 from infra.front import CognitoSettings
+from infra.quotas import check_scopes
 from infra.settings import Settings
 from infra.stacks.base import EnvironmentStack
 
@@ -32,16 +33,25 @@ class IdentityStack(EnvironmentStack):
         super().__init__(scope, "identity", settings=settings, protected=True)
         self._cognito = cognito_settings
         self._pool = self._add_user_pool()
-        self.user_pool_arn = self._pool.user_pool_arn
+        #: Its ARN; a literal one if the settings name it.
+        self.user_pool_arn = cognito_settings.created_pool_arn or self._pool.user_pool_arn
+        machines, people = cognito_settings.machine_clients, self._choose_people_scopes(scopes)
+        check_scopes(scopes, {**machines, "people": people})
         server, by_name = self._add_scopes(scopes)
         self._add_domain()
-        for name, names in cognito_settings.machine_clients.items():
+        for name, names in machines.items():
             self._add_machine(name, [by_name[scope] for scope in names], server)
         if cognito_settings.callback_urls:
-            people_scopes = cognito_settings.people_scopes
-            names = read_scopes(scopes) if people_scopes is None else people_scopes
-            self._add_people([by_name[scope] for scope in names], server)
+            self._add_people([by_name[scope] for scope in people], server)
         self.add_output("UserPoolId", self._pool.user_pool_id)
+        self.add_output("UserPoolArn", self._pool.user_pool_arn)
+
+    def _choose_people_scopes(self, scopes: Sequence[str]) -> Sequence[str]:
+        """The scopes of people who sign in; none if they can't."""
+        if not self._cognito.callback_urls:
+            return ()
+        chosen = self._cognito.people_scopes
+        return read_scopes(scopes) if chosen is None else chosen
 
     def _add_user_pool(self) -> cognito.IUserPool:
         if self._cognito.user_pool_arn is not None:

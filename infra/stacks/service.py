@@ -78,7 +78,7 @@ class ServiceStack(EnvironmentStack):
         packages: Packages,
         user_pool_arn: str | None = None,
     ) -> None:
-        super().__init__(scope, "service", settings=settings)
+        super().__init__(scope, "service", settings=settings, indented=False)
         self._packages = packages
         self._functions: dict[FunctionName, ProductFunction] = {}
         self._reach = self._find_reach(database)
@@ -137,12 +137,11 @@ class ServiceStack(EnvironmentStack):
             "RestApi",
             name=settings.prefix,
             routes=routes,
-            # `entry` may be an alias; see `ProductFunction.entry`.
             functions={
-                "read": self.read.entry,
-                "status": self.status.entry,
-                "write": self.write.entry,
-                "about": self.about.entry,
+                "read": self.read.target,
+                "status": self.status.target,
+                "write": self.write.target,
+                "about": self.about.target,
             },
             settings=settings.api,
             read_timeout_seconds=settings.database.read_timeout_seconds,
@@ -407,6 +406,7 @@ def build_variables(
             settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
         ),
         **_export_authorization(settings.api),
+        **_export_dotted(settings.api),
         **replicas,
         **buffer,
         **cors,
@@ -431,6 +431,7 @@ def build_variables(
             # Delays that raise an alarm need an operator in the status too.
             "FOREBAY_STATUS_ATTENTION_SECONDS": str(settings.operations.apply_lag_seconds),
             "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
+            **_export_dotted(settings.api),
             **replicas,
             **archive,
             **cors,
@@ -488,6 +489,11 @@ def _export_authorization(api: ApiSettings) -> Mapping[str, str]:
         principals = {arn: list(scopes) for arn, scopes in api.authorization.principals.items()}
         kind["FOREBAY_PRINCIPALS"] = json.dumps(principals, separators=(",", ":"))
     return kind
+
+
+def _export_dotted(api: ApiSettings) -> Mapping[str, str]:
+    """The variable by which functions see no dotted parameters; empty if the API has them."""
+    return {} if api.dotted_parameters else {"FOREBAY_DOTTED_PARAMETERS": "false"}
 
 
 def _export_queues(data: DataStack) -> Mapping[str, str]:

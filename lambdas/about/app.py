@@ -32,11 +32,13 @@ class AboutApp:
         health: Health,
         require_api_key: bool,
         log: Log,
+        dotted_parameters: bool = True,
     ) -> None:
         self._resources = resources
         self._pages = pages
         self._health = health
         self._require_api_key = require_api_key
+        self._dotted_parameters = dotted_parameters
         self._log = log
         self._routes: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
@@ -115,6 +117,10 @@ class AboutApp:
     @cached_property
     def _described(self) -> tuple[str, str]:
         """The description of the API, and its entity tag."""
-        document = describe(self._resources, require_api_key=self._require_api_key)
+        document = describe(
+            self._resources,
+            require_api_key=self._require_api_key,
+            dotted_parameters=self._dotted_parameters,
+        )
         text = orjson.dumps(document)
         return text.decode(), f'"{hashlib.sha256(text).hexdigest()[:32]}"'

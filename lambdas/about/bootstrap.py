@@ -68,4 +68,5 @@ def build(settings: AboutSettings, log: Log) -> AboutApp:
         health=health,
         require_api_key=settings.require_api_key,
         log=log,
+        dotted_parameters=settings.dotted_parameters,
     )

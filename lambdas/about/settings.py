@@ -30,6 +30,8 @@ class AboutSettings:
     require_api_key: bool
     #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
+    #: False if the API declares no query parameters whose names contain a dot.
+    dotted_parameters: bool = True
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
@@ -45,6 +47,7 @@ class AboutSettings:
             thresholds=_read_thresholds(environment),
             require_api_key=flag(environment, "FOREBAY_REQUIRE_API_KEY", default=False),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
+            dotted_parameters=flag(environment, "FOREBAY_DOTTED_PARAMETERS", default=True),
         )
 
 

@@ -40,11 +40,12 @@ class ReadApp:
         log: Log,
         cache: CachedAnswers | None = None,
         downloads: DownloadReader | None = None,
+        dotted_parameters: bool = True,
     ) -> None:
         self._resources = resources
         self._routes: dict[tuple[str, str], Route] = {
             (route.method, route.path): route
-            for route in routes(resources)
+            for route in routes(resources, dotted_parameters=dotted_parameters)
             if route.function in {"read", "status"}
         }
         self._readers: Mapping[str, _Reader] = {

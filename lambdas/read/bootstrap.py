@@ -89,6 +89,7 @@ def build(
         else DownloadReader(bucket, items, lambda: Credentials.current(os.environ)),
         log=log,
         cache=cache,
+        dotted_parameters=settings.dotted_parameters,
     )
 
 

@@ -58,6 +58,12 @@ class ListReader:
         self._database = database
         self._cache = cache
         self._relations = relations
+        #: The scope to read each resource that a list may show, by its path.
+        self._scopes = {
+            relation.target.path: read_scope(relation.target.scope_group)
+            for known in relations.values()
+            for relation in known
+        }
         self._access = access
         self._read_after = read_after
         self._kept: OrderedDict[_Request, PagePlan] = OrderedDict()
@@ -142,7 +148,9 @@ class ListReader:
         return page, page_request.query
 
     def _require_access(self, page_request: PagePlan, view: RequestView) -> None:
-        self._access.require(view.caller, map(read_scope, page_request.others))
+        self._access.require(
+            view.caller, {path: self._scopes[path] for path in page_request.others}
+        )
 
     def _wait_for_command(
         self, spec: ResourceSpec, page_request: PagePlan, view: RequestView

@@ -99,7 +99,8 @@ class ReadAfter:
             return None
         command = self._parse_address(text)
         path = command.spec.path
-        if path in paths or self._access.allows(view.caller, read_scope(path)):
+        scope = read_scope(command.spec.scope_group)
+        if path in paths or self._access.allows(view.caller, scope):
             return command
         raise ProblemError(
             Problem(

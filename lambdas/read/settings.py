@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from forebay.attachments import Bucket
-from forebay.settings import number, required
+from forebay.settings import flag, number, required
 
 DEFAULT_BUFFER_SECONDS = 60.0
 DEFAULT_STATEMENT_TIMEOUT_SECONDS = 10.0
@@ -44,6 +44,9 @@ class ReadSettings:
     attachments: Bucket | None
     #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
+    #: False if the API declares no query parameters whose names contain a dot; the function then
+    #: does not see them (law 5).
+    dotted_parameters: bool = True
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
@@ -71,4 +74,5 @@ class ReadSettings:
             read_cache=environment.get("FOREBAY_READ_CACHE", ""),
             attachments=Bucket.from_env(environment),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
+            dotted_parameters=flag(environment, "FOREBAY_DOTTED_PARAMETERS", default=True),
         )

@@ -65,7 +65,7 @@ class OperationMaker:
         if spec is None:
             paths = ", ".join(sorted(self._resources))
             raise _refuse(("#/resource", f"{str(path)[:80]!a} is not one of {paths}"))
-        self._access.require(context, [write_scope(spec.path)])
+        self._access.require(context, {spec.path: write_scope(spec.scope_group)})
         condition = _read_condition(spec, members, now_ms)
         if condition is not None:
             seen = [

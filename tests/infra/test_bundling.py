@@ -127,7 +127,7 @@ def test_the_certificates_are_those_that_the_servers_show(authority: str) -> Non
 def test_what_python_and_editors_leave_behind_is_not_carried(checkout: Path) -> None:
     before = zip_asset("write", checkout)
     cache = checkout / "forebay" / "__pycache__"
-    cache.mkdir()
+    cache.mkdir(exist_ok=True)
     (cache / "codec.cpython-313.pyc").touch()
     (checkout / "forebay" / ".codec.py.swp").touch()
 

@@ -240,3 +240,32 @@ def test_a_type_without_rules_is_an_error() -> None:
 
     with pytest.raises(SettingsError, match="no entry for AWS::Kinesis::Stream"):
         change(other, other)
+
+
+def test_an_api_that_gets_a_definition_may_lose_parts_of_it_until_it_is_imported_again() -> None:
+    api = {"Ref": "Api"}
+    before = stack(
+        "source",
+        {
+            "Api": resource("ApiGateway::RestApi", Name="a"),
+            "Items": resource("ApiGateway::Resource", RestApiId=api, PathPart="items"),
+            "Get": resource("ApiGateway::Method", RestApiId=api, HttpMethod="GET"),
+            "Failed": resource(
+                "ApiGateway::GatewayResponse", RestApiId=api, ResponseType="THROTTLED"
+            ),
+        },
+    )
+    bodies: Sequence[Mapping[str, Any]] = (
+        {"Body": {"openapi": "3.0.1"}},
+        {"BodyS3Location": {"Bucket": "b", "Key": "k"}},
+    )
+    for body in bodies:
+        defined = stack("source", {"Api": resource("ApiGateway::RestApi", Name="a", **body)})
+        (obstacle,) = change([before], [defined])
+        assert rules([obstacle]) == [("Api", "definition")]
+        assert "3 parts" in describe(obstacle)
+        assert "api.definition_number" in describe(obstacle)
+        # Another definition is an ordinary change.
+        other: Mapping[str, Any] = {"Body": {"openapi": "3.0.1", "info": {"version": "2"}}}
+        again = stack("source", {"Api": resource("ApiGateway::RestApi", Name="a", **other)})
+        assert change([defined], [again]) == []

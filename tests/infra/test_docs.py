@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import pytest
 
-import resources
-from forebay.resource import Key, Resource
-from forebay.resource.spec import ResourceSpec
 from forebay.routes import routes
+from infra.components.authorization import Authorization
+from infra.components.definition import Definition
+from infra.quotas import count_paths
 from infra.settings import FunctionName, Settings
+from tests.fixtures.many import declare
 from tests.fixtures.pages import pages, text_of
 from tests.infra.templates import Synthesised
-from tests.infra.variants import api_template
+from tests.infra.variants import POOL_ARN, settings_of
 
 #: The stacks' names, and what begins as a name does and ends in one of these.
 _STACK = re.compile(r"forebay-dev-(?:data|service|database|identity|edge|operations)$")
@@ -53,40 +54,36 @@ def test_the_page_knows_how_much_concurrency_is_reserved(name: str) -> None:
     assert int(match[1]) == reserved
 
 
-def test_a_resource_is_as_many_resources_of_cloudformation_as_the_pages_say(
-    flags: Mapping[str, Any], prod: Synthesised
-) -> None:
-    """Of which a stack may have 500 (AWS: "CloudFormation quotas")."""
-    one, two = (
-        len(api_template({}, flags, served=routes(declared(count))).to_json()["Resources"])
-        for count in (1, 2)
+def test_the_pages_know_how_many_resources_the_quotas_allow() -> None:
+    """The quotas and what the generated resources need of them."""
+    page = text_of("infra/README.md")
+    ten, sixty = (count_paths(routes(declare(count))) for count in (10, 60))
+    each = (sixty - ten) // 50
+    base = ten - 10 * each
+    match = re.search(
+        r"five for each resource of yours, and (\d+): enough for (\d+) resources", page
     )
-    for page in ("docs/resources.md", "infra/README.md"):
-        match = re.search(
-            r"(\d+)\sCloudFormation\sresources;\sa\s+stack\sholds\s500", text_of(page)
-        )
-        fit = re.search(r"enough for about (\d+)", text_of(page))
-        assert match is not None
-        assert fit is not None
-        assert int(match[1]) == two - one
-        other = len(prod.service["Resources"]) - len(resources.load()) * (two - one)
-        assert other + int(fit[1]) * (two - one) <= 500
+    assert match is not None
+    assert each == 5
+    assert (int(match[1]), int(match[2])) == (base, (300 - base) // each)
+    size, larger = (len(json.dumps(define(count), separators=(",", ":"))) for count in (60, 200))
+    match = re.search(r"some (\d+) KB for a resource with five fields", page)
+    assert match is not None
+    assert int(match[1]) == round((larger - size) / 140 / 1000)
+    match = re.search(r"the definition of 200 has (\d\.\d) MB", text_of("docs/scale.md"))
+    assert match is not None
+    assert float(match[1]) == round(larger / 1e6, 1)
 
 
-def declared(count: int) -> Mapping[str, ResourceSpec]:
-    """So many resources that refer to nothing."""
-    return {resource.spec_.path: resource.spec_ for resource in (Lake, Sea)[:count]}
-
-
-class Lake(Resource, path="lakes"):
-    """A resource."""
-
-    number: Annotated[int, Key()]
-    name: str
-
-
-class Sea(Resource, path="seas"):
-    """Another one."""
-
-    number: Annotated[int, Key()]
-    name: str
+def define(count: int) -> Mapping[str, Any]:
+    """The definition of production's API with so many resources."""
+    settings = settings_of("prod", {}).api
+    names = ("read", "status", "write", "about")
+    return Definition(
+        name="forebay-prod",
+        routes=routes(declare(count, group_size=10)),
+        functions={name: f"forebay-prod-{name}:live" for name in names},
+        settings=settings,
+        authorization=Authorization(settings, POOL_ARN),
+        read_timeout_seconds=10,
+    ).build()

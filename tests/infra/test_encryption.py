@@ -107,6 +107,7 @@ _STORE_NOTHING: Final = frozenset(
         "AWS::CloudFront::CachePolicy",
         "AWS::CloudFront::Distribution",
         "AWS::CloudFront::Function",
+        "AWS::CloudFront::KeyValueStore",
         "AWS::CloudFront::ResponseHeadersPolicy",
         "AWS::CloudWatch::Alarm",
         "AWS::CloudWatch::Dashboard",

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from forebay.routes import Route
 from infra.components.authorization import scopes_of
 from tests.fixtures.pages import text_of
+from tests.infra.definitions import get_definition, read_authorizers
 from tests.infra.variants import (
     ACCOUNT,
     JUDGE_ARN,
@@ -100,8 +101,8 @@ def test_other_ways_to_show_who_one_is_guard_the_same_routes(
     for route in two_resources():
         method = api_methods[route.method, route.path]
         assert method["AuthorizationType"] == ("NONE" if route.public else expected)
-    authorizers = properties(template, "AWS::ApiGateway::Authorizer")
-    assert [one["AuthorizerResultTtlInSeconds"] for one in authorizers] == (
+    authorizers = read_authorizers(get_definition(template.to_json()))
+    assert [one["authorizerResultTtlInSeconds"] for one in authorizers] == (
         [60] if kind == "lambda" else []
     )
 
@@ -220,6 +221,21 @@ def test_an_api_behind_an_edge_refuses_whoever_comes_around_it(flags: Mapping[st
         {"StringNotEquals": {"aws:Referer": ["secret"]}}
     ]
     assert denied[0]["Resource"] == "execute-api:/*"
+    # An import without a policy would remove it.
+    assert get_definition(template.to_json())["x-amazon-apigateway-policy"] == api["Policy"]
+
+
+def test_a_policy_is_set_again_with_each_definition(flags: Mapping[str, Any]) -> None:
+    """An import of a file removes the policy, which the file can't contain."""
+    policies = [
+        properties(api_template(changes, flags, known_by=["secret"]), "AWS::ApiGateway::RestApi")[
+            0
+        ]["Policy"]
+        for changes in ({}, {}, {"api.definition_number": 2})
+    ]
+
+    assert policies[0] == policies[1] != policies[2]
+    assert [len(policy["Statement"]) for policy in policies] == [2, 2, 2]
 
 
 def test_where_iam_decides_the_api_s_own_policy_only_forbids(flags: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.infra.definitions import get_definition, read_methods
 from tests.infra.templates import Synthesised, readable
 from tests.infra.variants import STANDBY, settings_of
 
@@ -201,11 +202,11 @@ def test_snapshots_are_of_published_versions_and_are_what_is_called(
         assert "ProvisionedConcurrencyConfig" not in alias
     uris = [
         readable(method["Integration"]["Uri"])
-        for method in prod.properties("service", "AWS::ApiGateway::Method")
-        if method["HttpMethod"] != "OPTIONS"
+        for (name, _), method in read_methods(get_definition(prod.service)).items()
+        if name != "OPTIONS"
     ]
     assert uris
-    assert all("Live" in uri for uri in uris)
+    assert all(uri.endswith(":live/invocations") for uri in uris)
 
 
 def test_a_standby_reads_and_does_nothing_else(standby: Synthesised) -> None:

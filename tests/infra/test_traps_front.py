@@ -20,6 +20,7 @@ from forebay.codec import MAX_LINE_BYTES
 from forebay.routes import routes
 from infra.app import build_app
 from infra.settings import Settings
+from tests.infra.definitions import get_definition, read_authorizers
 from tests.infra.variants import JUDGE_ARN, api_template, methods, properties, settings_of
 
 
@@ -115,9 +116,9 @@ def test_how_long_an_authorizer_s_verdict_is_kept_is_a_setting(flags: Mapping[st
     """Trap: API Gateway caches decisions of an authorizer for 300 s, also after a revocation."""
     authorization = {"kind": "lambda", "function_arn": JUDGE_ARN, "verdict_seconds": 0}
     template = api_template({"api.authorization": authorization}, flags)
-    (authorizer,) = properties(template, "AWS::ApiGateway::Authorizer")
+    (authorizer,) = read_authorizers(get_definition(template.to_json()))
 
-    assert authorizer["AuthorizerResultTtlInSeconds"] == 0
+    assert authorizer["authorizerResultTtlInSeconds"] == 0
 
 
 def test_what_firehose_can_not_deliver_rings_after_a_quarter_of_an_hour(

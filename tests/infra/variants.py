@@ -14,7 +14,9 @@ from aws_cdk.assertions import Template
 import resources
 from forebay.routes import Route, routes
 from infra.components.api import RoutesApi
+from infra.components.functions import Target
 from infra.settings import ENVIRONMENTS, Settings
+from tests.infra.definitions import get_definition, read_methods
 
 ACCOUNT = "123456789012"
 POOL_ARN = f"arn:aws:cognito-idp:eu-central-1:{ACCOUNT}:userpool/eu-central-1_Example"
@@ -82,7 +84,7 @@ def api_template(
         "RestApi",
         name="forebay-dev",
         routes=served or two_resources(),
-        functions=dict.fromkeys(("read", "status", "write", "about"), function),
+        functions=dict.fromkeys(("read", "status", "write", "about"), Target(function, "any")),
         settings=settings.api,
         read_timeout_seconds=10,
         log_retention=logs.RetentionDays.ONE_DAY,
@@ -99,18 +101,5 @@ def properties(template: Template, resource_type: str) -> list[Mapping[str, Any]
 
 
 def methods(template: Template) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-    """The properties of every method, by HTTP method and path."""
-    everything = template.to_json()["Resources"]
-
-    def path(resource: Mapping[str, Any]) -> str:
-        match resource:
-            case {"Ref": name}:
-                properties = everything[name]["Properties"]
-                return path(properties["ParentId"]) + "/" + str(properties["PathPart"])
-            case _:
-                return ""
-
-    return {
-        (instance["HttpMethod"], path(instance["ResourceId"]) or "/"): instance
-        for instance in properties(template, "AWS::ApiGateway::Method")
-    }
+    """The methods of an API, as API Gateway makes them, by HTTP method and path."""
+    return read_methods(get_definition(template.to_json()))

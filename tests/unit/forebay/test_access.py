@@ -71,7 +71,7 @@ def test_what_another_kind_of_authorizer_says_does_not_count(kind: str, other: s
 
 
 def test_where_nobody_says_who_he_is_everything_is_allowed() -> None:
-    access("none").require({}, ["authors.read", "books.write"])
+    access("none").require({}, {"authors": "authors.read", "books": "books.write"})
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,14 @@ def test_a_session_stands_for_its_role_wherever_the_role_is_filed(arn: str, foun
 
 def test_a_refusal_names_the_first_missing_scope_and_its_resource() -> None:
     with pytest.raises(ProblemError) as caught:
-        access("cognito").require(CALLERS["cognito"], ["books.read", "authors.read"])
+        access("cognito").require(
+            CALLERS["cognito"], {"books": "library.read", "authors": "authors.read"}
+        )
     problem = caught.value.problem
     assert (problem.status, problem.code) == (403, "forbidden")
     assert (
         problem.detail
-        == "the request also reads books, which requires the scope forebay/books.read"
+        == "the request also reads books, which requires the scope forebay/library.read"
     )
     assert "books" in str(problem.hint)
 

@@ -15,6 +15,7 @@ from pydantic import Field
 import resources
 from forebay.errors import DeclarationError
 from forebay.resource import Index, Indexed, Key, Kind, References, Resource, Unique, discover
+from forebay.routes import routes
 
 
 class Color(enum.Enum):
@@ -275,3 +276,40 @@ def test_the_samples_are_four_resources_with_every_kind_of_key() -> None:
     column = declared["cities"].column("country_code")
     assert column is not None
     assert column.references == References("countries", name="country")
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ("status", "Wrong: the scope_group 'status' is reserved"),
+        ("commands", "Wrong: the scope_group 'commands' is reserved"),
+        ("Two Words", "Wrong: scope_group='Two Words' must be a lower-case name"),
+        ("a.b", "Wrong: scope_group='a.b' must be a lower-case name"),
+        ("a" * 49, "must be a lower-case name"),
+        (5, "Wrong: scope_group=5 must be a lower-case name"),
+    ],
+)
+def test_a_name_that_no_scope_can_have_is_refused(group: Any, message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+
+        class Wrong(Resource, path="wrong", scope_group=group):
+            """A resource."""
+
+            name: str
+
+
+def test_resources_share_the_scopes_of_their_group() -> None:
+    class Inlet(Resource, path="inlets", scope_group="waters"):
+        """A resource of a group."""
+
+        name: str
+
+    class Spring(Resource, path="springs"):
+        """A resource of its own."""
+
+        name: str
+
+    assert (Inlet.spec_.scope_group, Spring.spec_.scope_group) == ("waters", "springs")
+    served = routes({spec.path: spec for spec in (Inlet.spec_, Spring.spec_)})
+    groups = {route.resource: route.scope_group for route in served}
+    assert groups == {"": "", "inlets": "waters", "springs": "springs"}
