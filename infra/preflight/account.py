@@ -67,6 +67,7 @@ MISSING: Final = frozenset(
         "DBInstanceNotFound",
         "DBInstanceNotFoundFault",
         "DBProxyNotFoundFault",
+        "EntityNotFound",
         "GlobalClusterNotFoundFault",
         "InvalidGroup.NotFound",
         "InvalidSubnetID.NotFound",

@@ -17,6 +17,7 @@ Lookup = Callable[[Account, Plan, str, Sequence[str]], set[str]]
 #: Calls that find one resource by its name: the SDK's service, method and parameter.
 _BY_NAME: Final[Mapping[str, tuple[str, str, str]]] = {
     "AWS::ApiGateway::DomainName": ("apigateway", "get_domain_name", "domainName"),
+    "AWS::CloudFront::KeyValueStore": ("cloudfront", "describe_key_value_store", "Name"),
     "AWS::CloudWatch::Dashboard": ("cloudwatch", "get_dashboard", "DashboardName"),
     "AWS::CodeDeploy::Application": ("codedeploy", "get_application", "applicationName"),
     "AWS::DynamoDB::Table": ("dynamodb", "describe_table", "TableName"),

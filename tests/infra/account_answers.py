@@ -165,6 +165,7 @@ def _answer_names() -> Mapping[str, Answer | Refusal]:
     return {
         "apigateway:GetDomainName": Refusal("NotFoundException", 404),
         "cloudfront:DescribeFunction": Refusal("NoSuchFunctionExists", 404),
+        "cloudfront:DescribeKeyValueStore": Refusal("EntityNotFound", 404),
         "cloudfront:ListCachePolicies": {"CachePolicyList": {"MaxItems": 100, "Quantity": 0}},
         "cloudfront:ListResponseHeadersPolicies": {
             "ResponseHeadersPolicyList": {"MaxItems": 100, "Quantity": 0}

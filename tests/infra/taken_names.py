@@ -46,6 +46,18 @@ TAKEN: Mapping[str, Mapping[str, Answer]] = {
             }
         }
     },
+    "AWS::CloudFront::KeyValueStore": {
+        "cloudfront:DescribeKeyValueStore": {
+            "ETag": "a",
+            "KeyValueStore": {
+                "Name": "forebay-x",
+                "Id": "a",
+                "Comment": "",
+                "ARN": "a",
+                "LastModifiedTime": "2026-01-01T00:00:00Z",
+            },
+        }
+    },
     "AWS::CloudWatch::Alarm": {
         "cloudwatch:DescribeAlarms": {"MetricAlarms": [{"AlarmName": "forebay-x"}]}
     },
