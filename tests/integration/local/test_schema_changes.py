@@ -161,7 +161,7 @@ def test_a_database_with_a_migration_that_is_gone_is_told_of_and_left_alone(
     (checkout.folder / "aa01.py").unlink()
     checkout.head = before
     checkout.save("aa02", "op.create_table('lakes', sa.Column('name', sa.Text))")
-    monkeypatch.setattr(schema_changes, "primary_of", lambda _settings: Primary(checkout.url))
+    monkeypatch.setattr(schema_changes, "locate_primary", lambda _settings: Primary(checkout.url))
 
     message = "a migration that is not in migrations/versions"
     assert message in str(take_over(checkout.url, checkout.run, port=8080))
@@ -200,7 +200,7 @@ def test_make_migrate_runs_what_waits_after_a_yes(
     code: int,
 ) -> None:
     checkout.save("aa01", "op.drop_table('rivers')")
-    monkeypatch.setattr(schema_changes, "primary_of", lambda _settings: Primary(checkout.url))
+    monkeypatch.setattr(schema_changes, "locate_primary", lambda _settings: Primary(checkout.url))
 
     done = migrate_running(LocalSettings(checkout.folder, Ports(8080)), None, lambda: typed)
 
