@@ -14,11 +14,12 @@ recognises it by its body, so each body must be unique. All other facts are cert
 - a write that sends a version which its client has seen gets a greater id; ids are unique; a
   repeated `Idempotency-Key` refers to the same command;
 - of the writes that are conditional on one version, at most one is applied; a write that is
-  conditional on a version that was there is rejected only if another write could replace it.
+  conditional on a version that was read before is rejected only if another write could replace it.
 
 Keys with patches have other rules; see `edits.py`.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -130,7 +131,12 @@ class _Check:
 
     def _conditions(self) -> Iterator[Violation]:
         passed: dict[tuple[Place, str], Operation] = {}
-        shown = {(read.place, read.version) for read in self._history if read.found}
+        #: By place and version, when the first read ended that returned it.
+        shown: dict[tuple[Place | None, str | None], float] = {}
+        for read in self._history:
+            if read.found:
+                seen = (read.place, read.version)
+                shown[seen] = min(read.ended, shown.get(seen, read.ended))
         for write in self._history:
             place, version = write.place, write.if_match
             if not write.is_acknowledged or write.faulty or place is None or version is None:
@@ -139,7 +145,9 @@ class _Check:
                 other = passed.setdefault((place, version), write)
                 if other is not write:
                     yield Violation("two writes passed one condition", str(other), write)
-            elif (place, version) in shown and not self._could_replace(version, write):
+            elif shown.get((place, version), math.inf) < write.began and not self._could_replace(
+                version, write
+            ):
                 yield Violation("rejected without a fault", f"{version} was there", write)
 
     def _could_replace(self, version: str, rejected: Operation) -> bool:

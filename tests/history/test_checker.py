@@ -306,6 +306,8 @@ def test_a_condition_that_held_is_no_reason_for_a_rejection() -> None:
     assert broken(history, final) == {"rejected without a fault"}
     unread = [history[0], history[2]]
     assert broken(unread, final) == set(), "the first write may have arrived later"
+    read_later = [*unread, read(30, first, "one")]
+    assert broken(read_later, final) == set(), "it may have arrived between write and read"
     unheard = write(15, "unheard", status=503, code="unavailable")
     assert broken([*history, unheard], ending(put_id(16), "unheard", rejected=(second,))) == set()
 
