@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from functools import partial
 from typing import Any, Final, Self, TypeAlias
 
 import orjson
@@ -23,6 +24,8 @@ from forebay.resource.partial import INCREMENT, is_increment
 from forebay.resource.spec import NUMBERS, FieldSpec, Kind, ResourceSpec
 from forebay.unmet import INCREMENT_FAILED, PRECONDITION_FAILED
 
+#: Makes a command of its members, in a quarter of the time of a call of `Command`.
+_command_of: Callable[[tuple[Any, ...]], Command] = partial(tuple.__new__, Command)
 #: A field, and the JSON number that is to be added to its value.
 _Increment: TypeAlias = tuple[FieldSpec, Any]
 #: Adds numbers with all digits that a `numeric` column can have.
@@ -108,8 +111,7 @@ class Decider:
         command_id, greatest_id = command.id, state.greatest_id
         if command_id <= greatest_id:
             command_id = make_id_above(greatest_id, create=False)
-        _, op, resource, key, schema, by, trace, *_ = command
-        return Command(command_id, op, resource, key, schema, by, trace, body, command.amends)
+        return _command_of((command_id, *command[1:7], body, command.amends, None))
 
     def make_effect(self, command: Command, plain: Command) -> Effect:
         """The effect of a command that was decided."""

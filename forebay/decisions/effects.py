@@ -76,7 +76,8 @@ def find_effects(connection: Connection, ids: Sequence[str]) -> dict[str, Effect
     """The effects of those commands that have passed, by id."""
     if not ids:
         return {}
-    rows = connection.execute(_FIND, [write_plain_array(ids)]).fetchall()
+    values = {"ids": write_plain_array(ids), "first": min(ids), "last": max(ids)}
+    rows = connection.execute(_FIND, values).fetchall()
     return {effect.id: effect for effect in _read(rows)}
 
 
@@ -117,14 +118,15 @@ def _copy(connection: Connection, effects: Sequence[Effect], slot: int | None) -
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         # Postgres processes each piece while the next piece is made.
         for start in range(0, len(effects), PIECE):
-            rows = [(slot, *_describe(effect)) for effect in effects[start : start + PIECE]]
-            copy.write(copy_text(list(zip(*rows, strict=True))))
-
-
-def _describe(effect: Effect) -> tuple[object, ...]:
-    """The columns of an effect, as COPY reads them."""
-    body = None if effect.body is None else orjson.dumps(effect.body).decode()
-    return (*effect[:4], body, effect.schema, effect.decided_at.isoformat())
+            piece = effects[start : start + PIECE]
+            ids, resources, keys, effective_ids, bodies, schemas, times = zip(*piece, strict=True)
+            texts = [None if body is None else orjson.dumps(body).decode() for body in bodies]
+            isos = {time: time.isoformat() for time in set(times)}  # nearly always a single one
+            decided_at = [isos[time] for time in times]
+            slots = [slot] * len(piece)
+            copy.write(
+                copy_text([slots, ids, resources, keys, effective_ids, texts, schemas, decided_at])
+            )
 
 
 def _read(rows: Sequence[tuple[Any, ...]]) -> list[Effect]:
@@ -138,7 +140,11 @@ _SELECT = """
     SELECT id::text, resource, key, effective_id::text, body::text, schema, decided_at
     FROM forebay.effects
 """
-_FIND = f"{_SELECT} WHERE id = ANY(%s::uuid[])"
+# The common case: none in this range of ids. Then no id is looked up.
+_FIND = f"""
+    {_SELECT} WHERE id = ANY(%(ids)s::uuid[])
+      AND EXISTS (SELECT FROM forebay.effects WHERE id BETWEEN %(first)s AND %(last)s)
+"""
 _FIND_IDS = "SELECT id::text, effective_id::text FROM forebay.effects WHERE id = ANY(%s::uuid[])"
 _FIND_PRIVATE = f"{_SELECT} WHERE slot IS NULL ORDER BY id LIMIT %s"
 _DELETE_PRIVATE = "DELETE FROM forebay.effects WHERE slot IS NULL AND id = ANY(%s::uuid[])"
