@@ -197,7 +197,7 @@ bootstrap: $(READY) $(PACKAGES) ## prepare the account for the CDK, in each regi
 .PHONY: diff
 diff: $(READY) $(PACKAGES) ## compare the templates with the deployed stacks (ENV=dev, STACKS=, ARGS=)
 	@$(NAME_ENV)
-	@exec $(CDK) diff $(SELECTED) -c env=$(ENV) $(ARGS)
+	@exec $(CDK) diff $(if $(STACKS),$(STACKS) --exclusively) -c env=$(ENV) $(ARGS)
 
 .PHONY: deploy
 deploy: $(READY) $(PACKAGES) ## deploy an environment to AWS (ENV=dev, STACKS=, ARGS="--no-rollback")

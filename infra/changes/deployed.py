@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 
 from forebay.errors import SettingsError
 from infra.changes.templates import Json, Stack, find_reads
@@ -52,6 +58,10 @@ def _read_template(client: CloudFormationClient, name: str) -> Mapping[str, Json
         raise SettingsError(
             f"the template of the stack {name} can't be read: {exc}; check account and "
             "permissions (cloudformation:GetTemplate)"
+        ) from exc
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
+        raise SettingsError(
+            f"no credentials of an account: {exc}; set AWS_PROFILE or log in (`aws sso login`)"
         ) from exc
     except BotoCoreError as exc:
         raise SettingsError(f"CloudFormation did not answer: {exc}; try again") from exc

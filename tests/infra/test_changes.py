@@ -13,6 +13,7 @@ import pytest
 from botocore.stub import Stubber
 
 import resources
+from forebay.errors import SettingsError
 from forebay.routes import routes
 from infra.app import build_app
 from infra.changes.__main__ import read_assembly, report
@@ -221,6 +222,18 @@ def test_templates_are_read_as_they_were_deployed(synthesise: Synthesis) -> None
         "forebay-dev-data",
         "forebay-dev-database",
     }
+
+
+def test_missing_credentials_are_named_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    client = boto3.Session().client("cloudformation", "us-east-1")
+
+    with pytest.raises(SettingsError, match=r"no credentials of an account.*set AWS_PROFILE"):
+        read_deployed({"forebay-dev-data": "us-east-1"}, lambda _: client)
 
 
 @pytest.mark.parametrize("base", ["dev", "prod"])
