@@ -99,6 +99,8 @@ class ChunkApplier:
         folded = chunk.folded
         if self.source.replay or folded.winners or chunk.unfit or chunk.held is not None:
             return False
+        if not folded.edits:  # nothing to decide
+            return False
         return all(
             any(is_decided(command, self.resources[path]) for command in commands)
             for path, by_key in folded.edits.items()

@@ -47,7 +47,9 @@ def read_states(
             state.base = None
         else:
             base_id = original_version(version)
-            state.base = Base(base_id, is_create=is_create_id(base_id), is_outdated=True)
+            is_marked = base_id != version  # not by a mark of earlier releases
+            is_create = is_create_id(base_id) if is_marked else by_create
+            state.base = Base(base_id, is_create=is_create, is_outdated=is_marked)
     for key, fields, kept, recent in run(table.sql.read_edits, values).fetchall():
         state = states[key]
         state.recent, state.is_recorded = recent, True

@@ -11,6 +11,9 @@ import pytest
 
 import resources
 from forebay.apply import Counts, Source, apply
+from forebay.apply.edits import Base
+from forebay.apply.statements import Table
+from forebay.apply.states import read_states
 from forebay.command import Command
 from forebay.decisions.log import DecisionLog
 from forebay.ids import mark_orphaned, mark_outdated
@@ -357,3 +360,32 @@ def test_a_decided_patch_that_was_refused_when_it_waited_again_stays_refused(
         database.apply([commands[source]], source=source, replay=True)
     assert read_items(database) == state
     assert read_decisions(database) == decisions
+
+
+def test_an_object_without_commands_reserves_no_place_in_the_decision_log(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a database that has lost the archive's ownership could not complete such an object."""
+    reservations = []
+    next_slot = DecisionLog.next_slot
+
+    def record(log: DecisionLog) -> Any:
+        reservations.append(log)
+        return next_slot(log)
+
+    monkeypatch.setattr(DecisionLog, "next_slot", record)
+    database.apply((), source="commands/empty.gz")
+    assert reservations == []
+    database.apply([city(1)], [patch(2, 1, THERE, name="new")])
+    assert len(reservations) == 1
+
+
+def test_a_mark_of_an_earlier_release_leaves_the_row_a_create(database: Database) -> None:
+    """Those releases gave all outdated rows the same version, which names no command."""
+    mark = "e0000000-0000-0000-0000-000000000000"
+    database.apply([city(1, "create")])
+    database.connection.execute("UPDATE cities SET _version = %s", [mark])
+
+    states = read_states(Table(database.connection, CITY), [1])
+
+    assert states[1].base == Base(mark, is_create=True)
