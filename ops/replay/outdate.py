@@ -138,7 +138,8 @@ _PERIOD = sql.SQL(
       SELECT version AS id FROM rows
       UNION ALL SELECT CASE WHEN pg_input_is_valid(id, 'uuid') THEN id::uuid END FROM patches)
     SELECT min(coalesce(e.id, ids.id)::text COLLATE "C"), max(ids.id::text COLLATE "C")
-    FROM ids LEFT JOIN forebay.effects AS e ON e.effective_id = ids.id
+    FROM ids
+    LEFT JOIN forebay.effects AS e ON e.effective_id = ids.id AND e.effective_id <> e.id
     """.replace("<where>", _WHERE)
 )
 _FORGET = sql.SQL(
