@@ -123,8 +123,8 @@ class Decider:
     def _add(self, increments: Sequence[_Increment], values: Body) -> Body:
         """The valid sums of increments, by the fields' names."""
         sums: dict[str, int | str] = {}
-        for field, increment in increments:
-            sums[field.name] = _add(field, values.get(field.name), increment)
+        for column, increment in increments:
+            sums[column.name] = _add(column, values.get(column.name), increment)
         if not self._valid_sums.issuperset(sums.items()):
             for fault in self.spec.body.check_fields(sums):
                 raise BodyError(INCREMENT_FAILED, f"{fault.pointer}: {fault.detail}")
