@@ -14,14 +14,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from forebay.apply.claims import Claim, find_rivals
-from forebay.apply.decided import is_decided
-from forebay.apply.dependencies import Patience
-from forebay.apply.merging import drop_known, merge
+from forebay.apply.edits.claims import Claim, find_rivals
+from forebay.apply.edits.decided import is_decided
+from forebay.apply.edits.dependencies import Patience
+from forebay.apply.edits.merging import drop_known, merge
 from forebay.apply.prepare import Chunk, Target, upcast
 from forebay.apply.results import Counts, Merged, OvertakenError, PatchedError, Result, Source
-from forebay.apply.statements import Table
-from forebay.apply.table import Habits, apply_winners
+from forebay.apply.rows.table import Table
+from forebay.apply.rows.winners import Habits, apply_winners
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_for_chunk, lock_resources

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from forebay.apply.results import Counts
-from forebay.apply.rows import are_storable, check_text
+from forebay.apply.rows.encoding import are_storable, check_text
 from forebay.archive.lines import Entry, InvalidLine
 from forebay.command import Command, KeyValue
 from forebay.decisions.refusals import Refusal

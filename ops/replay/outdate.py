@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from forebay.apply.statements import ORIGINAL_VERSION
+from forebay.apply.rows.table import ORIGINAL_VERSION
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_resources

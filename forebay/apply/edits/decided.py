@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeAlias
 
 import orjson
 
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.state import KeyState
 from forebay.command import Body, Command
 from forebay.conditions import Guard
 from forebay.decisions.effects import Effect

@@ -6,15 +6,14 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from forebay.apply.conflicts import find_claimants, find_hopeless
-from forebay.apply.dependencies import Settled
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.dependencies import Settled
+from forebay.apply.edits.state import KeyState
+from forebay.apply.edits.storage import read_item_values, write_states
+from forebay.apply.edits.walk import MergePlan, Walk, by_id
 from forebay.apply.results import Merged, Result
-from forebay.apply.statements import Table
-from forebay.apply.states import read_item_values
-from forebay.apply.table import CONFLICT_TRIES, one_per_constraint
-from forebay.apply.walk import MergePlan, Walk, by_id
-from forebay.apply.writing import write_states
+from forebay.apply.rows.conflicts import find_claimants, find_hopeless
+from forebay.apply.rows.table import Table
+from forebay.apply.rows.winners import CONFLICT_TRIES, one_per_constraint
 from forebay.command import Command, KeyValue
 from forebay.decisions.refusals import Refusal
 

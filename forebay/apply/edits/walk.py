@@ -12,13 +12,13 @@ from functools import partial
 from operator import attrgetter
 from typing import Self
 
-from forebay.apply.decided import Decider, is_decided
-from forebay.apply.dependencies import Dependencies, Patience, Settled
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.decided import Decider, is_decided
+from forebay.apply.edits.dependencies import Dependencies, Patience, Settled
+from forebay.apply.edits.state import KeyState
+from forebay.apply.edits.storage import read_item_values, read_states
 from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts
-from forebay.apply.statements import Table
-from forebay.apply.states import read_item_values, read_states
+from forebay.apply.rows.table import Table
 from forebay.command import Command, KeyValue
 from forebay.conditions import Guard
 from forebay.decisions.effects import Effect
