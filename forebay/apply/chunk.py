@@ -151,16 +151,7 @@ class ChunkApplier:
         self.connection.execute(_BEGIN)
         if is_alone:
             self._lock_alone(candidates)
-        # Another transaction may have patched a key since `apply`.
-        if edited := self._find_edited(candidates):
-            candidates = candidates.edit(edited)
-        # All commands of such a resource in one order: of its keys, those with decided commands may
-        # give up unique values, or claim them.
-        editing = candidates.folded.edits.keys() & candidates.folded.winners.keys()
-        if editing:
-            candidates = candidates.edit(
-                {(c.resource, c.key) for c in candidates.commands if c.resource in editing}
-            )
+        candidates = self._edit_candidates(candidates)
         places = [command.id for command in candidates.commands]
         chunk = self._drop_rejected(candidates, list({*candidates.ids, *places}))
         chunk = self._follow_effects(chunk)
@@ -189,6 +180,22 @@ class ChunkApplier:
         possible_paths = sorted(filter(_RESOURCE_PATH.fullmatch, unfit_paths))[:_MAX_LOCKS]
         paths = {*candidates.folded.paths, *possible_paths}
         lock_resources(self.connection, paths, exclusive=True)
+
+    def _edit_candidates(self, candidates: Chunk) -> Chunk:
+        """The candidates in which all keys of a resource with an edited key are merged.
+
+        So their commands are tried in one order: keys with decided commands may give up unique
+        values, or claim them.
+        """
+        # Another transaction may have patched a key since `apply`.
+        if edited := self._find_edited(candidates):
+            candidates = candidates.edit(edited)
+        paths = candidates.folded.edits.keys() & candidates.folded.winners.keys()
+        if not paths:
+            return candidates
+        return candidates.edit(
+            {(c.resource, c.key) for c in candidates.commands if c.resource in paths}
+        )
 
     def _drop_rejected(self, chunk: Chunk, ids: Sequence[str]) -> Chunk:
         """The chunk without the invalid lines, and the commands among `ids`, rejected before."""
