@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, Self
 
-from forebay.conditional import EXISTS, does_tag_match
+from forebay.conditional import does_tag_match
 from forebay.ids import COMMAND_ID
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
@@ -272,6 +272,3 @@ _READERS: Final[Mapping[Kind, Callable[[object], Any]]] = {
     Kind.TIMESTAMP: _read_moment,
     Kind.JSON: lambda value: value,
 }
-
-#: For callers: any item that exists.
-ANY_ITEM: Final = Condition(match=(EXISTS,))
