@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, Self
 
-from forebay.conditional import EXISTS, does_tag_match
+from forebay.conditional import does_tag_match
 from forebay.ids import COMMAND_ID
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
@@ -213,14 +213,17 @@ def _make_test(field: FieldSpec, comparison: Comparison) -> Callable[[object], b
     name, operand = comparison.operator, comparison.value
     if name == "is":
         return lambda value: value is None
-    compare = _COMPARE[name]
+    compare, read = _COMPARE[name], _READERS[field.kind]
     if name == "in":
         right: Any = [_read_value(field, each) for each in operand]
     else:
         right = _read_value(field, operand)
 
-    def test(value: object) -> bool:
-        left = _read_value(field, value)
+    def test(value: object) -> bool:  # runs once per decided command
+        try:
+            left = read(value)
+        except _UNREADABLE:
+            return False
         return left is not None and compare(left, right)
 
     return test
@@ -230,7 +233,7 @@ def _read_value(field: FieldSpec, value: object) -> Any:  # noqa: ANN401 - as th
     """The value in a form that Python compares as Postgres does; None if it is none of its kind."""
     try:
         return _READERS[field.kind](value)
-    except (ValueError, TypeError, InvalidOperation, OverflowError):
+    except _UNREADABLE:
         return None
 
 
@@ -256,6 +259,8 @@ def _read_moment(value: object) -> dt.datetime | None:
     return moment if moment is not None and moment.tzinfo is not None else None
 
 
+#: Raised by readers for values of another kind.
+_UNREADABLE: Final = (ValueError, TypeError, InvalidOperation, OverflowError)
 _READERS: Final[Mapping[Kind, Callable[[object], Any]]] = {
     Kind.TEXT: lambda value: value if isinstance(value, str) else None,
     Kind.UUID: lambda value: value.lower() if isinstance(value, str) else None,
@@ -267,6 +272,3 @@ _READERS: Final[Mapping[Kind, Callable[[object], Any]]] = {
     Kind.TIMESTAMP: _read_moment,
     Kind.JSON: lambda value: value,
 }
-
-#: For callers: any item that exists.
-ANY_ITEM: Final = Condition(match=(EXISTS,))
