@@ -104,9 +104,12 @@ ALL: Final = tuple(Line(method, path) for path in PATHS for method in METHODS)
 
 
 def presented(doors: Doors) -> Iterator[Credentials]:
-    """Yield every kind of credentials, with an API key if keys are used; two also without a key."""
+    """Yield every kind of credentials, with an API key if keys are used; two also without a key.
+
+    The emulator checks no policy, so one signature stands for those of all callers.
+    """
     has_keys = doors.kind in {"none", "cognito"}
-    for token in (None, *doors.tokens):
+    for token in (None, "everything") if doors.kind == "iam" else (None, *doors.tokens):
         yield Credentials(token, has_keys)
         if has_keys and token in {None, "everything"}:
             yield Credentials(token, key=False)
