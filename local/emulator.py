@@ -36,7 +36,9 @@ class Folders:
     temporary: Path
 
 
-def start(supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, name: str) -> Child:
+def start(
+    supervisor: Supervisor, settings: LocalSettings, folders: Folders, name: str = "emulator"
+) -> Child:
     """Empty the temporary folder, start the emulator, and return when it is ready."""
     # A killed emulator leaves its workers' code in this folder.
     shutil.rmtree(folders.temporary, ignore_errors=True)

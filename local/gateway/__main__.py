@@ -17,7 +17,7 @@ from aiohttp.log import server_logger
 from local.credentials import get_secret_key
 from local.errors import CredentialsMissingError, PortTakenError
 from local.gateway.errors import EmulatorUnreachableError, NotDeployedError
-from local.gateway.server import ADMIN_SEGMENT, HOST, Settings, run_gateway
+from local.gateway.server import ADMIN_SEGMENT, HOST, run_gateway
 
 _EXIT_CODES: dict[type[Exception], int] = {
     CredentialsMissingError: 2,
@@ -36,30 +36,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
     )
     try:
-        settings = Settings(
-            port=options.port,
-            hosts=frozenset(options.host),
-            emulator_url=options.emulator,
-            emulator_key=get_secret_key(),
-            api_id=options.api_id,
-            stage=options.stage,
-        )
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(options, get_secret_key()))
     except tuple(_EXIT_CODES) as exc:
         sys.stderr.write(f"gateway: {exc}\n")
         return _EXIT_CODES[type(exc)]
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(options: argparse.Namespace, key: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with run_gateway(settings) as port:
+    async with run_gateway(
+        port=options.port,
+        hosts=frozenset(options.host),
+        emulator_url=options.emulator,
+        key=key,
+        api_id=options.api_id,
+        stage=options.stage,
+    ) as port:
         # The process that starts the gateway waits for this line.
         print(  # noqa: T201
-            f"gateway ready: http://{HOST}:{port}/{settings.stage} for {settings.api_id} "
-            f"on {settings.emulator_url}",
+            f"gateway ready: http://{HOST}:{port}/{options.stage} for {options.api_id} "
+            f"on {options.emulator}",
             flush=True,
         )
         await stop.wait()
