@@ -19,7 +19,6 @@ from infra.front import OpenSettings
 from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName, Settings
 from local import emulator, read_cache
 from local.aws import Emulated
-from local.emulator import Folders
 from local.outputs import ENVIRONMENT, Outputs, build_stack_name, locate_deployment, read_outputs
 from local.postgres.config import READER, Cluster
 from local.processes import Spec
@@ -103,26 +102,25 @@ class Deployment:
         """
         folder = self.settings.emulator / "deploying"
         shutil.rmtree(folder, ignore_errors=True)
-        folders = Folders(folder / "state", folder / "objects", folder / "temporary")
         fingerprint = self.fingerprint()
-        child = emulator.start(supervisor, self.settings, folders, name="deployment-emulator")
+        child = emulator.start(supervisor, self.settings, folder, name="deployment-emulator")
         Emulated(self.settings).make_bucket(EMULATOR_ASSETS_BUCKET)
         self._run_cdk(supervisor, folder)
         # The emulator writes its state only at an orderly stop.
         supervisor.stop_one(child)
-        for path in (folders.objects, folders.temporary):
-            shutil.rmtree(path, ignore_errors=True)
+        for name in ("objects", "temporary"):
+            shutil.rmtree(folder / name, ignore_errors=True)
         (folder / _FINGERPRINT).write_text(fingerprint)
         shutil.rmtree(self._kept, ignore_errors=True)
         folder.rename(self._kept)
         return Deployed.from_outputs(read_outputs(self.settings))
 
-    def list_serving_folders(self) -> Folders:
-        """Return the folders of an emulator that starts from the kept state and the archive."""
+    def prepare_folder(self) -> Path:
+        """Return the folder of an emulator that starts from the kept state and the archive."""
         folder = self.settings.emulator
         shutil.rmtree(folder / "state", ignore_errors=True)
         shutil.copytree(self._kept / "state", folder / "state")
-        return Folders(folder / "state", folder / "objects", folder / "temporary")
+        return folder
 
     def fingerprint(self) -> str:
         """Hash every source of a deployment."""

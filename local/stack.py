@@ -200,8 +200,8 @@ class LocalStack:
         )
 
     def _start_emulator(self) -> Child:
-        folders = self._deployment.list_serving_folders()
-        return self._step("emulator", emulator.start, self._supervisor, self.settings, folders)
+        folder = self._deployment.prepare_folder()
+        return self._step("emulator", emulator.start, self._supervisor, self.settings, folder)
 
     def _check_migrations(self, primary: Future[Child]) -> None:
         # Alembic's import takes as long as the primary's start.
