@@ -1,7 +1,6 @@
 """`python -m local.gateway`: serves one deployed stage to clients until it is interrupted.
 
-Exit codes: 0 stopped by SIGINT or SIGTERM, 2 wrong usage, 3 the port is taken, 4 the emulator does
-not answer, 5 the emulator has no such API or stage.
+Exit codes: 0 stopped by SIGINT or SIGTERM, 1 a failure, 2 wrong usage.
 """
 
 import argparse
@@ -15,16 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
 from local.credentials import get_secret_key
-from local.errors import CredentialsMissingError, PortTakenError
-from local.gateway.errors import EmulatorUnreachableError, NotDeployedError
+from local.errors import report
 from local.gateway.server import ADMIN_SEGMENT, HOST, run_gateway
-
-_EXIT_CODES: dict[type[Exception], int] = {
-    CredentialsMissingError: 2,
-    PortTakenError: 3,
-    EmulatorUnreachableError: 4,
-    NotDeployedError: 5,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,15 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server_logger.addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
     )
-    try:
-        asyncio.run(_serve(options, get_secret_key()))
-    except tuple(_EXIT_CODES) as exc:
-        sys.stderr.write(f"gateway: {exc}\n")
-        return _EXIT_CODES[type(exc)]
-    return 0
+    return report("gateway", lambda: asyncio.run(_serve(options, get_secret_key())))
 
 
-async def _serve(options: argparse.Namespace, key: str) -> None:
+async def _serve(options: argparse.Namespace, key: str) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -62,6 +48,7 @@ async def _serve(options: argparse.Namespace, key: str) -> None:
             flush=True,
         )
         await stop.wait()
+    return 0
 
 
 def _build_parser() -> argparse.ArgumentParser:
