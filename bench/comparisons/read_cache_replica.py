@@ -114,7 +114,7 @@ def _build_events(stage: Stage, database: Database) -> dict[str, Events]:
 
 
 def _shuffle(events: list[dict[str, Any]]) -> Events:
-    random.Random(len(events)).shuffle(events)  # noqa: S311 - the same order in each run
+    random.Random(len(events)).shuffle(events)  # the same order in each run
     return events
 
 
