@@ -100,7 +100,7 @@ def running_server() -> Iterator[Cluster]:
     with open_folder() as folder:
         primary = make_throwaway_cluster(folder, "primary", durable=True)
         unused = make_throwaway_cluster(folder, "replica", durable=True)
-        with Supervisor(folder / "processes.json") as supervisor:
+        with Supervisor() as supervisor:
             Servers(supervisor, primary, unused).start_primary()
             yield primary
 

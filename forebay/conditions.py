@@ -13,13 +13,14 @@ same key, must be settled first. Members may be left out.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, Self
 
-from forebay.conditional import EXISTS, does_tag_match
+from forebay.conditional import does_tag_match
 from forebay.ids import COMMAND_ID
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
@@ -47,6 +48,8 @@ MAX_DEPENDENCY_AGE_SECONDS: Final = 900
 _MEMBERS: Final = frozenset({"match", "where", "after"})
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _COMPARISON_SIZE: Final = 3
+#: Characters of a value in a message.
+_SHOWN: Final = 200
 
 
 class Comparison(NamedTuple):
@@ -130,7 +133,7 @@ class Condition:
                 values = value if isinstance(value, list) else [value]
                 unreadable = [each for each in values if _read_value(field, each) is None]
                 if unreadable:
-                    yield f"{name}: {unreadable[0]!r} is no {field.kind.value}"
+                    yield f"{name}: {_show(unreadable[0])} is no {field.kind.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +177,16 @@ class Guard:
             value = values.get(comparison.field)
             if not test(value):
                 return (
-                    f"{comparison.field} {comparison.operator} {comparison.value!r} does not hold: "
-                    f"the value was {value!r}"[:500]
+                    f"{comparison.field} {comparison.operator} {_show(comparison.value)} "
+                    f"does not hold: the value was {_show(value)}"
                 )
         return None
+
+
+def _show(value: object) -> str:
+    """The beginning of a value's JSON text, as a client of the API reads and writes it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def is_condition(value: object) -> bool:
@@ -213,14 +222,17 @@ def _make_test(field: FieldSpec, comparison: Comparison) -> Callable[[object], b
     name, operand = comparison.operator, comparison.value
     if name == "is":
         return lambda value: value is None
-    compare = _COMPARE[name]
+    compare, read = _COMPARE[name], _READERS[field.kind]
     if name == "in":
         right: Any = [_read_value(field, each) for each in operand]
     else:
         right = _read_value(field, operand)
 
-    def test(value: object) -> bool:
-        left = _read_value(field, value)
+    def test(value: object) -> bool:  # runs once per decided command
+        try:
+            left = read(value)
+        except _UNREADABLE:
+            return False
         return left is not None and compare(left, right)
 
     return test
@@ -230,7 +242,7 @@ def _read_value(field: FieldSpec, value: object) -> Any:  # noqa: ANN401 - as th
     """The value in a form that Python compares as Postgres does; None if it is none of its kind."""
     try:
         return _READERS[field.kind](value)
-    except (ValueError, TypeError, InvalidOperation, OverflowError):
+    except _UNREADABLE:
         return None
 
 
@@ -256,6 +268,8 @@ def _read_moment(value: object) -> dt.datetime | None:
     return moment if moment is not None and moment.tzinfo is not None else None
 
 
+#: Raised by readers for values of another kind.
+_UNREADABLE: Final = (ValueError, TypeError, InvalidOperation, OverflowError)
 _READERS: Final[Mapping[Kind, Callable[[object], Any]]] = {
     Kind.TEXT: lambda value: value if isinstance(value, str) else None,
     Kind.UUID: lambda value: value.lower() if isinstance(value, str) else None,
@@ -267,6 +281,3 @@ _READERS: Final[Mapping[Kind, Callable[[object], Any]]] = {
     Kind.TIMESTAMP: _read_moment,
     Kind.JSON: lambda value: value,
 }
-
-#: For callers: any item that exists.
-ANY_ITEM: Final = Condition(match=(EXISTS,))

@@ -1,7 +1,7 @@
 """Waiting commands: patches of keys without an item, counted for operators.
 
 A patch waits until a create or put of its key arrives that is older than the patch
-(`forebay.apply.edits`): usually for seconds, but for good if no such command was ever sent.
+(`forebay.apply.edits.state`): usually for seconds, but for good if no such command was ever sent.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from infra.front import OpenSettings
 from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName, Settings
 from local import emulator, read_cache
 from local.aws import Emulated
-from local.child import Spec
 from local.emulator import Folders
 from local.outputs import ENVIRONMENT, Outputs, build_stack_name, locate_deployment, read_outputs
 from local.postgres.config import READER, Cluster
+from local.processes import Spec
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
@@ -102,7 +102,7 @@ class Deployment:
             # Left by an interrupted start, or damaged: deploy again.
             return None
 
-    def make(self, supervisor: Supervisor, *, rank: int) -> Deployed:
+    def make(self, supervisor: Supervisor) -> Deployed:
         """Deploy to an empty emulator on the stack's port, and keep the emulator's state.
 
         The primary must be running: the deployment migrates it.
@@ -114,9 +114,7 @@ class Deployment:
         shutil.rmtree(folder, ignore_errors=True)
         folders = Folders(folder / "state", folder / "objects", folder / "temporary")
         fingerprint = self.fingerprint()
-        child = emulator.start(
-            supervisor, self.settings, folders, name="deployment-emulator", rank=rank
-        )
+        child = emulator.start(supervisor, self.settings, folders, name="deployment-emulator")
         Emulated(self.settings).make_bucket(EMULATOR_ASSETS_BUCKET)
         self._run_cdk(supervisor, folder)
         # The emulator writes its state only at an orderly stop.
@@ -168,7 +166,6 @@ class Deployment:
                 name="cdk deploy",
                 command=command,
                 log=settings.logs / "deploy.log",
-                rank=0,
                 env={
                     **env,
                     CONTEXT_VARIABLE: json.dumps(self._build_context()),

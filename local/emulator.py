@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devtools import node
-from local.child import Child, Spec
 from local.credentials import ACCESS_KEY_ID, OWN_KEY_HEADER, derive_own_key, read_secret_key
+from local.processes import Child, Spec, StopOrder
 from local.requests import is_answering
 from local.settings import ACCOUNT, REGION, LocalSettings
 from local.supervisor import Supervisor
@@ -36,9 +36,7 @@ class Folders:
     temporary: Path
 
 
-def start(
-    supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, name: str, rank: int
-) -> Child:
+def start(supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, name: str) -> Child:
     """Empty the temporary folder, start the emulator, and return when it is ready."""
     # A killed emulator leaves its workers' code in this folder.
     shutil.rmtree(folders.temporary, ignore_errors=True)
@@ -48,7 +46,7 @@ def start(
             name=name,
             command=[sys.executable, "-m", "local.emulator_front"],
             log=settings.logs / f"{name}.log",
-            rank=rank,
+            rank=StopOrder.EMULATOR,
             # The CDK's own functions need Node.js.
             env={
                 **node.build_environment(build_client_environment(settings)),

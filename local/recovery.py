@@ -9,9 +9,9 @@ from forebay.db.connect import Connection, connect
 from forebay.sweep import Sweep, enqueue, survey_imports
 from local import emulator
 from local.aws import Emulated
-from local.child import Spec
 from local.deployment import Deployed
 from local.errors import ToolFailedError
+from local.processes import Spec
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
@@ -52,7 +52,6 @@ def rebuild(
                 name=f"forebay {arguments[0]}",
                 command=[sys.executable, "-m", "ops", *arguments],
                 log=settings.logs / f"{arguments[0]}.log",
-                rank=0,
                 env=env,
                 cwd=settings.root,
             )

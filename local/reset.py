@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 from local.settings import LocalSettings
-from local.state import LOCK_NAME, lock_state
-from local.supervisor import stop_leftovers
+from local.state import LOCK_NAMES, lock_state
 
 
 def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
@@ -20,7 +19,6 @@ def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
         sys.stdout.write(f"no state exists at {settings.state}\n")
         return 0
     with lock_state(settings.state):
-        stop_leftovers(settings.processes)
         if not assume_yes and not _ask_user(settings):
             sys.stdout.write("nothing was deleted\n")
             return 1
@@ -44,9 +42,8 @@ def _list_files(settings: LocalSettings) -> list[Path]:
         settings.firehose,
         settings.logs,
         settings.secret,
-        settings.processes,
         settings.addresses,
-        settings.state / LOCK_NAME,
+        *(settings.state / name for name in LOCK_NAMES),
     ]
 
 

@@ -8,20 +8,20 @@ from functools import partial
 
 import resources
 from forebay.routes import API_PREFIX, routes
-from local.child import Child, Spec
 from local.deployment import Deployed
 from local.emulator import build_client_environment
+from local.processes import Child, Spec, StopOrder
 from local.requests import is_answering, send
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
 _READY_SECONDS = 60.0
 _FLUSH_SECONDS = 5.0
-# Time to deliver the buffered records to S3; the rest stays in the spool.
-_FIREHOSE_STOP_SECONDS = 15.0
+# Firehose delivers the buffered records to S3; the rest stays in the spool.
+_STOP_SECONDS = 15.0
 
 
-def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Child:
+def start_firehose(supervisor: Supervisor, settings: LocalSettings) -> Child:
     """Start the Firehose server, and return when it accepts records."""
     port = settings.ports.firehose
     command = [
@@ -29,23 +29,10 @@ def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int
         *("--spool", str(settings.firehose)),
         *("--endpoint-url", settings.emulator_url),
     ]
-    child = _start(
-        supervisor,
-        settings,
-        "firehose",
-        command,
-        rank=rank,
-        patience_seconds=_FIREHOSE_STOP_SECONDS,
-    )
-    supervisor.wait_until(
-        lambda: is_answering(port, "/_health"), child=child, timeout_seconds=_READY_SECONDS
-    )
-    return child
+    return _start(supervisor, settings, "firehose", command, port=port, health="/_health")
 
 
-def start_gateway(
-    supervisor: Supervisor, settings: LocalSettings, deployed: Deployed, *, rank: int
-) -> Child:
+def start_gateway(supervisor: Supervisor, settings: LocalSettings, deployed: Deployed) -> Child:
     """Start the gateway, and return when it serves the deployed API."""
     port = settings.ports.gateway
     command = [
@@ -55,11 +42,7 @@ def start_gateway(
         *("--stage", deployed.stage),
         *(argument for name in sorted(settings.hosts) for argument in ("--host", name)),
     ]
-    child = _start(supervisor, settings, "gateway", command, rank=rank)
-    supervisor.wait_until(
-        lambda: is_answering(port, "/_gateway/health"), child=child, timeout_seconds=_READY_SECONDS
-    )
-    return child
+    return _start(supervisor, settings, "gateway", command, port=port, health="/_gateway/health")
 
 
 def _start(
@@ -68,21 +51,29 @@ def _start(
     name: str,
     options: Sequence[str],
     *,
-    rank: int,
-    patience_seconds: float = 10.0,
+    port: int,
+    health: str,
 ) -> Child:
-    """Start one of the stack's own servers, the module `local.<name>`."""
-    return supervisor.start(
+    """Start one of the stack's own servers, the module `local.<name>`; return when it is ready."""
+    child = supervisor.start(
         Spec(
             name=name,
             command=[sys.executable, "-m", f"local.{name}", *options],
             log=settings.logs / f"{name}.log",
-            rank=rank,
-            env=_build_environment(settings),
+            rank=StopOrder[name.upper()],
+            env={
+                **build_client_environment(settings),
+                "PYTHONPATH": str(settings.root),
+                "PYTHONUNBUFFERED": "1",
+            },
             cwd=settings.root,
-            patience_seconds=patience_seconds,
+            patience_seconds=_STOP_SECONDS,
         )
     )
+    supervisor.wait_until(
+        lambda: is_answering(port, health), child=child, timeout_seconds=_READY_SECONDS
+    )
+    return child
 
 
 def start_functions(settings: LocalSettings, *, requires_credentials: bool = False) -> list[str]:
@@ -120,11 +111,3 @@ def _send_and_check(
 def flush_cache(settings: LocalSettings) -> None:
     """Empty the gateway's cache."""
     send(settings.ports.gateway, "POST", "/_gateway/flush", timeout_seconds=_FLUSH_SECONDS)
-
-
-def _build_environment(settings: LocalSettings) -> dict[str, str]:
-    return {
-        **build_client_environment(settings),
-        "PYTHONPATH": str(settings.root),
-        "PYTHONUNBUFFERED": "1",
-    }

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,8 +13,7 @@ REGION = "us-east-1"
 ACCOUNT = "000000000000"
 
 DEFAULT_BASE_PORT = 8080
-_PORTS_IN_USE = 6
-_MAX_BASE_PORT = 65535 - _PORTS_IN_USE + 1
+_MAX_BASE_PORT = 65530
 _HOST_NAME = re.compile(r"[a-z0-9._-]+")
 
 # Minimum free space below the state folder; with less, Postgres would soon fail during a write.
@@ -24,53 +23,30 @@ MIN_FREE_BYTES = 1024**3
 MIN_FREE_BYTES_RUNNING = 128 * 1024**2
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The six consecutive ports of one stack."""
+class Ports(NamedTuple):
+    """The consecutive ports of one stack, by the names of their servers in messages."""
 
-    #: The first port: the clients' address.
-    base: int
+    #: The gateway with its cache, which clients connect to.
+    gateway: int
+    #: The AWS emulator.
+    emulator: int
+    #: The project's Firehose server.
+    firehose: int
+    #: The Postgres primary.
+    primary: int
+    #: The Postgres replica.
+    replica: int
+    read_cache: int
 
-    @property
-    def gateway(self) -> int:
-        """The gateway with its cache, which clients connect to."""
-        return self.base
-
-    @property
-    def emulator(self) -> int:
-        """The AWS emulator."""
-        return self.base + 1
-
-    @property
-    def firehose(self) -> int:
-        """The project's Firehose server."""
-        return self.base + 2
+    @classmethod
+    def from_base(cls, base: int) -> Self:
+        """Return the ports from a first port on."""
+        return cls(*range(base, base + len(cls._fields)))
 
     @property
-    def primary(self) -> int:
-        """The Postgres primary."""
-        return self.base + 3
-
-    @property
-    def replica(self) -> int:
-        """The Postgres replica."""
-        return self.base + 4
-
-    @property
-    def read_cache(self) -> int:
-        """The read cache."""
-        return self.base + 5
-
-    def list_by_name(self) -> Mapping[str, int]:
-        """Return every port by its server's name."""
-        return {
-            "gateway": self.gateway,
-            "emulator": self.emulator,
-            "Firehose server": self.firehose,
-            "Postgres primary": self.primary,
-            "Postgres replica": self.replica,
-            "read cache": self.read_cache,
-        }
+    def base(self) -> int:
+        """The first port."""
+        return self.gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +77,7 @@ class LocalSettings:
         if not 1 <= base <= _MAX_BASE_PORT:
             raise ValueError(f"the port must be between 1 and {_MAX_BASE_PORT}, not {base}")
         state = Path(env.get("FOREBAY_STATE") or ROOT / ".forebay").expanduser().resolve()
-        return cls(state=state, ports=Ports(base), hosts=_read_hosts(env))
+        return cls(state=state, ports=Ports.from_base(base), hosts=_read_hosts(env))
 
     @property
     def secret(self) -> Path:
@@ -112,11 +88,6 @@ class LocalSettings:
     def logs(self) -> Path:
         """The folder with one log file per server."""
         return self.state / "logs"
-
-    @property
-    def processes(self) -> Path:
-        """The list of running servers, to stop them after a crash."""
-        return self.state / "processes.json"
 
     @property
     def addresses(self) -> Path:

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from enum import IntEnum
 from typing import Self
 
 import psycopg
@@ -18,7 +17,6 @@ from devtools import declarations, node
 from forebay.errors import DeclarationError
 from local import emulator, read_cache, recovery, servers
 from local.aws import Emulated
-from local.child import Child, Spec
 from local.deployment import Deployed, Deployment
 from local.errors import DeclarationsError, ToolFailedError
 from local.events import Listener, Remark, ignore, report_step
@@ -26,20 +24,10 @@ from local.outputs import write_addresses
 from local.ports import check_free
 from local.postgres.config import locate_primary, locate_replica
 from local.postgres.server import Servers
+from local.processes import Child, Spec
 from local.settings import MIN_FREE_BYTES, MIN_FREE_BYTES_RUNNING, LocalSettings
 from local.state import check_free_space, keep_private, lock_state
-from local.supervisor import Supervisor, stop_leftovers
-
-
-class StopOrder(IntEnum):
-    """The order of stopping: from the clients inwards, so that no server loses its dependencies."""
-
-    GATEWAY = 1
-    FIREHOSE = 2
-    EMULATOR = 3
-    READ_CACHE = 4
-    REPLICA = 5
-    PRIMARY = 6
+from local.supervisor import Supervisor
 
 
 class LocalStack:
@@ -83,7 +71,7 @@ class LocalStack:
             self._check_declarations()
             pool = ThreadPoolExecutor(thread_name_prefix="start")
             resources.callback(pool.shutdown)
-            self._supervisor = Supervisor(self.settings.processes, keep_open=[lock])
+            self._supervisor = Supervisor(keep_open=[lock])
             resources.enter_context(self._supervisor)
             resources.callback(self._stop)
             self._deployed = pool.submit(self._start, pool).result()
@@ -165,12 +153,8 @@ class LocalStack:
         return deployed
 
     def _check_surroundings(self) -> None:
-        settings = self.settings
-        check_free_space(settings.state, MIN_FREE_BYTES)
-        leftovers = stop_leftovers(settings.processes)
-        if leftovers:
-            self._remark(f"stopped processes of an earlier start: {', '.join(leftovers)}")
-        check_free(settings.ports)
+        check_free_space(self.settings.state, MIN_FREE_BYTES)
+        check_free(self.settings.ports)
 
     def _check_declarations(self) -> None:
         try:
@@ -190,23 +174,16 @@ class LocalStack:
     def _start_read_cache(self, primary: Future[Child]) -> Child:
         primary.result()
         with report_step("read cache", self._listener):
-            return read_cache.start(self._supervisor, self.settings, rank=StopOrder.READ_CACHE)
+            return read_cache.start(self._supervisor, self.settings)
 
     def _postgres(self, note: Callable[[str], None]) -> Servers:
-        return Servers(
-            self._supervisor,
-            self.primary,
-            self.replica,
-            note,
-            replica_rank=StopOrder.REPLICA,
-            primary_rank=StopOrder.PRIMARY,
-        )
+        return Servers(self._supervisor, self.primary, self.replica, note)
 
     def _deploy(self, check: Future[None]) -> Deployed:
         # The deployment migrates the database.
         check.result()
         with report_step("cdk deploy", self._listener):
-            return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
+            return self._deployment.make(self._supervisor)
 
     def _install_packages(self) -> None:
         """Install the CDK CLI, and Swagger UI, which is part of a function's package."""
@@ -218,7 +195,6 @@ class LocalStack:
                         name="npm ci",
                         command=node.build_install_command(),
                         log=settings.logs / "npm.log",
-                        rank=0,
                         env=node.build_environment(os.environ),
                         cwd=settings.root,
                     )
@@ -231,7 +207,6 @@ class LocalStack:
                 self.settings,
                 self._deployment.list_serving_folders(),
                 name="emulator",
-                rank=StopOrder.EMULATOR,
             )
 
     def _check_migrations(self, primary: Future[Child]) -> None:
@@ -265,13 +240,11 @@ class LocalStack:
 
     def _start_firehose(self) -> Child:
         with report_step("Firehose server", self._listener):
-            return servers.start_firehose(self._supervisor, self.settings, rank=StopOrder.FIREHOSE)
+            return servers.start_firehose(self._supervisor, self.settings)
 
     def _start_gateway(self, deployed: Deployed) -> Child:
         with report_step("gateway", self._listener):
-            return servers.start_gateway(
-                self._supervisor, self.settings, deployed, rank=StopOrder.GATEWAY
-            )
+            return servers.start_gateway(self._supervisor, self.settings, deployed)
 
     def _start_functions(self) -> None:
         with report_step("functions", self._listener):

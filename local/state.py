@@ -4,27 +4,24 @@ import contextlib
 import fcntl
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from local.credentials import make_secret
 from local.errors import DiskFullError, StateLockedError, StateUnusableError
-from local.processes import is_pid_alive
 from local.settings import LocalSettings
 
-LOCK_NAME = "lock"
-# The longest orderly stop: the warden of a killed start holds the lock during its stop.
-_CLEAN_UP_SECONDS = 45.0
-_POLL_SECONDS = 0.1
+# Held by a start, and by its warden, which outlives a killed start until its servers have ended.
+LOCK_NAMES = ("lock", "warden.lock")
 
 
 @contextlib.contextmanager
 def lock_state(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[int]:
-    """Lock the state folder for one start; yields the descriptor of the lock.
+    """Lock the state folder for one start; yields the descriptor that its warden keeps open.
 
-    The kernel releases the lock when the last process with the descriptor ends, however it ends.
-    If the holder was killed and its warden is still stopping the servers, wait for the warden.
+    The kernel releases a lock when the last process with the descriptor ends, however it ends.
+    If the last start was killed and its warden still ends the servers, wait for the warden.
 
     Args:
         state: the folder; made if it is missing.
@@ -34,21 +31,36 @@ def lock_state(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) 
         StateLockedError: another start uses the folder.
         StateUnusableError: the folder can't be made or written.
     """
+    with contextlib.ExitStack() as files:
+        try:
+            state.mkdir(parents=True, exist_ok=True)
+            lock, warden = (files.enter_context((state / name).open("a+")) for name in LOCK_NAMES)
+        except OSError as exc:
+            raise StateUnusableError(
+                f"the state folder {state} can't be used ({exc.strerror}); "
+                "set another folder with FOREBAY_STATE"
+            ) from exc
+        if not _take(lock):
+            lock.seek(0)
+            raise StateLockedError(
+                f"process {lock.read()} already runs the stack on {state}; stop it, "
+                "or use another folder and port: FOREBAY_STATE=… make run PORT=…"
+            )
+        lock.truncate(0)
+        print(os.getpid(), end="", file=lock, flush=True)
+        if not _take(warden):
+            on_wait("an earlier start was killed; waiting until its servers are stopped")
+            fcntl.flock(warden, fcntl.LOCK_EX)
+        yield warden.fileno()
+
+
+def _take(file: TextIO) -> bool:
+    """Lock the file, unless another process has locked it."""
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(state / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as exc:
-        raise StateUnusableError(
-            f"the state folder {state} can't be used ({exc.strerror}); "
-            "set another folder with FOREBAY_STATE"
-        ) from exc
-    try:
-        _take(descriptor, state, on_wait)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def keep_private(settings: LocalSettings) -> None:
@@ -70,33 +82,6 @@ def keep_private(settings: LocalSettings) -> None:
             f"{exc.filename} can't be hidden from other users ({exc.strerror}); "
             "set another folder with FOREBAY_STATE"
         ) from exc
-
-
-def _take(descriptor: int, state: Path, on_wait: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + _CLEAN_UP_SECONDS
-    is_reported = False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _read_holder(descriptor)
-            if (holder and is_pid_alive(holder)) or time.monotonic() > deadline:
-                holder_text = f"process {holder}" if holder else "another process"
-                raise StateLockedError(
-                    f"{holder_text} already runs the stack on {state}; stop it, "
-                    "or use another folder and port: FOREBAY_STATE=… make run PORT=…"
-                ) from None
-        else:
-            return
-        if not is_reported:
-            on_wait("an earlier start was killed; waiting until its servers are stopped")
-            is_reported = True
-        time.sleep(_POLL_SECONDS)
-
-
-def _read_holder(descriptor: int) -> int | None:
-    text = os.pread(descriptor, 20, 0)
-    return int(text) if text.isdigit() else None
 
 
 def check_free_space(folder: Path, min_free_bytes: int) -> None:

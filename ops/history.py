@@ -11,8 +11,8 @@ from typing import Any, Literal
 import orjson
 from psycopg import sql
 
-from forebay.apply.decided import is_decided
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.decided import is_decided
+from forebay.apply.edits.state import KeyState
 from forebay.apply.prepare import upcast
 from forebay.archive.layout import StoredObject
 from forebay.archive.lines import InvalidLine, read_chunks

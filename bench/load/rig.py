@@ -111,7 +111,9 @@ class Rig:
     def stop_primary(self) -> None:
         """Stop the primary in an orderly way; the rest of the stack keeps running."""
         supervisor = self.stack._supervisor  # noqa: SLF001 - LocalStack has no method for it
-        (child,) = [entry for entry in supervisor._snapshot() if entry.name == "Postgres primary"]  # noqa: SLF001
+        (child,) = [
+            entry for entry in supervisor.list_children() if entry.name == "Postgres primary"
+        ]
         supervisor.stop_one(child)
 
     def start_primary(self) -> None:
@@ -159,7 +161,7 @@ def open_rig(buffering: Buffering) -> Iterator[Rig]:
     with open_folder() as folder:
         root = folder / "sources"
         _copy_sources(root, buffering)
-        settings = LocalSettings(folder / "state", Ports(_find_free_ports()), root)
+        settings = LocalSettings(folder / "state", Ports.from_base(_find_free_ports()), root)
         with LocalStack(settings) as stack:
             yield Rig(stack)
 

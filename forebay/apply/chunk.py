@@ -14,14 +14,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from forebay.apply.claims import Claim, find_rivals
-from forebay.apply.decided import is_decided
-from forebay.apply.dependencies import Patience
-from forebay.apply.merging import drop_known, merge
+from forebay.apply.edits.claims import Claim, find_rivals
+from forebay.apply.edits.decided import is_decided
+from forebay.apply.edits.dependencies import Patience
+from forebay.apply.edits.merging import drop_known, merge
 from forebay.apply.prepare import Chunk, Target, upcast
 from forebay.apply.results import Counts, Merged, OvertakenError, PatchedError, Result, Source
-from forebay.apply.statements import Table
-from forebay.apply.table import Habits, apply_winners
+from forebay.apply.rows.table import Table
+from forebay.apply.rows.winners import Habits, apply_winners
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_for_chunk, lock_resources
@@ -151,16 +151,7 @@ class ChunkApplier:
         self.connection.execute(_BEGIN)
         if is_alone:
             self._lock_alone(candidates)
-        # Another transaction may have patched a key since `apply`.
-        if edited := self._find_edited(candidates):
-            candidates = candidates.edit(edited)
-        # All commands of such a resource in one order: of its keys, those with decided commands may
-        # give up unique values, or claim them.
-        editing = candidates.folded.edits.keys() & candidates.folded.winners.keys()
-        if editing:
-            candidates = candidates.edit(
-                {(c.resource, c.key) for c in candidates.commands if c.resource in editing}
-            )
+        candidates = self._edit_candidates(candidates)
         places = [command.id for command in candidates.commands]
         chunk = self._drop_rejected(candidates, list({*candidates.ids, *places}))
         chunk = self._follow_effects(chunk)
@@ -189,6 +180,22 @@ class ChunkApplier:
         possible_paths = sorted(filter(_RESOURCE_PATH.fullmatch, unfit_paths))[:_MAX_LOCKS]
         paths = {*candidates.folded.paths, *possible_paths}
         lock_resources(self.connection, paths, exclusive=True)
+
+    def _edit_candidates(self, candidates: Chunk) -> Chunk:
+        """The candidates in which all keys of a resource with an edited key are merged.
+
+        So their commands are tried in one order: keys with decided commands may give up unique
+        values, or claim them.
+        """
+        # Another transaction may have patched a key since `apply`.
+        if edited := self._find_edited(candidates):
+            candidates = candidates.edit(edited)
+        paths = candidates.folded.edits.keys() & candidates.folded.winners.keys()
+        if not paths:
+            return candidates
+        return candidates.edit(
+            {(c.resource, c.key) for c in candidates.commands if c.resource in paths}
+        )
 
     def _drop_rejected(self, chunk: Chunk, ids: Sequence[str]) -> Chunk:
         """The chunk without the invalid lines, and the commands among `ids`, rejected before."""

@@ -13,7 +13,7 @@ import psycopg
 from forebay.apply.chunk import Applied, ChunkApplier
 from forebay.apply.prepare import Chunk, prepare
 from forebay.apply.results import Ledger, Outcome, OvertakenError, PatchedError, Result, Source
-from forebay.apply.table import Habits
+from forebay.apply.rows.winners import Habits
 from forebay.archive.ahead import ReadAhead
 from forebay.archive.lines import Entry
 from forebay.command import Command

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from forebay.apply.results import Counts
-from forebay.apply.rows import are_storable, check_text
+from forebay.apply.rows.encoding import are_storable, check_text
 from forebay.archive.lines import Entry, InvalidLine
 from forebay.command import Command, KeyValue
 from forebay.decisions.refusals import Refusal
@@ -216,39 +216,51 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
     if are_all_current(commands, resources):
         folded = fold(commands)
         return Chunk(entries, ids, commands, folded, (), invalid_lines, dropped=dropped)
-    current: list[Command] = []
-    unfit: dict[str, Refusal] = {}
-    archived: dict[str, Command] = {}
-    held: str | None = None
-    for command in commands:
-        spec = resources.get(command.resource)
-        if spec is not None and spec.fits_key(command.key) and command.schema > spec.schema_version:
-            held = held or (
-                f"command {command.id} has schema version {command.schema} of {spec.path}, this "
-                f"release knows {spec.schema_version}; deploy the newer release"
-            )
-            continue
-        try:
-            upcasted = make_current(command, spec)
-        except BodyError as exc:
-            dropped += Counts(duplicates=command.id in unfit)
-            unfit.setdefault(command.id, Refusal.of_body(command, exc))
-            continue
-        if upcasted is not command:
-            archived[command.id] = command
-        current.append(upcasted)
-    refusals = list(unfit.values())
+    held = next(filter(None, [_explain_held(command, resources) for command in commands]), None)
+    if held is not None:
+        commands = [command for command in commands if not _explain_held(command, resources)]
+    current, unfit, archived = _make_all_current(commands, resources)
     return Chunk(
         entries,
         ids,
         current,
         fold(current),
-        refusals,
+        unfit,
         invalid_lines,
         archived,
         held=held,
         dropped=dropped,
     )
+
+
+def _explain_held(command: Command, resources: Mapping[str, ResourceSpec]) -> str | None:
+    """Return why a command needs newer code; None if it does not."""
+    spec = resources.get(command.resource)
+    if spec is None or command.schema <= spec.schema_version or not spec.fits_key(command.key):
+        return None
+    return (
+        f"command {command.id} has schema version {command.schema} of {spec.path}, this "
+        f"release knows {spec.schema_version}; deploy the newer release"
+    )
+
+
+def _make_all_current(
+    commands: Sequence[Command], resources: Mapping[str, ResourceSpec]
+) -> tuple[list[Command], list[Refusal], dict[str, Command]]:
+    """Upcast commands; return them, the refusals, and the archived forms by id."""
+    current: list[Command] = []
+    unfit: list[Refusal] = []
+    archived: dict[str, Command] = {}
+    for command in commands:
+        try:
+            upcasted = make_current(command, resources.get(command.resource))
+        except BodyError as exc:
+            unfit.append(Refusal.of_body(command, exc))
+            continue
+        if upcasted is not command:
+            archived[command.id] = command
+        current.append(upcasted)
+    return current, unfit, archived
 
 
 def fold(commands: Sequence[Command], edited: Collection[Target] = ()) -> Folded:

@@ -312,7 +312,8 @@ def _add_effects(tables: sa.MetaData) -> None:
             sa.BigInteger,
             comment="Number of its entry in the decision log; null: decided by this database alone",
         ),
-        sa.Index(None, "effective_id"),
+        # Nearly all commands keep their own id as their place; the primary key finds those.
+        sa.Index(None, "effective_id", postgresql_where=sa.text("effective_id <> id")),
         schema=PIPELINE_SCHEMA,
         comment="Decided commands that passed: what they came to",
     )

@@ -231,7 +231,7 @@ class CommandMaker:
     ) -> Line:
         if spec.attachments and body is not None:
             self._attachments.check(spec, key, body)
-        # As in forebay.apply.decided, which this function's package lacks.
+        # As in forebay.apply.edits.decided, which this function's package lacks.
         is_decided = condition is not None or (
             op == "patch" and any(map(is_increment, (body or {}).values()))
         )

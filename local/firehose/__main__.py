@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -24,7 +25,7 @@ from local.firehose.delivery import Equipment, Firehose
 from local.firehose.faults import Faults, FaultSettings
 from local.firehose.server import FirehoseServer
 from local.firehose.spool import Spool, SpoolCorruptError, SpoolUnusableError
-from local.firehose.streams import StreamConfig, describe
+from local.firehose.streams import describe
 from local.settings import REGION
 
 logger = logging.getLogger("local.firehose")
@@ -102,8 +103,10 @@ async def serve(options: argparse.Namespace, key: str) -> int:
     )
     try:
         exit_code = await stop.get()
+        for number in (signal.SIGTERM, signal.SIGINT):  # a second signal ends the process at once
+            asyncio.get_running_loop().remove_signal_handler(number)
         await runner.cleanup()
-        await _flush_before_stop(firehose, options.stop_seconds, stop)
+        await _flush_before_stop(firehose, options.stop_seconds)
     finally:  # otherwise the spool's thread would keep the process alive
         await firehose.stop()
     return exit_code
@@ -119,24 +122,19 @@ def _build_equipment(
         "firehose", endpoint_url=url, config=_configure_client(DESCRIBE_TIMEOUT_SECONDS)
     )
     s3 = session.client("s3", endpoint_url=url, config=_configure_client(S3_TIMEOUT_SECONDS))
-    # Not asyncio's default executor: closing the event loop waits for its threads.
-    control_threads = ThreadPoolExecutor(4, "control")
-
-    async def describe_stream(name: str) -> StreamConfig:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(control_threads, describe, control_plane, name)
 
     def on_task_end(task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            logger.critical("a background task ended", exc_info=task.exception())
+        if not task.cancelled() and task.exception() is not None:
+            logger.critical("a background task failed", exc_info=task.exception())
             stop.put_nowait(EXIT_DEFECT)
 
     return Equipment(
         spool=Spool(options.spool),
         s3=s3,
-        s3_threads=ThreadPoolExecutor(4, "s3"),
+        # Not asyncio's default executor: closing the event loop waits for its threads.
+        threads=ThreadPoolExecutor(8, "emulator"),
         faults=faults,
-        describe=describe_stream,
+        describe=partial(describe, control_plane),
         on_task_end=on_task_end,
     )
 
@@ -150,20 +148,13 @@ def _configure_client(read_timeout_seconds: float) -> Config:
     )
 
 
-async def _flush_before_stop(firehose: Firehose, seconds: float, stop: asyncio.Queue[int]) -> None:
-    """Wait a moment for S3 to take the buffered records; a second signal ends the wait."""
-    if seconds == 0:
-        return
-    flush = asyncio.create_task(firehose.flush())
-    second_signal = asyncio.create_task(stop.get())
-    await asyncio.wait({flush, second_signal}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    if flush.done():
-        flush.result()  # raise a defect, which must not pass for a requested stop
-    else:
+async def _flush_before_stop(firehose: Firehose, seconds: float) -> None:
+    """Wait a moment for S3 to take the buffered records."""
+    try:
+        async with asyncio.timeout(seconds):
+            await firehose.flush()
+    except TimeoutError:
         logger.warning("stopping; what S3 did not take stays in the spool")
-    for task in (flush, second_signal):
-        task.cancel()
-    await asyncio.gather(flush, second_signal, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -6,26 +6,18 @@ import logging
 import random
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.firehose.faults import Faults
-from local.firehose.spool import (
-    WAITING_BEFORE_GROWTH,
-    Spool,
-    SpoolCorruptError,
-    SpooledObject,
-    SpoolWriteError,
-    choose_limit,
-)
-from local.firehose.streams import ControlPlaneError, StreamConfig
+from local.firehose.spool import Spool, SpoolCorruptError, SpooledObject, SpoolWriteError
+from local.firehose.streams import StreamConfig, StreamError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 ZERO_BUFFERING_SECONDS = 1.0  # AWS: an interval of 0 delivers "within a few seconds"
 SEAL_RETRY_SECONDS = 1.0
+RESUME_RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 30.0
 FLUSH_RETRY_SECONDS = 0.5  # shorter, because a client waits for the flush
@@ -54,9 +47,9 @@ class Equipment:
 
     spool: Spool
     s3: "S3Client"
-    s3_threads: Executor
+    threads: Executor  #: for calls of the emulator
     faults: Faults
-    describe: Callable[[str], Awaitable[StreamConfig]]  #: raises StreamError
+    describe: Callable[[str], StreamConfig]  #: raises StreamError; blocks
     on_task_end: Callable[[asyncio.Task[None]], None]  #: called when a background task ends
 
 
@@ -66,28 +59,18 @@ class Firehose:
     def __init__(self, equipment: Equipment) -> None:
         self._equipment = equipment
         self._streams: dict[str, DeliveryStream] = {}
-        self._described: set[str] = set()  # the streams with the deployed configuration
         self._opening = asyncio.Lock()
-        self._spool_task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Resume the streams that have records in the spool.
-
-        Raises:
-            SpoolCorruptError: such a stream has no readable configuration.
-        """
-        spool, loop = self._equipment.spool, asyncio.get_running_loop()
-        for name, saved in spool.configurations().items():
-            try:
-                config = StreamConfig(**orjson.loads(saved or b""))
-            except (TypeError, ValueError) as error:
-                raise SpoolCorruptError(
-                    f"the configuration of the stream {name} in the spool can't be read: {error}"
-                ) from error
-            self._open(config)
-        spool.on_change = partial(loop.call_soon_threadsafe, self._wake_streams)
-        self._spool_task = asyncio.create_task(asyncio.to_thread(spool.make_changes))
-        self._spool_task.add_done_callback(self._equipment.on_task_end)
+        """Resume the streams that have records in the spool."""
+        loop = asyncio.get_running_loop()
+        self._equipment.spool.on_change = partial(loop.call_soon_threadsafe, self._wake_streams)
+        self._tasks = [
+            asyncio.create_task(self._resume(name)) for name in self._equipment.spool.streams()
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._equipment.on_task_end)
 
     async def put(self, name: str, records: list[bytes]) -> None:
         """Return when `records` are durable in the stream `name`.
@@ -96,54 +79,48 @@ class Firehose:
             StreamError: there is no such stream, or it can't take records.
             SpoolWriteError: the records were not stored.
         """
-        if name not in self._described:
-            await self._describe(name)
+        stream = await self._open(name)
         if records:
-            await self._streams[name].put(records)
+            await stream.put(records)
 
     async def flush(self) -> None:
         """Return when S3 has every record that was acknowledged before the call."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await asyncio.gather(*(stream.flush() for stream in self._streams.values()))
 
     async def stop(self) -> None:
         """Stop delivering; buffered records stay in the spool."""
+        await _cancel(self._tasks)
         await asyncio.gather(*(stream.stop() for stream in self._streams.values()))
-        if self._spool_task is not None:
-            self._spool_task.remove_done_callback(self._equipment.on_task_end)
-            self._equipment.spool.close()
-            await self._spool_task
+        await asyncio.to_thread(self._equipment.spool.close)
 
     def status(self) -> dict[str, Any]:
         """Return the status of each stream."""
         return {name: stream.status() for name, stream in sorted(self._streams.items())}
 
-    async def _describe(self, name: str) -> None:
-        """Open a stream, or give a resumed stream the configuration that is deployed now."""
-        async with self._opening:  # concurrent first puts share one DescribeDeliveryStream call
-            if name in self._described:
-                return
+    async def _resume(self, name: str) -> None:
+        """Open a stream as soon as the control plane describes it."""
+        while True:
             try:
-                config = await self._equipment.describe(name)
-            except ControlPlaneError:
-                if name in self._streams:
-                    return  # as on AWS, puts to an open stream do not need the control plane
-                raise
-            # Before the first record: a start without the control plane needs the destination.
-            await self._equipment.spool.save_configuration(name, orjson.dumps(config))
-            self._described.add(name)
-            if name in self._streams:
-                self._streams[name].config = config
-                self._streams[name].wake()
+                await self._open(name)
+            except StreamError as error:
+                logger.warning("stream %s keeps its records in the spool: %s", name, error)
+                await asyncio.sleep(RESUME_RETRY_SECONDS)
             else:
-                self._open(config)
+                return
 
-    def _open(self, config: StreamConfig) -> None:
-        self._streams[config.name] = stream = DeliveryStream(config, self._equipment)
-        stream.start()
-        logger.info(
-            "stream %s: buffering %d MiB or %d s for s3://%s",
-            *(config.name, config.size_mib, config.interval_seconds, config.bucket),
-        )
+    async def _open(self, name: str) -> "DeliveryStream":
+        async with self._opening:  # concurrent first puts share one DescribeDeliveryStream call
+            if name not in self._streams:
+                loop, equipment = asyncio.get_running_loop(), self._equipment
+                config = await loop.run_in_executor(equipment.threads, equipment.describe, name)
+                self._streams[name] = DeliveryStream(config, equipment)
+                logger.info(
+                    "stream %s: buffering %d MiB or %d s for s3://%s",
+                    *(name, config.size_mib, config.interval_seconds, config.bucket),
+                )
+        return self._streams[name]
 
     def _wake_streams(self) -> None:
         for stream in self._streams.values():
@@ -154,31 +131,23 @@ class DeliveryStream:
     """One delivery stream. Call its methods on one event loop only."""
 
     def __init__(self, config: StreamConfig, equipment: Equipment) -> None:
-        self.config = config  #: also for records spooled earlier
+        self.config = config
         self._equipment = equipment
         self._spool = equipment.spool
         self._changed = asyncio.Event()  # replaced by each change, so that every task sees it
-        self._late_copies: list[bytes] = []
         self._held_back = ""  # the id of the object that `reorder` made wait last
         self._flushes = 0
         self._failures = 0
         self._delivered_objects = 0
         self._delivered_records = 0
         self._last_error: str | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        """Begin to buffer and deliver."""
-        loops = (self._seal_when_due, self._deliver)
-        self._tasks = [asyncio.create_task(loop()) for loop in loops]
+        self._tasks = [asyncio.create_task(run()) for run in (self._seal_when_due, self._deliver)]
         for task in self._tasks:
-            task.add_done_callback(self._equipment.on_task_end)
+            task.add_done_callback(equipment.on_task_end)
 
     async def stop(self) -> None:
         """Stop delivering; buffered records stay in the spool."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _cancel(self._tasks)
 
     def wake(self) -> None:
         """Make the stream's tasks look at its objects and its configuration again."""
@@ -192,10 +161,15 @@ class DeliveryStream:
             SpoolWriteError: none of the records was stored.
         """
         faults = self._equipment.faults
-        probability = faults.settings.duplicate
-        for copy in [record for record in records if faults.happens(probability)]:
-            (self._late_copies if faults.pick(2) else records).append(copy)
-        await self._store(records)
+        copies: list[bytes] = []
+        late_copies: list[bytes] = []
+        for record in records:
+            if faults.happens(faults.settings.duplicate):
+                (late_copies if faults.pick(2) else copies).append(record)
+        await self._store([*records, *copies])
+        if late_copies:
+            await self._spool.seal(self.config.name)
+            await self._store(late_copies)
 
     async def flush(self) -> None:
         """Return when S3 has every record that was acknowledged before the call."""
@@ -203,7 +177,6 @@ class DeliveryStream:
         self.wake()
         try:
             await self._seal()
-            await self._seal()  # copies that the fault `duplicate` held back for a later object
             ids = {item.id for item in self._objects()}
             await self._wait_until(lambda: ids.isdisjoint(item.id for item in self._objects()))
         finally:
@@ -229,11 +202,6 @@ class DeliveryStream:
     async def _store(self, records: Sequence[bytes]) -> None:
         await self._spool.put(self.config.name, records, self.config.size_bytes)
 
-    async def _store_late_copies(self) -> None:
-        copies, self._late_copies = self._late_copies, []
-        if copies:
-            await self._store(copies)
-
     async def _wait_until(
         self, condition: Callable[[], Result], seconds: float | None = None
     ) -> Result:
@@ -253,11 +221,6 @@ class DeliveryStream:
         objects = self._objects()
         if not objects or objects[-1].is_sealed:
             return None
-        waiting = len(objects) - 1
-        if objects[-1].bytes >= choose_limit(waiting, self.config.size_bytes):
-            return 0
-        if waiting >= WAITING_BEFORE_GROWTH:
-            return None
         age = max(0.0, _compute_age(objects[-1]))  # the clock may have been set back
         return max(0.0, self._choose_interval() - age)
 
@@ -270,10 +233,9 @@ class DeliveryStream:
                 await self._seal()
 
     async def _seal(self) -> None:
-        """Seal the open object, and begin the next with the copies held back for it."""
+        """Seal the open object."""
         try:
             await self._spool.seal(self.config.name)
-            await self._store_late_copies()
         except SpoolWriteError as error:
             self._last_error = str(error)
             logger.warning("stream %s: %s", self.config.name, error)
@@ -288,7 +250,6 @@ class DeliveryStream:
         while True:
             item = await self._choose_object()
             try:
-                await self._store_late_copies()
                 await self._deliver_one(item)
             except (DeliveryError, SpoolCorruptError, SpoolWriteError) as error:
                 await self._back_off(item, str(error))
@@ -324,7 +285,7 @@ class DeliveryStream:
             return put_object(self._equipment.s3, config, item, records)
 
         loop = asyncio.get_running_loop()
-        key = await loop.run_in_executor(self._equipment.s3_threads, read_and_put)
+        key = await loop.run_in_executor(self._equipment.threads, read_and_put)
         await self._spool.remove(item)
         logger.info(
             "stream %s: delivered %d records (%d bytes) as s3://%s/%s",
@@ -380,6 +341,12 @@ def _encode_body(config: StreamConfig, records: Sequence[bytes]) -> bytes:
         return b"".join(pieces)
     gzip = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW_BITS)
     return b"".join([*map(gzip.compress, pieces), gzip.flush()])
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _compute_age(item: SpooledObject) -> float:

@@ -1,7 +1,7 @@
 """The spool: records that were acknowledged and are not yet known to be in S3.
 
     SPOOL/lock            held by the server that uses the directory
-    SPOOL/spool.sqlite3   the records, their objects, and the streams' configurations
+    SPOOL/spool.sqlite3   the records and their objects
 
 A put is acknowledged after its transaction is synced. One thread makes all changes; the changes
 that wait at the same time share a transaction, and so a sync.
@@ -16,7 +16,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -30,16 +30,11 @@ logger = logging.getLogger(__name__)
 MIB = 1024 * 1024
 PAGE_BYTES = 4096
 RESERVE_BYTES = 64 * MIB  # of free space that puts must leave: removals and the log need some
-LARGEST_GROUP_BYTES = 16 * MIB  # of data in a transaction, plus one put
-WAITING_BEFORE_GROWTH = 2  # with this many sealed objects waiting, the open object grows instead
-GROWN_OBJECT_BYTES = 128 * MIB  # … to this size at most (AWS: "raises the buffer size dynamically")
 
 _SCHEMA = f"""
 PRAGMA page_size = {PAGE_BYTES};
-PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
-CREATE TABLE IF NOT EXISTS streams (name TEXT PRIMARY KEY, configuration TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS objects (
   number INTEGER PRIMARY KEY,
   stream TEXT NOT NULL,
@@ -63,7 +58,7 @@ _ADD_TO_OPEN_OBJECT = """
 INSERT INTO objects (stream, id, oldest_ms, records, bytes) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (stream) WHERE NOT is_sealed
 DO UPDATE SET records = records + excluded.records, bytes = bytes + excluded.bytes
-RETURNING number, records, bytes
+RETURNING number, bytes
 """
 _PUT = "INSERT INTO puts (object, sizes, data, checksum) VALUES (?, ?, ?, ?)"
 _READ = "SELECT sizes, data, checksum FROM puts WHERE object = ? ORDER BY number"
@@ -94,16 +89,9 @@ class SpooledObject(NamedTuple):
 
 
 class _Change(NamedTuple):
-    make: Callable[[sqlite3.Connection], bool]  #: returns whether `on_change` must be called
-    future: "Future[bool]"
-    put_bytes: int  #: 0 for changes other than puts
-
-
-def choose_limit(waiting_objects: int, configured_bytes: int) -> int:
-    """Return the size at which the open object is sealed."""
-    if waiting_objects < WAITING_BEFORE_GROWTH:
-        return configured_bytes
-    return max(GROWN_OBJECT_BYTES, configured_bytes)
+    make: Callable[[sqlite3.Connection], object]
+    future: "Future[None]"
+    is_put: bool
 
 
 class Spool:
@@ -116,9 +104,11 @@ class Spool:
             SpoolUnusableError: it can't be used.
             SpoolCorruptError: acknowledged data is damaged.
         """
-        self.on_change: Callable[[], object] = lambda: None  #: called when the objects changed
+        #: Called in the spool's thread after changes.
+        self.on_change: Callable[[], object] = lambda: None
         self.refusal: str | None = None  #: the reason why no records are stored now
-        self._changes: SimpleQueue[_Change | None] = SimpleQueue()
+        self._changes: SimpleQueue[_Change] = SimpleQueue()
+        self._thread = ThreadPoolExecutor(1, "spool")
         self._path = directory / "spool.sqlite3"
         self._lock = _lock(directory)
         self._path.touch(0o600)  # SQLite gives its other files the same mode
@@ -127,6 +117,9 @@ class Spool:
             self._writer.executescript(_SCHEMA)
             self._reader = sqlite3.connect(self._path, check_same_thread=False)
             self._check()
+            if not self.streams():
+                # Returns the space of delivered records to the file system.
+                self._writer.executescript("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
             raise SpoolUnusableError(
                 f"the spool file {self._path} can't be used: {error}"
@@ -136,7 +129,7 @@ class Spool:
 
     def put(
         self, stream: str, records: Sequence[bytes], object_bytes: int
-    ) -> "asyncio.Future[bool]":
+    ) -> "asyncio.Future[None]":
         """Store `records` durably, all or none; an open object of `object_bytes` is sealed."""
         arrival_ms = time.time_ns() // 1_000_000
         data = b"".join(records)
@@ -144,49 +137,31 @@ class Spool:
         checksum = _compute_checksum(sizes, data)
         addition = (stream, str(uuid.uuid4()), arrival_ms, len(records), len(data))
 
-        def make(connection: sqlite3.Connection) -> bool:
-            number, count, size = connection.execute(_ADD_TO_OPEN_OBJECT, addition).fetchone()
+        def make(connection: sqlite3.Connection) -> None:
+            number, size = connection.execute(_ADD_TO_OPEN_OBJECT, addition).fetchone()
             connection.execute(_PUT, (number, sizes, data, checksum))
-            is_full = size >= object_bytes and size >= choose_limit(
-                _count_sealed(connection, stream), object_bytes
-            )
-            if is_full:
+            if size >= object_bytes:
                 connection.execute(_SEAL, (stream,))
-            return bool(is_full or count == len(records))
 
-        return self._submit(make, len(data) + 1)
+        return self._submit(make, is_put=True)
 
-    def seal(self, stream: str) -> "asyncio.Future[bool]":
+    def seal(self, stream: str) -> "asyncio.Future[None]":
         """End the stream's open object, if there is one, so that it can be delivered."""
-        return self._submit(lambda connection: connection.execute(_SEAL, (stream,)).rowcount > 0)
+        return self._submit(lambda connection: connection.execute(_SEAL, (stream,)))
 
-    def remove(self, item: SpooledObject) -> "asyncio.Future[bool]":
+    def remove(self, item: SpooledObject) -> "asyncio.Future[None]":
         """Delete an object that S3 has confirmed."""
 
-        def make(connection: sqlite3.Connection) -> bool:
+        def make(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM puts WHERE object = ?", (item.number,))
             connection.execute("DELETE FROM objects WHERE number = ?", (item.number,))
-            return True
 
         return self._submit(make)
 
-    def save_configuration(self, stream: str, configuration: bytes) -> "asyncio.Future[bool]":
-        """Save the stream's configuration for a start without the control plane."""
-
-        def make(connection: sqlite3.Connection) -> bool:
-            connection.execute("REPLACE INTO streams VALUES (?, ?)", (stream, configuration))
-            return False
-
-        return self._submit(make)
-
-    def configurations(self) -> dict[str, bytes | None]:
-        """Return the saved configuration of each stream that has records."""
-        return dict(
-            self._reader.execute(
-                "SELECT DISTINCT stream, configuration FROM objects "
-                "LEFT JOIN streams ON name = stream ORDER BY stream"
-            )
-        )
+    def streams(self) -> list[str]:
+        """Return the names of the streams that have records."""
+        rows = self._reader.execute("SELECT DISTINCT stream FROM objects ORDER BY stream")
+        return [stream for (stream,) in rows]
 
     def objects(self, stream: str) -> list[SpooledObject]:
         """Return the stream's objects, oldest first; only the last may be open."""
@@ -217,56 +192,53 @@ class Spool:
             raise SpoolCorruptError(f"{self._path} is damaged in object {item.id}")
         return records
 
-    def make_changes(self) -> None:
-        """Make the submitted changes until `close`. Blocks, so it needs a thread."""
-        is_open = True
-        while is_open:
-            group: list[_Change] = []
-            put_bytes = 0
-            while not group or (put_bytes < LARGEST_GROUP_BYTES and not self._changes.empty()):
-                change = self._changes.get()
-                if change is None:
-                    is_open = False
-                    break
-                if change.future.set_running_or_notify_cancel():
-                    group.append(change)
-                    put_bytes += change.put_bytes
-            self._commit(group)
+    def close(self) -> None:
+        """Make the submitted changes, and close the files. Blocks."""
+        self._thread.shutdown()
         self._reader.close()
         self._writer.close()
         os.close(self._lock)
 
-    def close(self) -> None:
-        """End `make_changes` after the changes that are submitted already."""
-        self._changes.put(None)
-
     def _submit(
-        self, make: Callable[[sqlite3.Connection], bool], put_bytes: int = 0
-    ) -> "asyncio.Future[bool]":
-        future: Future[bool] = Future()
-        self._changes.put(_Change(make, future, put_bytes))
+        self, make: Callable[[sqlite3.Connection], object], *, is_put: bool = False
+    ) -> "asyncio.Future[None]":
+        future: Future[None] = Future()
+        self._changes.put(_Change(make, future, is_put))
+        self._thread.submit(self._make_changes)
         return asyncio.wrap_future(future)
+
+    def _make_changes(self) -> None:
+        """Make all waiting changes; the calls for the later of them then find none."""
+        changes = [self._changes.get() for _ in range(self._changes.qsize())]
+        # Without those whose caller has left.
+        group = [change for change in changes if change.future.set_running_or_notify_cancel()]
+        if group:
+            try:
+                self._commit(group)
+            except Exception as error:  # noqa: BLE001 - a defect: each caller raises it
+                for change in group:
+                    if not change.future.done():
+                        change.future.set_exception(error)
+            self.on_change()
 
     def _commit(self, group: list[_Change]) -> None:
         """Make the changes of `group` in one transaction."""
-        puts = [change for change in group if change.put_bytes]
+        puts = [change for change in group if change.is_put]
         try:
             if puts and not self._has_space():
                 self._refuse(puts, f"less than {RESERVE_BYTES // MIB} MiB are free")
-                puts, group = [], [change for change in group if not change.put_bytes]
+                puts, group = [], [change for change in group if not change.is_put]
             with self._writer:
-                results = [change.make(self._writer) for change in group]
+                for change in group:
+                    change.make(self._writer)
         except (sqlite3.Error, OSError) as error:
             self._refuse(group, str(error))
             return
         if puts and self.refusal is not None:
             logger.warning("%s takes records again", self._path)
             self.refusal = None
-        for change, result in zip(group, results, strict=True):
-            change.future.set_result(result)
-        if any(results):
-            self.on_change()
-            self._shrink()
+        for change in group:
+            change.future.set_result(None)
 
     def _refuse(self, group: list[_Change], reason: str) -> None:
         if self.refusal is None:  # log once, not for every put that a full disk refuses
@@ -281,34 +253,18 @@ class Spool:
         free_bytes = disk.f_bavail * disk.f_frsize + int(free_pages) * PAGE_BYTES
         return free_bytes >= RESERVE_BYTES
 
-    def _shrink(self) -> None:
-        """Return the space of delivered records to the file system when all are delivered."""
-        try:
-            if self._writer.execute("SELECT 1 FROM objects LIMIT 1").fetchone() is None:
-                # Not `execute`, which would free only the first page.
-                self._writer.executescript(
-                    "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
-                )
-        except sqlite3.Error as error:  # the next delivery tries it again
-            logger.warning("%s keeps its size: %s", self._path, error)
-
     def _check(self) -> None:
         """Raise SpoolCorruptError if a record can't be read."""
         for (problem,) in self._reader.execute("PRAGMA quick_check(1)"):
             if problem != "ok":
                 raise SpoolCorruptError(f"{self._path} is damaged: {problem}")
-        for stream in self.configurations():
+        for stream in self.streams():
             for item in self.objects(stream):
                 self.read(item)
 
 
 def _compute_checksum(sizes: bytes, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(sizes))
-
-
-def _count_sealed(connection: sqlite3.Connection, stream: str) -> int:
-    query = "SELECT count(*) FROM objects WHERE stream = ? AND is_sealed"
-    return int(connection.execute(query, (stream,)).fetchone()[0])
 
 
 def _lock(directory: Path) -> int:

@@ -23,7 +23,7 @@ class CacheRule:
     ttl_seconds: int
     #: Methods of one namespace share entries; by default it is the resource's id.
     namespace: str
-    #: The only parts of a request that distinguish entries.
+    #: The only parts of a request that distinguish entries: the declared parts, and credentials.
     key: tuple[Parameter, ...]
 
 
@@ -41,8 +41,6 @@ class Method:
     #: All declared request parameters, cached or not.
     declared: frozenset[Parameter]
     timeout_seconds: float
-    authorization: str
-    needs_api_key: bool
     #: None if answers are not cached.
     cache: CacheRule | None
 

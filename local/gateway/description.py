@@ -22,6 +22,15 @@ _logger = logging.getLogger(__name__)
 
 _DEFAULT_TIMEOUT_MS = 29_000  # API Gateway's default integration timeout
 
+# The emulator checks credentials, and a cache hit never reaches it. So the callers of a method that
+# requires credentials do not share entries: an entry exists only for an authorized caller. The
+# gateway doesn't know which parts of a request other authorizers (a function, IAM) read.
+_CREDENTIALS: Mapping[str, tuple[Parameter, ...]] = {
+    "NONE": (),
+    "COGNITO_USER_POOLS": (Parameter("header", "authorization"),),
+}
+_API_KEY = Parameter("header", "x-api-key")
+
 Described = Mapping[str, Any]
 
 
@@ -81,9 +90,7 @@ def _parse_method(
         is_function=integration.get("type") == "AWS_PROXY",
         declared=frozenset(parameter for parameter in parameters if parameter is not None),
         timeout_seconds=timeout_ms / 1000,
-        authorization=description.get("authorizationType") or "NONE",
-        needs_api_key=bool(description.get("apiKeyRequired")),
-        cache=_parse_cache_rule(resource, http_method, integration, settings),
+        cache=_parse_cache_rule(resource, http_method, description, settings),
     )
 
 
@@ -101,11 +108,15 @@ def _parse_parameter(expression: str) -> Parameter | None:
 def _parse_cache_rule(
     resource: Described,
     http_method: str,
-    integration: Described,
+    description: Described,
     settings: Mapping[str, Described],
 ) -> CacheRule | None:
-    if http_method not in ("GET", "ANY"):
+    credentials = _CREDENTIALS.get(description.get("authorizationType") or "NONE")
+    if http_method not in ("GET", "ANY") or credentials is None:
         return None
+    if description.get("apiKeyRequired"):
+        credentials = (*credentials, _API_KEY)
+    integration = description.get("methodIntegration") or {}
     setting = _find_setting(resource["path"], settings)
     ttl_seconds = int(setting.get("cacheTtlInSeconds") or 0)
     if not setting.get("cachingEnabled") or ttl_seconds <= 0:
@@ -123,7 +134,7 @@ def _parse_cache_rule(
     return CacheRule(
         ttl_seconds=ttl_seconds,
         namespace=integration.get("cacheNamespace") or resource["id"],
-        key=parts,
+        key=(*parts, *credentials),
     )
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from forebay.problem import Problem
-from local.gateway.admission import Admissions
 from local.gateway.cache import StageCache, build_cache_key
 from local.gateway.compression import BodyTooLargeError, UndecodableError, compress, inflate
 from local.gateway.deployed import CacheRule, Deployed, RouteMatch
@@ -62,7 +61,6 @@ class Stage:
         """Serve a deployed stage, with an empty cache."""
         self._emulator = emulator
         self._clock = clock
-        self._admissions = Admissions()
         self.cache = cache
         self.deployed = deployed
 
@@ -117,18 +115,15 @@ class Stage:
         self, request: Incoming, context: Context, match: RouteMatch, rule: CacheRule
     ) -> Answer:
         key, now = build_cache_key(rule, match, request), self._clock()
-        if self._admissions.covers(match.method, request, now=now):
-            entry = self.cache.get(key, now=now)
-            if entry is not None:
-                return entry.adding(("x-amzn-RequestId", context.request_id), ("X-Cache", "Hit"))
+        entry = self.cache.get(key, now=now)
+        if entry is not None:
+            return entry.adding(("x-amzn-RequestId", context.request_id), ("X-Cache", "Hit"))
         ticket = self.cache.count_miss(key, now=now)
         answer, origin = await self._ask(request, context)
         if origin is not Origin.INTEGRATION:
             return answer
-        now = self._clock()
-        self._admissions.record(match.method, request, now=now)
         cached = answer.without(_OF_ONE_REQUEST)
-        self.cache.store(ticket, cached, ttl_seconds=rule.ttl_seconds, now=now)
+        self.cache.store(ticket, cached, ttl_seconds=rule.ttl_seconds, now=self._clock())
         return answer.adding(("X-Cache", "Miss"))
 
     async def _ask(self, request: Incoming, context: Context) -> tuple[Answer, Origin]:

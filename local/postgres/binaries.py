@@ -8,8 +8,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from local.child import User
 from local.errors import StateUnusableError, ToolFailedError
+from local.processes import User
 
 MAJOR = "18"
 

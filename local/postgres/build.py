@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.child import Spec, User
 from local.postgres.binaries import find_program
 from local.postgres.config import (
-    HBA,
     OWNER,
     READER,
     REPLICATION,
@@ -23,6 +21,7 @@ from local.postgres.config import (
     Cluster,
     build_replication_conninfo,
 )
+from local.processes import Spec, User
 from local.supervisor import Supervisor
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
@@ -45,7 +44,6 @@ class Builder:
         # The built-in provider sorts the same on every machine, regardless of its locales.
         options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         self._run("initdb", ["-D", str(folder), *options, *_sync(primary)])
-        self.write_access(folder)
         self._execute(folder, _BOOTSTRAP.read_text() + _format_passwords(primary))
         folder.rename(primary.folder)
         _locate_passwords_digest(primary).write_text(_hash_passwords(primary))
@@ -58,10 +56,6 @@ class Builder:
         self._execute(primary.folder, _format_passwords(primary))
         file.write_text(digest)
         return True
-
-    def write_access(self, folder: Path) -> None:
-        """Write a cluster's pg_hba.conf; at each start, to update the folders of older code."""
-        (folder / "pg_hba.conf").write_text(HBA)
 
     def copy(self, primary: Cluster, replica: Cluster) -> None:
         """Replace the replica's folder with a copy of the running primary."""
@@ -97,7 +91,6 @@ class Builder:
                 name=name,
                 command=[find_program(name), *arguments],
                 log=self.logs / f"{name}.log",
-                rank=0,
                 env={"LC_ALL": "C", "PGPASSWORD": password},
                 # A folder that the server's user may enter.
                 cwd=Path("/"),

@@ -1,20 +1,23 @@
 """Start the primary and its streaming replica under a supervisor, with automatic repairs."""
 
+import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import pq
 
-from local.child import Child, Spec
 from local.errors import ChildDiedError, StartTimeoutError, StateUnusableError
 from local.postgres.binaries import find_program, find_server_user
 from local.postgres.build import Builder
-from local.postgres.config import REPLICATION, REPLICATION_SLOT, Cluster
-from local.postgres.inspection import ADVICE, check_primary, find_reason_not_to_follow
+from local.postgres.config import HBA, REPLICATION, REPLICATION_SLOT, Cluster
+from local.processes import Child, Spec, StopOrder
 from local.supervisor import Supervisor
 
 _START_SECONDS = 60.0
@@ -37,9 +40,6 @@ class Servers:
     replica: Cluster
     #: Called with a few words about work that is not part of every start.
     note: Callable[[str], None] = field(default=_discard)
-    #: The ranks at the supervisor's stop: the replica stops before its primary.
-    replica_rank: int = 8
-    primary_rank: int = 9
 
     def start_primary(self) -> Child:
         """Start the primary; initialise it first if it does not exist.
@@ -51,8 +51,9 @@ class Servers:
         builder = self._make_builder(self.primary)
         if not self.primary.folder.exists():
             builder.initialise(self.primary)
+            # A replica of another primary can't follow this one.
+            shutil.rmtree(self.replica.folder, ignore_errors=True)
             self.note("created a new database")
-        check_primary(self.primary.folder)
         if builder.renew_passwords(self.primary):
             self.note("renewed the passwords of its roles")
         deadline = time.monotonic() + _START_SECONDS
@@ -67,7 +68,8 @@ class Servers:
                     continue
                 raise StateUnusableError(
                     f"PostgreSQL can't start from {self.primary.folder} "
-                    f"({_find_complaint(child)}); see {self.primary.log}; {ADVICE}"
+                    f"({_find_complaint(child)}); see {self.primary.log}; "
+                    "`make reset` deletes the state after a confirmation"
                 ) from exc
             return child
 
@@ -83,7 +85,7 @@ class Servers:
         """
         builder = self._make_builder(self.replica)
         slot_reason = self._prepare_slot()
-        reason = find_reason_not_to_follow(self.primary.folder, self.replica.folder) or slot_reason
+        reason = self._find_reason_to_copy() or slot_reason
         if reason is None:
             child = self._start(self.replica, builder)
             try:
@@ -109,6 +111,13 @@ class Servers:
             os.chown(parent, user.uid, user.gid)
         return Builder(self.supervisor, user, cluster.log.parent)
 
+    def _find_reason_to_copy(self) -> str | None:
+        if not self.replica.folder.exists():
+            return "it did not exist"
+        if not (self.replica.folder / "standby.signal").exists():
+            return "it had been promoted to a primary"
+        return None
+
     def _prepare_slot(self) -> str | None:
         """Create the replication slot if it is missing or lost; return the reason to copy again."""
         with psycopg.connect(self.primary.url(REPLICATION), autocommit=True) as connection:
@@ -126,7 +135,9 @@ class Servers:
         return "it was too far behind" if row else "the primary had no replication slot for it"
 
     def _start(self, cluster: Cluster, builder: Builder) -> Child:
-        builder.write_access(cluster.folder)
+        _clear_stale_lock(cluster.folder)
+        # At each start, to update the folders of older code.
+        (cluster.folder / "pg_hba.conf").write_text(HBA)
         source = self.primary if cluster.role == "replica" else None
         parameters = cluster.parameters(source)
         options = [
@@ -137,7 +148,7 @@ class Servers:
                 name=f"Postgres {cluster.role}",
                 command=[find_program("postgres"), "-D", cluster.folder, *options],
                 log=cluster.log,
-                rank=self.replica_rank if source else self.primary_rank,
+                rank=StopOrder.REPLICA if source else StopOrder.PRIMARY,
                 env={"LC_ALL": "C", "PGPASSWORD": source.password(REPLICATION) if source else ""},
                 cwd=cluster.folder.parent,
                 user=builder.user,
@@ -163,6 +174,25 @@ class Servers:
             self.supervisor.wait_until(
                 lambda: _is_streaming(connection), child=child, timeout_seconds=_STREAMING_SECONDS
             )
+
+
+def _clear_stale_lock(folder: Path) -> None:
+    """Remove a killed server's lock file.
+
+    Postgres itself removes the file if no process has its pid. But it refuses to start if the pid
+    belongs to another process of its user, or to the killed server's zombie, which remains if no
+    process reaps zombies: both are common in containers.
+    """
+    lock = folder / "postmaster.pid"
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        pid = int(lock.read_text().split("\n", 1)[0])
+        try:
+            is_server = psutil.Process(pid).cwd() == str(folder)
+        except psutil.Error:
+            # Ended, a zombie, or another user's process, which can't be a server of the stack.
+            is_server = False
+        if not is_server:
+            lock.unlink()
 
 
 def _is_streaming(primary: psycopg.Connection) -> bool:

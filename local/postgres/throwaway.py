@@ -22,7 +22,7 @@ def make_throwaway_servers() -> Iterator[Servers]:
     with open_folder() as folder:
         primary = make_throwaway_cluster(folder, "primary")
         replica = make_throwaway_cluster(folder, "replica")
-        with Supervisor(folder / "processes.json") as supervisor:
+        with Supervisor() as supervisor:
             yield Servers(supervisor, primary, replica)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from forebay.apply.rows import Encoded, Encoder
+from forebay.apply.rows.encoding import Encoded, Encoder
 from forebay.command import Command
 from forebay.resource.spec import ResourceSpec
 

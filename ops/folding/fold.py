@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay.apply.decided import is_decided
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.decided import is_decided
+from forebay.apply.edits.state import KeyState
 from forebay.apply.prepare import are_all_current, make_current
-from forebay.apply.rows import Encoder, Rows
+from forebay.apply.rows.encoding import Encoder, Rows
 from forebay.command import Command, KeyValue
 from forebay.decisions.effects import Effect
 from forebay.errors import BodyError

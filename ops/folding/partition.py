@@ -22,7 +22,6 @@ import msgspec
 
 #: Keys are counted and compared by slices, which Python and Postgres both compute: see `SLICE_SQL`.
 SLICES = 4096
-_SLICE_BITS = 12
 #: Size of a bucket's records; its winners take about eight times as much memory.
 BUCKET_BYTES = 2 * 1024 * 1024
 _MAX_FILES = 512

@@ -12,8 +12,8 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from forebay.apply.statements import Table
-from forebay.apply.states import write_edits
+from forebay.apply.edits.storage import write_edits
+from forebay.apply.rows.table import Table
 from forebay.archive.decisions import LogEntry
 from forebay.archive.layout import COMMANDS_PREFIX
 from forebay.db.connect import Connection

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import orjson
 
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.state import KeyState
 from forebay.archive.layout import StoredObject
 from forebay.command import KeyValue
 from forebay.db.copy_text import copy_texts

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import orjson
 from psycopg import sql
 
-from forebay.apply.decided import is_decided
+from forebay.apply.edits.decided import is_decided
 from forebay.apply.prepare import upcast
 from forebay.codec import MAX_LINE_BYTES, decode, encode
 from forebay.command import Command, Op

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from forebay.apply import Counts, Outcome, Source, apply
-from forebay.apply.dependencies import Dependencies, Patience, Settled
-from forebay.apply.merging import UNDECIDED
+from forebay.apply.edits.dependencies import Dependencies, Patience, Settled
+from forebay.apply.edits.merging import UNDECIDED
+from forebay.apply.edits.storage import read_states
 from forebay.apply.results import Ledger
-from forebay.apply.statements import Table
-from forebay.apply.states import read_states
+from forebay.apply.rows.table import Table
 from forebay.archive.lines import CHUNK_COMMANDS, Entry, InvalidLine
 from forebay.conditions import SETTLING_SECONDS, Condition
 from forebay.db.connect import Connection

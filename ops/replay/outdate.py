@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from forebay.apply.statements import ORIGINAL_VERSION
+from forebay.apply.rows.table import ORIGINAL_VERSION
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_resources
@@ -138,7 +138,8 @@ _PERIOD = sql.SQL(
       SELECT version AS id FROM rows
       UNION ALL SELECT CASE WHEN pg_input_is_valid(id, 'uuid') THEN id::uuid END FROM patches)
     SELECT min(coalesce(e.id, ids.id)::text COLLATE "C"), max(ids.id::text COLLATE "C")
-    FROM ids LEFT JOIN forebay.effects AS e ON e.effective_id = ids.id
+    FROM ids
+    LEFT JOIN forebay.effects AS e ON e.effective_id = ids.id AND e.effective_id <> e.id
     """.replace("<where>", _WHERE)
 )
 _FORGET = sql.SQL(

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from psycopg import sql
 
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.state import KeyState
 from forebay.codec import decode
 from forebay.db.connect import Connection
 from forebay.decisions.rejections import truncate_keys

@@ -311,7 +311,7 @@ def test_the_stack_listens_on_its_five_ports_of_the_loopback_address_only(
     stack: RunningStack,
 ) -> None:
     """Each new listener needs a security test of its own before it is added here."""
-    ports = stack.settings.ports.list_by_name().values()
+    ports = stack.settings.ports._asdict().values()
     assert listeners(stack) == {("127.0.0.1", port) for port in ports}
 
 

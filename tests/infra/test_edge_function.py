@@ -136,8 +136,6 @@ def local_method(method: str) -> Method:
         is_function=True,
         declared=frozenset([*declared, Declared("header", "prefer")]),
         timeout_seconds=29,
-        authorization="NONE",
-        needs_api_key=False,
         cache=None,
     )
 

@@ -11,9 +11,9 @@ import pytest
 
 import resources
 from forebay.apply import Counts, Source, apply
-from forebay.apply.edits import Base
-from forebay.apply.statements import Table
-from forebay.apply.states import read_states
+from forebay.apply.edits.state import Base
+from forebay.apply.edits.storage import read_states
+from forebay.apply.rows.table import Table
 from forebay.command import Command
 from forebay.decisions.log import DecisionLog
 from forebay.ids import mark_orphaned, mark_outdated

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.apply import Counts
-from forebay.apply.decided import is_decided
+from forebay.apply.edits.decided import is_decided
 from forebay.codec import decode
 from forebay.command import Command, Op
 from resources import load as load_resources

@@ -94,21 +94,6 @@ def test_a_spool_that_can_not_be_read_is_code_4(firehose: FirehoseServer) -> Non
     assert "can't be used: unable to open database file" in message
 
 
-def test_records_without_a_configuration_are_code_5(
-    firehose: FirehoseServer, stream: Stream
-) -> None:
-    client = firehose.client()
-    client.put_record(DeliveryStreamName=stream.name, Record={"Data": b"one\n"})
-    firehose.kill()
-    with closing(sqlite3.connect(firehose.spool / "spool.sqlite3")) as spool, spool:
-        spool.execute("DELETE FROM streams")
-
-    code, message = run_to_its_end(firehose)
-
-    assert code == 5
-    assert f"the configuration of the stream {stream.name} in the spool can't be read" in message
-
-
 def test_wrong_usage_is_code_2(emulator: Emulator, tmp_path: Path) -> None:
     server = FirehoseServer(tmp_path / "spool", emulator.url, ("--chaos",))
     code, message = run_to_its_end(server)

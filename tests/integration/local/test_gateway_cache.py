@@ -255,7 +255,6 @@ def test_a_cached_answer_is_only_for_callers_whom_the_emulator_lets_in(
     # The second key's first request must be checked by the emulator, so it is a miss.
     assert client.get("/v1/locked", two)["X-Cache"] == "Miss"
     assert client.get("/v1/locked", two)["X-Cache"] == "Hit"
-    assert client.get("/v1/locked", one).call == client.get("/v1/locked", two).call
 
 
 def test_many_clients_at_once_get_whole_answers_to_their_own_questions(client: Client) -> None:

@@ -92,7 +92,7 @@ def test_no_caller_is_answered_with_what_was_cached_for_another(guarded: Guarded
 
 def stack_of(guarded: Guarded, folder: Path) -> LocalSettings:
     """The settings of a one-machine stack that has this emulator and this deployment."""
-    settings = LocalSettings(folder, Ports(guarded.emulator.port - 1))
+    settings = LocalSettings(folder, Ports.from_base(guarded.emulator.port - 1))
     make_secret(settings.secret)
     locate_deployment(settings).mkdir(parents=True)
     outputs = json.dumps({stack: dict(options) for stack, options in guarded.outputs.items()})

@@ -15,7 +15,7 @@ from tests.fixtures.make_run import free_base_port
 
 @pytest.fixture
 def ports() -> Ports:
-    return Ports(free_base_port())
+    return Ports.from_base(free_base_port())
 
 
 @pytest.fixture
@@ -41,9 +41,7 @@ def test_a_taken_port_is_named_with_its_use_its_owner_and_the_way_out(
         check_free(ports)
 
     message = str(refusal.value)
-    assert message.startswith(
-        f"port {ports.primary} (for the Postgres primary) is already in use by"
-    )
+    assert message.startswith(f"port {ports.primary} (for the primary) is already in use by")
     assert f"(pid {os.getpid()})" in message
     assert "make run PORT=" in message
 

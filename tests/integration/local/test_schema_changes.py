@@ -166,7 +166,10 @@ def test_a_database_with_a_migration_that_is_gone_is_told_of_and_left_alone(
     message = "a migration that is not in migrations/versions"
     assert message in str(take_over(checkout.url, checkout.run, port=8080))
     assert message in str(check_before_start(checkout.url, None, port=8080))
-    assert migrate_running(LocalSettings(checkout.folder, Ports(8080)), None, lambda: "y") == 1
+    assert (
+        migrate_running(LocalSettings(checkout.folder, Ports.from_base(8080)), None, lambda: "y")
+        == 1
+    )
     assert message in capsys.readouterr().out
     assert checkout.done == ["aa01"]
 
@@ -202,7 +205,9 @@ def test_make_migrate_runs_what_waits_after_a_yes(
     checkout.save("aa01", "op.drop_table('rivers')")
     monkeypatch.setattr(schema_changes, "locate_primary", lambda _settings: Primary(checkout.url))
 
-    done = migrate_running(LocalSettings(checkout.folder, Ports(8080)), None, lambda: typed)
+    done = migrate_running(
+        LocalSettings(checkout.folder, Ports.from_base(8080)), None, lambda: typed
+    )
 
     assert done == code
     assert "DROP TABLE rivers  -- 2 rows" in capsys.readouterr().out
@@ -210,7 +215,7 @@ def test_make_migrate_runs_what_waits_after_a_yes(
 
 
 def test_make_migrate_without_a_running_stack_says_so(tmp_path: Path) -> None:
-    settings = LocalSettings(tmp_path, Ports(1))
+    settings = LocalSettings(tmp_path, Ports.from_base(1))
     with pytest.raises(StateUnusableError, match="start the stack once"):
         migrate_running(settings, None, lambda: "y")
 

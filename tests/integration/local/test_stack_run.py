@@ -143,7 +143,7 @@ def test_a_taken_port_is_one_sentence_and_nothing_is_started(machine: Machine) -
         code, message = machine.does("run")
 
     assert code == 1
-    assert message.startswith(f"port {machine.base_port + 2} (for the Firehose server) is already")
+    assert message.startswith(f"port {machine.base_port + 2} (for the firehose) is already")
     assert message.count("\n") == 1
 
 

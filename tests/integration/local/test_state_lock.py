@@ -92,7 +92,7 @@ def test_a_running_stack_stops_before_its_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("local.stack.MIN_FREE_BYTES_RUNNING", 1024**5)
-    stack = LocalStack(LocalSettings(tmp_path, Ports(1)))
+    stack = LocalStack(LocalSettings(tmp_path, Ports.from_base(1)))
 
     with pytest.raises(DiskFullError, match=r"1073741824 MiB are required"):
         stack.check()

@@ -11,13 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.child import Child, Spec
 from local.errors import ChildDiedError, StartTimeoutError, StoppingError, ToolFailedError
 from local.events import Event, ServerStopped
-from local.processes import read_register
+from local.processes import Child, Spec, StopOrder
 from local.settings import ROOT
 from local.state import lock_state
-from local.supervisor import Supervisor, stop_leftovers
+from local.supervisor import Supervisor
 from tests.fixtures.emulator import wait_until
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
@@ -37,13 +36,8 @@ Stops = list[tuple[str, bool]]
 
 
 @pytest.fixture
-def register(tmp_path: Path) -> Path:
-    return tmp_path / "processes.json"
-
-
-@pytest.fixture
-def supervisor(register: Path) -> Iterator[Supervisor]:
-    with Supervisor(register) as started:
+def supervisor() -> Iterator[Supervisor]:
+    with Supervisor() as started:
         yield started
 
 
@@ -54,7 +48,7 @@ def spec(
         name=name,
         command=[sys.executable, "-c", code],
         log=folder / f"{name}.log",
-        rank=rank,
+        rank=StopOrder(rank),
         patience_seconds=patience_seconds,
     )
 
@@ -180,11 +174,9 @@ def test_the_last_run_s_log_is_kept(supervisor: Supervisor, tmp_path: Path) -> N
     assert (tmp_path / "tool.log.old").read_text() == "first\n"
 
 
-def test_killing_the_supervisor_ends_its_servers_and_their_workers(
-    tmp_path: Path, register: Path
-) -> None:
-    supervising = start_supervising_process(tmp_path, register)
-    server, worker = server_and_worker(tmp_path, register)
+def test_killing_the_supervisor_ends_its_servers_and_their_workers(tmp_path: Path) -> None:
+    supervising = start_supervising_process(tmp_path)
+    server, worker = server_and_worker(tmp_path)
 
     supervising.kill()
     supervising.wait()
@@ -192,11 +184,9 @@ def test_killing_the_supervisor_ends_its_servers_and_their_workers(
     wait_until(lambda: gone(server) and gone(worker), "the end of server and worker")
 
 
-def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(
-    tmp_path: Path, register: Path
-) -> None:
-    supervising = start_supervising_process(tmp_path, register)
-    server, worker = server_and_worker(tmp_path, register)
+def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(tmp_path: Path) -> None:
+    supervising = start_supervising_process(tmp_path)
+    server, worker = server_and_worker(tmp_path)
 
     supervising.kill()
     supervising.wait()
@@ -206,66 +196,33 @@ def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(
         wait_until(lambda: gone(worker), "the end of the killed worker")
 
 
-def test_what_is_left_when_the_warden_is_killed_too_is_ended_by_the_next_start(
-    tmp_path: Path, register: Path
-) -> None:
-    supervising = start_supervising_process(tmp_path, register)
-    server, worker = server_and_worker(tmp_path, register)
-    # Stop both first, so that the warden can't act between the two kills.
-    family = [supervising.pid, *(child.pid for child in wardens_of(supervising))]
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in family:
-            os.kill(pid, number)
-    supervising.wait()
-    assert not gone(server)
-
-    assert stop_leftovers(register) == ["server"]
-
-    wait_until(lambda: gone(server) and gone(worker), "the end of server and worker")
-
-
-def test_a_register_of_another_boot_ends_nobody(
-    tmp_path: Path, register: Path, supervisor: Supervisor
-) -> None:
-    """The system reuses pids; the start time identifies the process."""
-    child = up(supervisor, spec(tmp_path, "innocent"))
-    noted = register.read_text()
-    register.write_text(noted.replace(str(child.running.started), "1000000000.0"))
-
-    assert stop_leftovers(register) == []
-    assert not child.has_ended()
-
-
-def start_supervising_process(folder: Path, register: Path) -> subprocess.Popen[bytes]:
+def start_supervising_process(folder: Path) -> subprocess.Popen[bytes]:
     code = f"""
 import sys, time
 from pathlib import Path
-from local.child import Spec
+from local.processes import Spec, StopOrder
 from local.state import lock_state
 from local.supervisor import Supervisor
 
-register = Path({str(register)!r})
-with lock_state(register.parent) as lock, Supervisor(register, keep_open=[lock]) as supervisor:
-    log = Path({str(folder / "server.log")!r})
+folder = Path({str(folder)!r})
+with lock_state(folder) as lock, Supervisor(keep_open=[lock]) as supervisor:
     command = [sys.executable, "-c", {TAKES_ITS_TIME!r}]
-    supervisor.start(
-        Spec(name="server", command=command, log=log, rank=1, patience_seconds=0.5)
+    gateway = StopOrder.GATEWAY
+    child = supervisor.start(
+        Spec(name="server", command=command, log=folder / "server.log", rank=gateway)
     )
+    (folder / "pid").write_text(str(child.process.pid))
     time.sleep(600)
 """
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
 
 
-def server_and_worker(folder: Path, register: Path) -> tuple[int, int]:
+def server_and_worker(folder: Path) -> tuple[int, int]:
     log = folder / "server.log"
     wait_until(lambda: log.exists() and "up" in log.read_text(), "the worker")
-    (server,) = read_register(register)
-    return server.pid, worker_in(log)
-
-
-def wardens_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "local.warden" in child.cmdline()]
+    pid = folder / "pid"
+    wait_until(lambda: pid.exists() and bool(pid.read_text()), "the server's pid")
+    return int(pid.read_text()), worker_in(log)
 
 
 def worker_of(server: Child) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.state import KeyState
 from forebay.command import Command
 from forebay.conditional import parse_state_tag, parse_version
 from forebay.errors import NotYetVisibleError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forebay.apply.claims import Claim, find_rivals
+from forebay.apply.edits.claims import Claim, find_rivals
 from tests.fixtures.commands import city
 
 

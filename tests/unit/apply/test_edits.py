@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.apply.edits import RECENT_IDS, KeyState
+from forebay.apply.edits.state import RECENT_IDS, KeyState
 from forebay.command import Command, Op
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.edits import Decisions, Item, fold

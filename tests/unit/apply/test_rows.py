@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import resources
-from forebay.apply.rows import Encoder, Rows
+from forebay.apply.rows.encoding import Encoder, Rows
 from forebay.command import Command
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec

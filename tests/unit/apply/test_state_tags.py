@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.state import KeyState
 from forebay.command import Body, Command
 from forebay.conditional import build_item_tag, does_tag_match, parse_state_tag, parse_version
 from tests.fixtures.commands import city, patch

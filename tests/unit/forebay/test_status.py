@@ -8,8 +8,8 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 
-from forebay.apply.edits import RECENT_IDS as KEPT_BY_APPLY
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.state import RECENT_IDS as KEPT_BY_APPLY
+from forebay.apply.edits.state import KeyState
 from forebay.command import Command, Op
 from forebay.ids import IdSource
 from forebay.status import (

@@ -27,8 +27,6 @@ METHOD = Method(
     is_function=True,
     declared=frozenset(KEY),
     timeout_seconds=29,
-    authorization="NONE",
-    needs_api_key=False,
     cache=RULE,
 )
 

@@ -143,6 +143,31 @@ def test_a_method_with_a_key_that_cannot_be_made_is_not_cached(
     assert "/items is not cached" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("security", "names"),
+    [
+        ({}, []),
+        ({"apiKeyRequired": True}, ["x-api-key"]),
+        ({"authorizationType": "COGNITO_USER_POOLS"}, ["authorization"]),
+        (
+            {"authorizationType": "COGNITO_USER_POOLS", "apiKeyRequired": True},
+            ["authorization", "x-api-key"],
+        ),
+        ({"authorizationType": "CUSTOM"}, None),
+        ({"authorizationType": "AWS_IAM"}, None),
+    ],
+)
+def test_callers_with_other_credentials_share_no_entry(
+    security: dict[str, Any], names: list[str] | None
+) -> None:
+    items = resource("/items", "GET")
+    items["resourceMethods"]["GET"] |= security
+
+    found = rule(described(items, settings={"*/*": ON}), "/items")
+
+    assert (found and [part.name for part in found.key]) == names
+
+
 def test_only_customized_gateway_responses_count() -> None:
     api = described(
         responses=[

@@ -21,8 +21,6 @@ def method(*declared: Parameter, http_method: str = "GET") -> Method:
         is_function=True,
         declared=frozenset(declared),
         timeout_seconds=29,
-        authorization="NONE",
-        needs_api_key=False,
         cache=None,
     )
 

@@ -24,8 +24,6 @@ METHOD = Method(
     is_function=True,
     declared=frozenset(),
     timeout_seconds=29,
-    authorization="NONE",
-    needs_api_key=False,
     cache=None,
 )
 REQUEST = Incoming.parse("GET", "/v1/items/5?limit=1", [("Origin", "http://a")], peer="10.0.0.9")

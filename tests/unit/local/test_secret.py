@@ -14,7 +14,7 @@ from local.state import keep_private
 
 @pytest.fixture
 def settings(tmp_path: Path) -> LocalSettings:
-    new_settings = LocalSettings(tmp_path, Ports(9000))
+    new_settings = LocalSettings(tmp_path, Ports.from_base(9000))
     make_secret(new_settings.secret)
     return new_settings
 
@@ -46,7 +46,7 @@ def test_every_role_and_the_emulator_have_passwords_of_their_own(settings: Local
 
 def test_without_a_start_there_is_none_and_the_message_says_so(tmp_path: Path) -> None:
     with pytest.raises(StateUnusableError, match="make run"):
-        read_secret_key(LocalSettings(tmp_path, Ports(9000)))
+        read_secret_key(LocalSettings(tmp_path, Ports.from_base(9000)))
 
 
 @pytest.mark.parametrize("content", ["", "short", "g" * 64, "a" * 63, "a" * 65, "\x00" * 64])
@@ -66,7 +66,7 @@ def test_what_holds_data_or_keys_is_hidden_and_the_users_own_folder_left_as_it_i
     tmp_path: Path,
 ) -> None:
     tmp_path.chmod(0o755)
-    settings = LocalSettings(tmp_path, Ports(9000))
+    settings = LocalSettings(tmp_path, Ports.from_base(9000))
     settings.logs.mkdir(mode=0o755)
     keep_private(settings)
     hidden = (settings.emulator, settings.firehose, settings.logs)

@@ -38,7 +38,7 @@ SOURCES = ("infra/app.py", "lambdas/read/handler.py", "forebay/ids.py", "migrati
 
 
 def deployment(folder: Path, base_port: int = 9000) -> Deployment:
-    settings = LocalSettings(folder / "state", Ports(base_port), folder / "checkout")
+    settings = LocalSettings(folder / "state", Ports.from_base(base_port), folder / "checkout")
     settings.state.mkdir(exist_ok=True)
     make_secret(settings.secret)
     return Deployment(settings, locate_primary(settings), locate_replica(settings))

@@ -27,7 +27,7 @@ def test_a_relative_state_folder_is_where_the_command_was_given(
 
 
 def test_the_six_ports_are_neighbours() -> None:
-    assert list(Ports(9000).list_by_name().values()) == [9000, 9001, 9002, 9003, 9004, 9005]
+    assert list(Ports.from_base(9000)) == [9000, 9001, 9002, 9003, 9004, 9005]
 
 
 @pytest.mark.parametrize("base", [0, -1, 65532, 100_000])

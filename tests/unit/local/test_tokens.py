@@ -20,7 +20,7 @@ IDENTITY = {"UserPoolId": "p", "ClientIdLoader": "1", "ClientIdPeople": "2"}
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a stack that was started once."""
     monkeypatch.setenv("FOREBAY_STATE", str(tmp_path))
-    make_secret(LocalSettings(tmp_path, Ports(8080)).secret)
+    make_secret(LocalSettings(tmp_path, Ports.from_base(8080)).secret)
     return tmp_path
 
 

@@ -18,7 +18,7 @@ from ops.errors import UsageError
 @pytest.fixture
 def settings(tmp_path: Path) -> LocalSettings:
     """The settings of a stack on unusual ports, after its deployment."""
-    new_settings = LocalSettings(tmp_path / "state", Ports(9100))
+    new_settings = LocalSettings(tmp_path / "state", Ports.from_base(9100))
     locate_deployment(new_settings).mkdir(parents=True)
     outputs = {"forebay-local-data": {"ArchiveBucketName": "archive"}}
     (locate_deployment(new_settings) / "outputs.json").write_text(json.dumps(outputs))
@@ -50,6 +50,6 @@ def test_only_the_owner_may_read_the_keys(settings: LocalSettings) -> None:
 
 
 def test_a_folder_without_a_stack_is_named_with_the_next_step(tmp_path: Path) -> None:
-    empty = LocalSettings(tmp_path, Ports(9100))
+    empty = LocalSettings(tmp_path, Ports.from_base(9100))
     with pytest.raises(UsageError, match=f"no local stack in {tmp_path}; start it with"):
         context(empty).get(ARCHIVE)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from forebay.apply.rows import Rows
-from forebay.apply.statements import ORIGINAL_VERSION, Table
+from forebay.apply.rows.encoding import Rows
+from forebay.apply.rows.table import ORIGINAL_VERSION, Table
 from forebay.db.copy_text import as_copied
 from forebay.db.faults import choose_fault_code, is_conflict_with_neighbours
 from forebay.decisions.refusals import Refusal

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from psycopg import sql
 
 from forebay.apply.results import Counts, Result
-from forebay.apply.rows import Encoder, Rows
+from forebay.apply.rows.encoding import Encoder, Rows
 from forebay.command import Command, KeyValue
 from forebay.db.arrays import write_plain_array
 from forebay.db.connect import Connection

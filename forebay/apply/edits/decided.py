@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeAlias
 
 import orjson
 
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.state import KeyState
 from forebay.command import Body, Command
 from forebay.conditions import Guard
 from forebay.decisions.effects import Effect
@@ -105,10 +105,9 @@ class Decider:
             failure = guard.find_failure(state_tag, state.values, effective_id_of)
             if failure is not None:
                 raise BodyError(PRECONDITION_FAILED, failure)
-        body = command.body
-        if body is not None and (increments := self.increments.get(command.id)):
+        command_id, body, greatest_id = command.id, command.body, state.greatest_id
+        if body is not None and (increments := self.increments.get(command_id)):
             body = {**body, **self._add(increments, state.values)}
-        command_id, greatest_id = command.id, state.greatest_id
         if command_id <= greatest_id:
             command_id = make_id_above(greatest_id, create=False)
         return _command_of((command_id, *command[1:7], body, command.amends, None))
@@ -123,7 +122,9 @@ class Decider:
 
     def _add(self, increments: Sequence[_Increment], values: Body) -> Body:
         """The valid sums of increments, by the fields' names."""
-        sums = {field.name: _add(field, values.get(field.name), n) for field, n in increments}
+        sums: dict[str, int | str] = {}
+        for column, increment in increments:
+            sums[column.name] = _add(column, values.get(column.name), increment)
         if not self._valid_sums.issuperset(sums.items()):
             for fault in self.spec.body.check_fields(sums):
                 raise BodyError(INCREMENT_FAILED, f"{fault.pointer}: {fault.detail}")

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import psycopg
 
-from forebay.apply.conflicts import find_conflicts
 from forebay.apply.results import Counts, Result
-from forebay.apply.rows import Rows, RowStream
-from forebay.apply.statements import Table
+from forebay.apply.rows.conflicts import find_conflicts
+from forebay.apply.rows.encoding import Rows, RowStream
+from forebay.apply.rows.table import Table
 from forebay.command import Command
 from forebay.db.copy_text import PIECE, copy_text, copy_texts
 from forebay.db.faults import (

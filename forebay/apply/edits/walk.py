@@ -12,13 +12,13 @@ from functools import partial
 from operator import attrgetter
 from typing import Self
 
-from forebay.apply.decided import Decider, is_decided
-from forebay.apply.dependencies import Dependencies, Patience, Settled
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.decided import Decider, is_decided
+from forebay.apply.edits.dependencies import Dependencies, Patience, Settled
+from forebay.apply.edits.state import KeyState
+from forebay.apply.edits.storage import read_item_values, read_states
 from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts
-from forebay.apply.statements import Table
-from forebay.apply.states import read_item_values, read_states
+from forebay.apply.rows.table import Table
 from forebay.command import Command, KeyValue
 from forebay.conditions import Guard
 from forebay.decisions.effects import Effect
@@ -68,11 +68,13 @@ class MergePlan:
 
         Decided patches among them that fail, or that may have to wait, are left to a walk.
         """
-        decided, decider, first = self.decided, self.decider, FirstPatches()
+        commands, decided, decider = self.commands, self.decided, self.decider
+        first = FirstPatches()
         for key, state in states.items():
-            if len(self.commands[key]) > 1 or not state.is_unpatched_item:
+            of_key = commands[key]
+            if len(of_key) > 1 or not state.is_unpatched_item:
                 continue
-            plain = command = self.commands[key][0]
+            plain = command = of_key[0]
             if command.id in decided:
                 guard = decider.guards.get(command.id)
                 if command.op != "patch" or (guard is not None and guard.condition.names_commands):

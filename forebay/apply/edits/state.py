@@ -142,7 +142,9 @@ class KeyState:
     @property
     def is_unpatched_item(self) -> bool:
         """True if there is an item, and no trace of a patch."""
-        return self.has_item and not (self.is_recorded or self.fields or self.kept)
+        if self.is_recorded or self.fields or self.kept:
+            return False
+        return self.base is not None and not self.base.is_delete
 
     def absorb_first_patch(self, patch: Command) -> bool:
         """Absorb the first patch of an unpatched item, as `absorb` does.

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from forebay.apply.conflicts import find_claimants, find_conflicts, find_hopeless
-from forebay.apply.copying import insert_new, stage_rows
 from forebay.apply.results import Counts, Result
-from forebay.apply.rows import Rows, RowStream
-from forebay.apply.statements import Table
+from forebay.apply.rows.conflicts import find_claimants, find_conflicts, find_hopeless
+from forebay.apply.rows.copying import insert_new, stage_rows
+from forebay.apply.rows.encoding import Rows, RowStream
+from forebay.apply.rows.table import Table
 from forebay.command import Command
 from forebay.db.faults import is_data_fault, needs_newer_code
 from forebay.decisions.refusals import Refusal

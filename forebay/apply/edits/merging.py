@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from forebay.apply.claims import Claim, find_rivals
-from forebay.apply.dependencies import Patience
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.claims import Claim, find_rivals
+from forebay.apply.edits.dependencies import Patience
+from forebay.apply.edits.singly import merge_singly
+from forebay.apply.edits.state import KeyState
+from forebay.apply.edits.storage import read_states, write_states
+from forebay.apply.edits.walk import FirstPatches, KeyCommands, MergePlan, Walk
 from forebay.apply.results import Counts, Merged, Result
-from forebay.apply.singly import merge_singly
-from forebay.apply.statements import Table
-from forebay.apply.states import read_states
-from forebay.apply.walk import FirstPatches, KeyCommands, MergePlan, Walk
-from forebay.apply.writing import write_states
+from forebay.apply.rows.table import Table
 from forebay.command import Command, KeyValue
 from forebay.db.faults import UNIQUE_VIOLATION, choose_code
 from forebay.decisions.refusals import Refusal

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.state import KeyState
 from forebay.command import Command
 from forebay.conditions import MAX_DEPENDENCY_AGE_SECONDS, SETTLING_SECONDS, Condition
 from forebay.db.connect import Connection

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from forebay.apply.conflicts import find_claimants, find_hopeless
-from forebay.apply.dependencies import Settled
-from forebay.apply.edits import KeyState
+from forebay.apply.edits.dependencies import Settled
+from forebay.apply.edits.state import KeyState
+from forebay.apply.edits.storage import read_item_values, write_states
+from forebay.apply.edits.walk import MergePlan, Walk, by_id
 from forebay.apply.results import Merged, Result
-from forebay.apply.statements import Table
-from forebay.apply.states import read_item_values
-from forebay.apply.table import CONFLICT_TRIES, one_per_constraint
-from forebay.apply.walk import MergePlan, Walk, by_id
-from forebay.apply.writing import write_states
+from forebay.apply.rows.conflicts import find_claimants, find_hopeless
+from forebay.apply.rows.table import Table
+from forebay.apply.rows.winners import CONFLICT_TRIES, one_per_constraint
 from forebay.command import Command, KeyValue
 from forebay.decisions.refusals import Refusal
 
@@ -46,31 +45,7 @@ def merge_singly(
             merged += Merged(Result(refusals=[_refuse_as(of_key[0], refusal)]))
         else:
             pending[key] = of_key
-    refusals: dict[KeyValue, _Try] = {}
-    tries, is_progress = 0, True
-    while pending and is_progress and tries < CONFLICT_TRIES:
-        is_progress, queue = False, list(reversed(pending))
-        while queue:
-            key = queue.pop()
-            if key not in pending:
-                continue
-            tries += len(pending[key])
-            waiting = refusals[key].waiting if key in refusals else frozenset[str]()
-            waiting |= states[key].kept.keys()
-            settled = refusals[key].walk.settled if key in refusals else Settled()
-            tried = _try_singly(Walk(plan, states[key], settled), pending[key], waiting)
-            merged += tried.finish()
-            # A key in conflict was written without the commands that failed.
-            states[key], pending[key] = tried.walk.state, tried.list_conflicting()
-            refusals[key] = tried
-            if not pending[key]:
-                is_progress = True
-                del pending[key]
-            if tried.walk.absorbed:
-                queue += reversed(obstacles.waiters.pop(key, ()))
-    for key in pending:
-        merged += refusals[key].give_up()
-    return merged
+    return merged + _Passes(plan, states, pending, obstacles.waiters).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +114,6 @@ class _Try:
     #: Ids of patches that waited before.
     waiting: frozenset[str]
 
-    @property
-    def has_conflict(self) -> bool:
-        """True if other keys' commands may resolve a refusal."""
-        return any(refusal.conflict for refusal in self.walk.refusals)
-
     def list_conflicting(self) -> list[Command]:
         """The commands that may apply after other keys' commands."""
         return [refusal.command for refusal in self.walk.refusals if refusal.conflict]
@@ -163,6 +133,56 @@ class _Try:
         own = [refusal for refusal in refusals if refusal.command.id not in self.waiting]
         waiting = [refusal for refusal in refusals if refusal.command.id in self.waiting]
         return Merged(Result(refusals=own), refused_waiting=waiting)
+
+
+@dataclass(slots=True)
+class _Passes:
+    """Passes over keys, each of which tries the commands that have not succeeded yet."""
+
+    plan: MergePlan
+    #: By key, without the effects of commands that failed.
+    states: dict[KeyValue, KeyState]
+    #: By key, the commands to try, in the order of the keys' first commands.
+    pending: dict[KeyValue, Sequence[Command]]
+    #: As in `_Obstacles`.
+    waiters: dict[KeyValue, Sequence[KeyValue]]
+    #: The last try of each key.
+    tried: dict[KeyValue, _Try] = field(default_factory=dict)
+    merged: Merged = field(default_factory=Merged)
+    commands_tried: int = 0
+
+    def run(self) -> Merged:
+        """Try the keys as long as a pass settles one of them; refuse the others."""
+        is_progress = True
+        while self.pending and is_progress and self.commands_tried < CONFLICT_TRIES:
+            is_progress = self._try_all()
+        for key in self.pending:
+            self.merged += self.tried[key].give_up()
+        return self.merged
+
+    def _try_all(self) -> bool:
+        """Try each pending key; return whether one was settled."""
+        count, queue = len(self.pending), list(reversed(self.pending))
+        while queue:
+            key = queue.pop()
+            if key in self.pending and self._try(key).walk.absorbed:
+                queue += reversed(self.waiters.pop(key, ()))
+        return len(self.pending) < count
+
+    def _try(self, key: KeyValue) -> _Try:
+        """Try the pending commands of a key."""
+        self.commands_tried += len(self.pending[key])
+        waiting, settled = frozenset(self.states[key].kept), Settled()
+        if last := self.tried.get(key):
+            waiting, settled = waiting | last.waiting, last.walk.settled
+        walk = Walk(self.plan, self.states[key], settled)
+        tried = self.tried[key] = _try_singly(walk, self.pending[key], waiting)
+        self.merged += tried.finish()
+        # A key in conflict was written without the commands that failed.
+        self.states[key], self.pending[key] = tried.walk.state, tried.list_conflicting()
+        if not self.pending[key]:
+            del self.pending[key]
+        return tried
 
 
 def _try_singly(done: Walk, commands: Sequence[Command], waiting: frozenset[str]) -> _Try:

@@ -1,0 +1,1 @@
+"""Applies all commands of keys with patches or decided commands: states, absorbed in order."""

@@ -1,0 +1,1 @@
+"""Applies the winners of keys without patches: whole rows, written in groups."""
