@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.fixtures.collector",
     "tests.fixtures.interrupts",
     "tests.fixtures.properties",
+    "tests.fixtures.reports",
     "tests.fixtures.emulator",
     "tests.fixtures.firehose",
     "tests.fixtures.gateway",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -161,6 +162,8 @@ class WriteRequest:
         if len(raw) > self.max_body_bytes:
             detail = f"the body is larger than {self.max_body_bytes} bytes; send smaller batches"
             raise ProblemError(Problem("payload_too_large", detail))
+        # Editors and .NET write a byte order mark; RFC 8259 §8.1 permits a parser to ignore it.
+        raw = raw.removeprefix(codecs.BOM_UTF8)
         if not raw.strip():
             raise ProblemError(Problem("empty_body", "send the item as JSON"))
         return RequestBody(raw, is_text=is_text)

@@ -25,6 +25,10 @@ CONTENT = (
     ("forebay", "tombstones"),
     ("forebay", "effects"),
 )
+_HAS_WIDTH = """
+    SELECT FROM pg_attribute WHERE attrelid = 'public.things'::regclass AND attname = 'label'
+    AND format_type(atttypid, atttypmod) = %s
+"""
 #: The content of every table and sequence, in COPY format.
 Dump = Mapping[tuple[str, str], bytes]
 
@@ -70,10 +74,12 @@ class Database:
     def restore(self, dump: Dump) -> None:
         """Restore the content of a backup; no session may be writing."""
         with self.admin.transaction():
+            full = self._list_full_tables()
             # Disables triggers and foreign keys, so the order of tables doesn't matter.
             self.admin.execute("SET LOCAL session_replication_role = replica")
             for table in self._tables:
-                self.admin.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)))
+                if table in full:
+                    self.admin.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)))
                 if dump[table]:
                     copy = sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(*table))
                     with self.admin.cursor().copy(copy) as writing:
@@ -85,14 +91,25 @@ class Database:
                     [f"{schema}.{name}", int(value), called == "True"],
                 )
 
+    def _list_full_tables(self) -> set[tuple[str, str]]:
+        """The tables that have rows."""
+        is_full = sql.SQL(", ").join(
+            sql.SQL("EXISTS (SELECT FROM {})").format(sql.Identifier(*table))
+            for table in self._tables
+        )
+        row = self.admin.execute(sql.SQL("SELECT {}").format(is_full)).fetchone()
+        assert row is not None
+        return {table for table, has_rows in zip(self._tables, row, strict=True) if has_rows}
+
     def empty(self) -> None:
         """Restore the state after the migrations, with the narrow column."""
         self.restore(self._pristine)
         self.set_label(NARROW)
 
     def set_label(self, width: int) -> None:
-        """Set the length of `things.label`."""
-        self.admin.execute(widening(width))
+        """Set the length of `things.label`; a change makes every session read the catalog again."""
+        if not self.rows(_HAS_WIDTH, f"character varying({width})"):
+            self.admin.execute(widening(width))
 
     def content(self) -> dict[str, bytes]:
         """The sorted rows of resources, tombstones and effects, in COPY format; and the edits."""

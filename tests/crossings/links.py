@@ -38,11 +38,13 @@ class _Link(psycopg.Connection[tuple[Any, ...]]):
         """Close the connection, and keep its session if that is intact."""
         if self.closed:
             return
-        session, self.scheduler = self.pgconn, None
+        session, scheduler, self.scheduler = self.pgconn, self.scheduler, None
         if _is_made_new(session):
             self.idle.append(session)
             self.pgconn = _make_closed_session()
         super().close()
+        if scheduler is not None:
+            scheduler.note_release()
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         scheduler = self.scheduler
@@ -57,12 +59,21 @@ class _Link(psycopg.Connection[tuple[Any, ...]]):
         pid = self.pgconn.backend_pid
         if fault == "cut":
             scheduler.end_backends(pid)
-        answer = scheduler.run(self.actor, gen, self.pgconn.socket, pid)
+        try:
+            answer = scheduler.run(self.actor, gen, self.pgconn.socket, pid)
+        finally:
+            if not self._keeps_locks(what):
+                scheduler.note_release()
         if fault == "lost":
             scheduler.end_backends(pid)
             self.pgconn.finish()
             raise psycopg.OperationalError(f"the connection broke after: {what}")
         return answer
+
+    def _keeps_locks(self, what: str) -> bool:
+        """Return whether the session still holds every lock after the action."""
+        is_within = self.pgconn.transaction_status == TransactionStatus.INTRANS
+        return is_within and what != "commit or roll back" and "unlock" not in what
 
 
 class _Cursor(psycopg.Cursor[tuple[Any, ...]]):

@@ -93,6 +93,8 @@ class _Waiter:
     #: Its backend and socket, while it waits for a lock.
     pid: int | None = None
     socket: int = -1
+    #: The releases of locks when Postgres was last asked for its lock.
+    releases: int = -1
 
 
 class Scheduler:
@@ -114,6 +116,7 @@ class Scheduler:
         self._granted: _Waiter | None = None
         self._last: Actor | None = None
         self._elections = 0
+        self._releases = 0
         self._faults_left = chances.faults
         self._strangers = {one.ident for one in threading.enumerate()} - {threading.get_ident()}
         self._moved_at = time.monotonic()
@@ -152,9 +155,14 @@ class Scheduler:
         with self._lock:
             for pid in pids:
                 self._monitor.execute("SELECT pg_terminate_backend(%s)", [pid])
+            self.note_release()
             # The time-out of pg_terminate_backend() polls only every 100 ms.
             while self._monitor.execute(_ANY_LEFT, [list(pids)]).fetchone():
                 time.sleep(0.0002)
+
+    def note_release(self) -> None:
+        """Note that a session may have released locks, for which other sessions wait."""
+        self._releases += 1
 
     def run(self, actor: Actor, gen: Any, socket: int, pid: int) -> Any:
         """Execute a statement; while it waits for another session's lock, other threads run."""
@@ -214,6 +222,8 @@ class Scheduler:
             key=lambda one: one.name,
         )
         if not ready:
+            for one in self._waiters.values():
+                one.releases = -1
             return
         self._elections += 1
         self._moved_at = time.monotonic()
@@ -231,13 +241,15 @@ class Scheduler:
     def _can_go_on(self, waiter: _Waiter) -> bool:
         """Return whether the thread can run: it has its lock, or waits for none.
 
-        If Postgres has granted the lock but not answered yet, wait for the answer.
+        If Postgres has granted the lock but not answered yet, wait for the answer. Postgres is not
+        asked again before another session may have released its locks.
         """
         if waiter.pid is None:
             return True
         deadline = time.monotonic() + _STUCK_SECONDS
         while not select.select([waiter.socket], [], [], 0)[0]:
-            if self._waits_for_others(waiter.pid):
+            if waiter.releases == self._releases or self._waits_for_others(waiter.pid):
+                waiter.releases = self._releases
                 return False
             if time.monotonic() > deadline:
                 raise StuckError(self._situation())
