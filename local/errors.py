@@ -1,8 +1,20 @@
 """The errors that stop the one-machine stack, each one sentence that names the next step."""
 
+import sys
+from collections.abc import Callable
+
 
 class LocalStackError(Exception):
     """Base of all errors that a command reports as one line before it exits with 1."""
+
+
+def report(server: str, run: Callable[[], int]) -> int:
+    """Run a server of the stack; return its exit code, 1 after an error, which is reported."""
+    try:
+        return run()
+    except LocalStackError as exc:
+        sys.stderr.write(f"{server}: {exc}\n")
+        return 1
 
 
 class StateLockedError(LocalStackError):

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -33,8 +33,6 @@ LONGEST_RETRY_SECONDS = 30.0
 FLUSH_RETRY_SECONDS = 0.5  # shorter, because a client waits for the flush
 GZIP_LEVEL = 6
 GZIP_WINDOW_BITS = 31  # makes zlib write a gzip header and trailer
-
-Result = TypeVar("Result")
 
 
 class DeliveryError(Exception):
@@ -141,13 +139,12 @@ class DeliveryStream:
         self._delivered_objects = 0
         self._delivered_records = 0
         self._last_error: str | None = None
-        self._tasks = [asyncio.create_task(run()) for run in (self._seal_when_due, self._deliver)]
-        for task in self._tasks:
-            task.add_done_callback(equipment.on_task_end)
+        self._task = asyncio.create_task(self._deliver())
+        self._task.add_done_callback(equipment.on_task_end)
 
     async def stop(self) -> None:
         """Stop delivering; buffered records stay in the spool."""
-        await _cancel(self._tasks)
+        await _cancel([self._task])
 
     def wake(self) -> None:
         """Make the stream's tasks look at its objects and its configuration again."""
@@ -203,13 +200,12 @@ class DeliveryStream:
         await self._spool.put(self.config.name, records, self.config.size_bytes)
 
     async def _wait_until(
-        self, condition: Callable[[], Result], seconds: float | None = None
-    ) -> Result:
-        """Return the condition's first true value; raise TimeoutError after `seconds`."""
+        self, condition: Callable[[], object], seconds: float | None = None
+    ) -> None:
+        """Wait until the condition is true; raise TimeoutError after `seconds`."""
         async with asyncio.timeout(seconds):
-            while not (result := condition()):
+            while not condition():
                 await self._changed.wait()
-        return result
 
     # Buffering
 
@@ -223,14 +219,6 @@ class DeliveryStream:
             return None
         age = max(0.0, _compute_age(objects[-1]))  # the clock may have been set back
         return max(0.0, self._choose_interval() - age)
-
-    async def _seal_when_due(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._compute_seconds_until_due()):
-                    await self._changed.wait()
-            except TimeoutError:
-                await self._seal()
 
     async def _seal(self) -> None:
         """Seal the open object."""
@@ -262,7 +250,12 @@ class DeliveryStream:
     async def _choose_object(self) -> SpooledObject:
         """Wait for a sealed object; the fault `reorder` may skip the oldest."""
         faults = self._equipment.faults
-        sealed = await self._wait_until(self._sealed)
+        while not (sealed := self._sealed()):
+            try:
+                async with asyncio.timeout(self._compute_seconds_until_due()):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._seal()
         if not faults.happens(faults.settings.reorder):
             return sealed[self._failures % len(sealed)]
         if len(sealed) == 1 and sealed[0].id != self._held_back and not self._flushes:

@@ -21,6 +21,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from pydantic import ValidationError
 
 from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.firehose.delivery import Firehose
@@ -180,8 +181,8 @@ class FirehoseServer:
 
     async def _put_faults(self, request: web.Request) -> web.Response:
         try:
-            self._faults.replace(FaultSettings.parse(orjson.loads(await request.read())))
-        except ValueError as error:  # the base class of FaultError and of orjson's error
+            self._faults.replace(FaultSettings.model_validate_json(await request.read()))
+        except ValidationError as error:
             return _build_json({"error": str(error)}, 400)
         return _build_json(self._faults.settings.model_dump())
 

@@ -25,6 +25,8 @@ from typing import NamedTuple
 
 import orjson
 
+from local.errors import LocalStackError
+
 logger = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
@@ -65,11 +67,11 @@ _READ = "SELECT sizes, data, checksum FROM puts WHERE object = ? ORDER BY number
 _SEAL = "UPDATE objects SET is_sealed = 1 WHERE stream = ? AND NOT is_sealed"
 
 
-class SpoolUnusableError(Exception):
+class SpoolUnusableError(LocalStackError):
     """The spool directory can't be used at all; the message gives the reason."""
 
 
-class SpoolCorruptError(Exception):
+class SpoolCorruptError(LocalStackError):
     """Acknowledged data is damaged, by a disk fault or by hand; a retry does not help."""
 
 
