@@ -240,6 +240,16 @@ def test_a_bad_text_key_is_400(key: str) -> None:
     assert (response.status, document(response)["code"]) == (400, "bad_key")
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("key", ["%FF", "a%C3%28", "%ED%A0%80"])
+def test_bytes_in_the_path_that_are_no_utf8_name_no_item(method: str, key: str) -> None:
+    bench = WriteBench()
+    answer = bench.send(method, "/countries/{key}", {"name": "x"}, key=key)
+    assert (answer.status, document(answer)["code"]) == (400, "bad_key")
+    assert "UTF-8" in document(answer)["detail"]
+    assert bench.sink.taken == []
+
+
 def test_a_bad_key_is_quoted_decoded() -> None:
     problem = document(WriteBench().send("DELETE", "/countries/{key}", key="D%2FE"))
     assert problem["detail"].startswith("'D/E' is not a valid key of countries")

@@ -247,6 +247,14 @@ def test_another_filter_is_400_with_what_is_possible(
     assert bench.sink.taken == []
 
 
+@pytest.mark.parametrize("query", [{"name": "neq.a\ufffd"}, {"name": "in.(a,\ufffd)"}])
+def test_a_condition_with_bytes_that_are_no_utf8_is_400(query: dict[str, str]) -> None:
+    bench = bench_of(Thing.spec_)
+    answer = send(bench, "DELETE", number="eq.7", **query)
+    assert (answer.status, document(answer)["code"]) == (400, "not_utf8")
+    assert bench.sink.taken == []
+
+
 def test_a_condition_that_no_line_could_hold_is_400() -> None:
     bench = bench_of(Thing.spec_)
     values = ",".join(map(str, range(MAX_VALUES + 1)))

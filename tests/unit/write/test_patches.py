@@ -375,6 +375,21 @@ def test_an_old_patch_without_an_upcaster_is_415_and_never_guessed() -> None:
     assert commands == []
 
 
+@pytest.mark.parametrize("text", ["eq.a\ufffd", "in.(a,\ufffd)"])
+def test_a_filter_with_bytes_that_are_no_utf8_names_no_item(text: str) -> None:
+    bench = bench_of(SPEC)
+    answer = bench.app.handle({
+        "resource": "/products",
+        "path": "/products",
+        "httpMethod": "DELETE",
+        "headers": {},
+        "multiValueQueryStringParameters": {"sku": [text]},
+        "body": None,
+    })  # fmt: skip
+    assert (answer.status, document(answer)["code"]) == (400, "not_utf8")
+    assert bench.sink.taken == []
+
+
 def test_patches_of_a_list_of_keys_are_made_in_its_order() -> None:
     bench = WriteBench()
     proxy = {
