@@ -17,16 +17,8 @@ def report(server: str, run: Callable[[], int]) -> int:
         return 1
 
 
-class StateLockedError(LocalStackError):
-    """Another `make run` uses the same state folder."""
-
-
 class StateUnusableError(LocalStackError):
-    """The state folder is damaged or was written by another version."""
-
-
-class DiskFullError(LocalStackError):
-    """The disk below the state folder has too little room left."""
+    """The state folder is in use or damaged, or its disk has too little room."""
 
 
 class PortTakenError(LocalStackError):

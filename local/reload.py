@@ -105,13 +105,12 @@ class Reloader:
         return {name: zip_asset(name, self._settings.root) for name in PACKAGES}
 
     def _find_syntax_problem(self) -> str | None:
-        files = {
-            name: path
-            for function in PACKAGES
-            for name, path in list_sources(function, self._settings.root).items()
-            if name.endswith(".py")
-        }
+        files: dict[str, Path] = {}
+        for function in PACKAGES:
+            files |= list_sources(function, self._settings.root)
         for name, path in files.items():
+            if path.suffix != ".py":
+                continue
             try:
                 compile(path.read_bytes(), name, "exec", dont_inherit=True)
             except (SyntaxError, ValueError) as exc:

@@ -110,7 +110,7 @@ class LocalStack:
 
         Raises:
             ChildDiedError: a server has ended unexpectedly.
-            DiskFullError: there is too little space left for accepted commands.
+            StateUnusableError: there is too little space left for accepted commands.
         """
         check_free_space(self.settings.state, MIN_FREE_BYTES_RUNNING)
         self._supervisor.check()
