@@ -20,7 +20,7 @@ from local import emulator, read_cache, recovery, servers
 from local.aws import Emulated
 from local.deployment import Deployed, Deployment
 from local.errors import DeclarationsError, ToolFailedError
-from local.events import Listener, Remark, ignore, report_step
+from local.events import Listener
 from local.outputs import write_addresses
 from local.ports import check_free
 from local.postgres.config import locate_primary, locate_replica
@@ -38,20 +38,24 @@ class LocalStack:
     """The one-machine stack: runs inside its `with` block, without leaving processes after it."""
 
     def __init__(
-        self, settings: LocalSettings, listener: Listener = ignore, *, accepted: str | None = None
+        self,
+        settings: LocalSettings,
+        listener: Listener | None = None,
+        *,
+        accepted: str | None = None,
     ) -> None:
         """Prepare a stack; `__enter__` starts it.
 
         Args:
             settings: contain the folders and the ports.
-            listener: called with every event.
+            listener: receives every event.
             accepted: the revision up to which migrations may drop or change data.
         """
         self.settings = settings
         self._accepted = accepted
         self.primary = locate_primary(settings)
         self.replica = locate_replica(settings)
-        self._listener = listener
+        self._listener = listener or Listener()
         self._deployment = Deployment(settings, self.primary, self.replica)
         self._deployed: Deployed | None = None
         self._stopping = threading.Event()
@@ -69,7 +73,9 @@ class LocalStack:
             LocalStackError: a part can't be started, with the reason. All processes are stopped.
         """
         with ExitStack() as resources:
-            lock = resources.enter_context(lock_state(self.settings.state, on_wait=self._remark))
+            lock = resources.enter_context(
+                lock_state(self.settings.state, on_wait=self._listener.remark)
+            )
             keep_private(self.settings)
             self._check_surroundings()
             pool = ThreadPoolExecutor(thread_name_prefix="start")
@@ -160,13 +166,13 @@ class LocalStack:
         # The API would refuse a request without credentials before the functions.
         if not self.requires_credentials:
             for problem in self._step("functions", servers.start_functions, settings):
-                self._remark(problem)
+                self._listener.remark(problem)
         return deployed
 
     def _step(
         self, name: str, call: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result:
-        with report_step(name, self._listener):
+        with self._listener.step(name):
             return call(*arguments)
 
     def _check_surroundings(self) -> None:
@@ -178,12 +184,12 @@ class LocalStack:
             raise DeclarationsError(str(exc)) from exc
 
     def _start_primary(self) -> Child:
-        with report_step("Postgres primary", self._listener) as notes:
+        with self._listener.step("Postgres primary") as notes:
             return self._postgres(notes.append).start_primary()
 
     def _start_replica(self, primary: Future[Child]) -> Child:
         primary.result()
-        with report_step("Postgres replica", self._listener) as notes:
+        with self._listener.step("Postgres replica") as notes:
             return self._postgres(notes.append).start_replica()
 
     def _postgres(self, note: Callable[[str], None]) -> Servers:
@@ -211,7 +217,7 @@ class LocalStack:
         url, port = self.primary.url(), self.settings.ports.base
         problem = schema_changes.check_before_start(url, self._accepted, port=port)
         if problem:
-            self._remark(problem)
+            self._listener.remark(problem)
 
     def _rebuild_lost(self, deployed: Deployed) -> None:
         """Rebuild a new database from an older archive."""
@@ -219,12 +225,14 @@ class LocalStack:
         if not recovery.needs_rebuild(Emulated(self.settings), deployed, url):
             return
         rebuild = partial(recovery.rebuild, self._supervisor, self.settings, deployed, url)
-        self._remark(self._step("rebuild from the archive", rebuild))
+        self._listener.remark(self._step("rebuild from the archive", rebuild))
 
     def _enqueue_missed(self, deployed: Deployed) -> None:
         count = recovery.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
         if count:
-            self._remark(f"{count} archived objects were not applied yet and have been enqueued")
+            self._listener.remark(
+                f"{count} archived objects were not applied yet and have been enqueued"
+            )
 
     def _start_firehose(self) -> Child:
         return self._step(
@@ -234,6 +242,3 @@ class LocalStack:
     def _stop(self) -> None:
         self._stopping.set()
         self._supervisor.stop(hurry=self._hurry.is_set, listener=self._listener)
-
-    def _remark(self, text: str) -> None:
-        self._listener(Remark(text))
