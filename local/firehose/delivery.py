@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ZERO_BUFFERING_SECONDS = 1.0  # AWS: an interval of 0 delivers "within a few seconds"
-SEAL_RETRY_SECONDS = 1.0
-RESUME_RETRY_SECONDS = 1.0
-FIRST_RETRY_SECONDS = 0.2
-LONGEST_RETRY_SECONDS = 30.0
-FLUSH_RETRY_SECONDS = 0.5  # shorter, because a client waits for the flush
+RETRY_SECONDS = 1.0
 GZIP_LEVEL = 6
 GZIP_WINDOW_BITS = 31  # makes zlib write a gzip header and trailer
 
@@ -104,7 +99,7 @@ class Firehose:
                 await self._open(name)
             except StreamError as error:
                 logger.warning("stream %s keeps its records in the spool: %s", name, error)
-                await asyncio.sleep(RESUME_RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
 
@@ -227,7 +222,7 @@ class DeliveryStream:
         except SpoolWriteError as error:
             self._last_error = str(error)
             logger.warning("stream %s: %s", self.config.name, error)
-            await asyncio.sleep(SEAL_RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
     # Delivering
 
@@ -288,17 +283,11 @@ class DeliveryStream:
     async def _back_off(self, item: SpooledObject, reason: str) -> None:
         self._failures += 1
         self._last_error = reason
-        exponential = FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 16)
-        seconds = min(LONGEST_RETRY_SECONDS, exponential) * random.uniform(0.5, 1.0)
         logger.warning(
             "stream %s: object %s not delivered, next try in %.1f s: %s",
-            *(self.config.name, item.id, seconds, reason),
+            *(self.config.name, item.id, RETRY_SECONDS, reason),
         )
-        if self._flushes:
-            await asyncio.sleep(min(seconds, FLUSH_RETRY_SECONDS))
-            return
-        with contextlib.suppress(TimeoutError):
-            await self._wait_until(lambda: self._flushes, seconds)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def put_object(

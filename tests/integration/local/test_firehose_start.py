@@ -53,14 +53,6 @@ def test_a_spool_that_can_not_be_written_is_refused(emulator: Emulator, tmp_path
     assert "can't be written: File exists" in message
 
 
-def test_a_spool_in_use_is_refused(firehose: FirehoseServer) -> None:
-    code, message = run_to_its_end(FirehoseServer(firehose.spool, firehose.endpoint_url))
-
-    assert code == 1
-    assert message.count("\n") == 1
-    assert "in use by another server" in message
-
-
 def test_a_corrupt_spool_is_refused(firehose: FirehoseServer, stream: Stream) -> None:
     client = firehose.client()
     client.put_record(DeliveryStreamName=stream.name, Record={"Data": b"one\n"})
