@@ -16,9 +16,10 @@ def build_proxy_event(
     path: Mapping[str, str] | None = None,
     query: Mapping[str, str] | None = None,
     body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """A request with the members and headers that CloudFront and API Gateway add."""
-    headers = {
+    all_headers = {
         "Accept": "application/json",
         "Content-Type": "application/json",
         "Host": "api.example.com",
@@ -27,13 +28,14 @@ def build_proxy_event(
         "X-Forwarded-For": "203.0.113.7, 203.0.113.8",
         "X-Forwarded-Proto": "https",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        **(headers or {}),
     }
     return {
         "resource": resource,
         "path": resource.format(**(path or {})),
         "httpMethod": method,
-        "headers": headers,
-        "multiValueHeaders": {name: [value] for name, value in headers.items()},
+        "headers": all_headers,
+        "multiValueHeaders": {name: [value] for name, value in all_headers.items()},
         "queryStringParameters": dict(query) if query else None,
         "multiValueQueryStringParameters": {k: [v] for k, v in query.items()} if query else None,
         "pathParameters": dict(path) if path else None,

@@ -12,9 +12,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import unquote
 
 from forebay.ids import COMMAND_ID
+from forebay.keys import decode_segment
 
 #: The tag in `If-Match` that every existing item matches (RFC 9110 §13.1.1).
 EXISTS: Final = "*"
@@ -93,7 +93,7 @@ def parse_version(shown: str) -> str | None:
 def read_address(shown: str) -> tuple[str, str, str] | None:
     """The resource, the key as text, and the id in the path of a command's status."""
     match = _ADDRESS.fullmatch(shown.strip())
-    return (match[1], unquote(match[2]), match[3]) if match else None
+    return (match[1], decode_segment(match[2]), match[3]) if match else None
 
 
 def is_known(entity_tag: str, if_none_match: str | None) -> bool:

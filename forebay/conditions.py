@@ -13,6 +13,7 @@ same key, must be settled first. Members may be left out.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ MAX_DEPENDENCY_AGE_SECONDS: Final = 900
 _MEMBERS: Final = frozenset({"match", "where", "after"})
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _COMPARISON_SIZE: Final = 3
+#: Characters of a value in a message.
+_SHOWN: Final = 200
 
 
 class Comparison(NamedTuple):
@@ -130,7 +133,7 @@ class Condition:
                 values = value if isinstance(value, list) else [value]
                 unreadable = [each for each in values if _read_value(field, each) is None]
                 if unreadable:
-                    yield f"{name}: {unreadable[0]!r} is no {field.kind.value}"
+                    yield f"{name}: {_show(unreadable[0])} is no {field.kind.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +177,16 @@ class Guard:
             value = values.get(comparison.field)
             if not test(value):
                 return (
-                    f"{comparison.field} {comparison.operator} {comparison.value!r} does not hold: "
-                    f"the value was {value!r}"[:500]
+                    f"{comparison.field} {comparison.operator} {_show(comparison.value)} "
+                    f"does not hold: the value was {_show(value)}"
                 )
         return None
+
+
+def _show(value: object) -> str:
+    """The beginning of a value's JSON text, as a client of the API reads and writes it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def is_condition(value: object) -> bool:

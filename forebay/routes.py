@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
-from urllib.parse import unquote
 
+from forebay.keys import decode_segment
 from forebay.query.grammar import FORM_HEADERS, FORM_PAGES, LIST_HEADERS, list_parameters
 from forebay.resource.relations import Relation, find_relations
 from forebay.resource.spec import ResourceSpec
@@ -105,7 +105,9 @@ class Route:
         query = event.get("queryStringParameters") or {}
         return RequestView(
             path={
-                name: unquote(path[name]) for name in self._path_names if path.get(name) is not None
+                name: decode_segment(path[name])
+                for name in self._path_names
+                if path.get(name) is not None
             },
             query={name: query[name] for name in self._query_names if query.get(name) is not None},
             headers={

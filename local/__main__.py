@@ -125,12 +125,8 @@ def _migrate(settings: LocalSettings, options: argparse.Namespace) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=DEFAULT_BASE_PORT,
-        help="port of the API, the first of six ports (default: %(default)s)",
-    )
+    port_help = "port of the API, the first of six ports (default: %(default)s)"
+    parser.add_argument("--port", type=int, default=DEFAULT_BASE_PORT, help=port_help)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add(name: str, do: Command, description: str) -> argparse.ArgumentParser:
@@ -144,27 +140,19 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--stop-with-parent", action="store_true", help="stop when the calling process ends"
     )
-    accept_help = "the newest of the migrations to accept, which may drop or change data"
-    run.add_argument("--accept", metavar="REVISION", help=accept_help)
     migrate = add("migrate", _migrate, "run the waiting migrations, after a confirmation")
-    migrate.add_argument(
-        "--accept", metavar="REVISION", help=f"{accept_help}; needs no confirmation"
-    )
+    accept_help = "the newest of the migrations to accept, which may drop or change data"
+    for command in (run, migrate):
+        command.add_argument("--accept", metavar="REVISION", help=accept_help)
     reset = add("reset", _reset, "delete the stack's state, after a confirmation")
     reset.add_argument("--yes", action="store_true", help="skip the confirmation")
     psql = add("psql", _run_psql, "open a psql prompt on the running primary")
     psql.add_argument("--replica", action="store_true", help="use the replica")
     psql.add_argument("arguments", nargs="*", help="arguments for psql, after --")
-    add(
-        "credentials",
-        _print_credentials,
-        "print the environment variables for AWS's tools and for Postgres",
-    )
+    add("credentials", _print_credentials, "print variables for AWS's tools and for Postgres")
     token = add("token", _print_token, "print an access token, if the API requires Cognito tokens")
     token.add_argument("client", help="a name in api.authorization.machine_clients")
-    migration = add(
-        "migration", _write_migration, "write a migration, and record the shapes of bodies"
-    )
+    migration = add("migration", _write_migration, "write a migration, and record the shapes")
     migration.add_argument("-m", "--message", required=True, help="title of the migration")
     alembic = add("alembic", _run_alembic, "run alembic with a migrated temporary database")
     alembic.add_argument("--core", action="store_true", help="of the pipeline's own tables")

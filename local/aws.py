@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import boto3
 import botocore.session
@@ -49,22 +50,22 @@ class Emulated:
             region_name=REGION,
         )
 
+    def _client(self, service: str) -> Any:  # noqa: ANN401 - a client of any service
+        client: Any = self._session.client
+        return client(service, endpoint_url=self._url, config=_CONFIG)
+
     def make_bucket(self, name: str) -> None:
         """Create a bucket that belongs to no CDK stack."""
         with self.translated():
-            s3 = self._session.client("s3", endpoint_url=self._url, config=_CONFIG)
-            s3.create_bucket(Bucket=name)
+            self._client("s3").create_bucket(Bucket=name)
 
     def archive(self, bucket: str) -> Archive:
         """Return the archive; use it within `translated`."""
-        return Archive(
-            self._session.client("s3", endpoint_url=self._url, config=_CONFIG),
-            bucket,
-        )
+        return Archive(self._client("s3"), bucket)
 
     def queue(self, url: str) -> Queue:
         """Return a queue; use it within `translated`."""
-        return Queue(self._session.client("sqs", endpoint_url=self._url, config=_CONFIG), url)
+        return Queue(self._client("sqs"), url)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -77,7 +78,7 @@ class Emulated:
     def client_secret(self, user_pool_id: str, client_id: str) -> str:
         """The secret of a program that fetches tokens."""
         with self.translated():
-            pools = self._session.client("cognito-idp", endpoint_url=self._url, config=_CONFIG)
+            pools = self._client("cognito-idp")
             answer = pools.describe_user_pool_client(UserPoolId=user_pool_id, ClientId=client_id)
         secret: str = answer["UserPoolClient"]["ClientSecret"]
         return secret
@@ -85,16 +86,13 @@ class Emulated:
     def update_code(self, function: str, package: bytes) -> None:
         """Replace a function's code; calls that begin after the return run the new code."""
         with self.translated():
-            functions = self._session.client("lambda", endpoint_url=self._url, config=_CONFIG)
-            functions.update_function_code(FunctionName=function, ZipFile=package)
+            self._client("lambda").update_function_code(FunctionName=function, ZipFile=package)
 
     def invoke(self, function: str, event: Mapping[str, object] | None = None) -> None:
         """Run a function with that event to its end; also raises if the function fails."""
         with self.translated():
-            functions = self._session.client("lambda", endpoint_url=self._url, config=_CONFIG)
-            answer = functions.invoke(
-                FunctionName=function, Payload=json.dumps(event or {}).encode()
-            )
+            payload = json.dumps(event or {}).encode()
+            answer = self._client("lambda").invoke(FunctionName=function, Payload=payload)
             if "FunctionError" in answer:
                 message = answer["Payload"].read().decode(errors="replace")
                 raise ToolFailedError(f"the function {function} failed: {message}")

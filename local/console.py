@@ -1,13 +1,16 @@
 """Show the stack's events on the terminal, and instructions once the stack runs."""
 
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
 import resources
-from local.events import Event, Remark, ServerStopped, StepBegun, StepDone
+from local.events import Listener
 from local.hints import build_commands
 from local.postgres.config import OWNER, READER
 from local.settings import DEFAULT_BASE_PORT
@@ -16,7 +19,7 @@ from local.stack import LocalStack
 _CREDENTIALS = '  (callers need credentials: docs/local.md, "Tokens and keys")'
 
 
-class Display:
+class Display(Listener):
     """One line per finished step; on a terminal also a line that lists the running steps."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -26,20 +29,29 @@ class Display:
         self._running: list[str] = []
         self._status: Status = self._console.status("")
 
-    def __call__(self, event: Event) -> None:
-        """Show one event; may be called from any thread."""
+    @contextmanager
+    def step(self, name: str) -> Iterator[list[str]]:
+        """Show the step while it runs, and a line with its duration and notes if it succeeds."""
+        start = time.monotonic()
+        notes: list[str] = []
         with self._lock:
-            match event:
-                case StepBegun(step):
-                    self._running.append(step)
-                case StepDone(step, seconds, note):
-                    self._running.remove(step)
-                    self._print_line("green", "✓", f"{step:<18}{seconds:5.1f} s", note)
-                case ServerStopped(name, seconds, forced):
-                    self._print_line("dim", "■", f"{name:<18}{seconds:5.1f} s", "killed" * forced)
-                case Remark(text):
-                    self._print_line("cyan", "·", text)
+            self._running.append(name)
             self._show_running()
+        try:
+            yield notes
+            self._print_line("green", "✓", name, time.monotonic() - start, ", ".join(notes))
+        finally:
+            with self._lock:
+                self._running.remove(name)
+                self._show_running()
+
+    def report_stop(self, name: str, seconds: float, *, forced: bool) -> None:
+        """Show the end of a server."""
+        self._print_line("dim", "■", name, seconds, "killed" * forced)
+
+    def remark(self, text: str) -> None:
+        """Show a message."""
+        self._console.print(Text.assemble(("·", "cyan"), f" {text}"))
 
     def _show_running(self) -> None:
         if not self._console.is_terminal:
@@ -50,8 +62,8 @@ class Display:
         else:
             self._status.stop()
 
-    def _print_line(self, style: str, symbol: str, text: str, note: str = "") -> None:
-        line = Text.assemble((symbol, style), f" {text}")
+    def _print_line(self, style: str, symbol: str, name: str, seconds: float, note: str) -> None:
+        line = Text.assemble((symbol, style), f" {name:<18}{seconds:5.1f} s")
         if note:
             line.append(f"  {note}", "dim")
         self._console.print(line)

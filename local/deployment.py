@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from devtools import node
 from infra.front import OpenSettings
 from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName, Settings
 from local import emulator, read_cache
 from local.aws import Emulated
-from local.emulator import Folders
 from local.outputs import ENVIRONMENT, Outputs, build_stack_name, locate_deployment, read_outputs
 from local.postgres.config import READER, Cluster
 from local.processes import Spec
@@ -31,16 +31,8 @@ _SOURCES = (
     "local/emulator_front.py", "local/emulator_import.py", __file__, "alembic.ini", "cdk.json",
     "uv.lock", "package-lock.json",
 )  # fmt: skip
-_OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
-    "write": "WriteFunctionName",
-    "read": "ReadFunctionName",
-    "status": "StatusFunctionName",
-    "about": "AboutFunctionName",
-    "imports": "ImportsFunctionName",
-    "firehose_consumer": "ConsumerFunctionName",
-    "migrate": "MigrateFunctionName",
-    "sweep": "SweepFunctionName",
-}
+# Written last, before the folder gets its name: a deployment that has it is complete.
+_FINGERPRINT = "fingerprint"
 _DATA, _SERVICE = build_stack_name("data"), build_stack_name("service")
 
 
@@ -68,7 +60,7 @@ class Deployed:
             queue_url=data["QueueUrl"],
             dead_letter_queue_url=data["DeadLetterQueueUrl"],
             import_queue_url=data["ImportQueueUrl"],
-            functions={name: service[key] for name, key in _OUTPUT_OF_FUNCTION.items()},
+            functions={name: service[_name_output(name)] for name in get_args(FunctionName)},
         )
 
 
@@ -93,13 +85,11 @@ class Deployment:
     def find_kept(self) -> Deployed | None:
         """Return the last start's deployment, or None if a new deployment would differ."""
         try:
-            is_current = (self._kept / "fingerprint").read_text() == self.fingerprint()
-            is_complete = (self._kept / "seal").read_text() == _hash_files(self._kept / "state")
-            if not (is_current and is_complete):
+            if (self._kept / _FINGERPRINT).read_text() != self.fingerprint():
                 return None
             return Deployed.from_outputs(read_outputs(self.settings))
         except (FileNotFoundError, ValueError, KeyError):
-            # Left by an interrupted start, or damaged: deploy again.
+            # There is none, or it is damaged: deploy again.
             return None
 
     def make(self, supervisor: Supervisor) -> Deployed:
@@ -112,31 +102,25 @@ class Deployment:
         """
         folder = self.settings.emulator / "deploying"
         shutil.rmtree(folder, ignore_errors=True)
-        folders = Folders(folder / "state", folder / "objects", folder / "temporary")
         fingerprint = self.fingerprint()
-        child = emulator.start(supervisor, self.settings, folders, name="deployment-emulator")
+        child = emulator.start(supervisor, self.settings, folder, name="deployment-emulator")
         Emulated(self.settings).make_bucket(EMULATOR_ASSETS_BUCKET)
         self._run_cdk(supervisor, folder)
         # The emulator writes its state only at an orderly stop.
         supervisor.stop_one(child)
-        for path in (folders.objects, folders.temporary):
-            shutil.rmtree(path, ignore_errors=True)
-        self.seal(folder, fingerprint)
+        for name in ("objects", "temporary"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / _FINGERPRINT).write_text(fingerprint)
         shutil.rmtree(self._kept, ignore_errors=True)
         folder.rename(self._kept)
         return Deployed.from_outputs(read_outputs(self.settings))
 
-    def seal(self, folder: Path, fingerprint: str | None = None) -> None:
-        """Record the sources of the state in the folder, and the digest of the intact state."""
-        (folder / "fingerprint").write_text(fingerprint or self.fingerprint())
-        (folder / "seal").write_text(_hash_files(folder / "state"))
-
-    def list_serving_folders(self) -> Folders:
-        """Return the folders of an emulator that starts from the kept state and the archive."""
+    def prepare_folder(self) -> Path:
+        """Return the folder of an emulator that starts from the kept state and the archive."""
         folder = self.settings.emulator
         shutil.rmtree(folder / "state", ignore_errors=True)
         shutil.copytree(self._kept / "state", folder / "state")
-        return Folders(folder / "state", folder / "objects", folder / "temporary")
+        return folder
 
     def fingerprint(self) -> str:
         """Hash every source of a deployment."""
@@ -187,6 +171,11 @@ class Deployment:
             "firehose_endpoint": self.settings.firehose_url,
             "read_cache": read_cache.build_url(self.settings),
         }
+
+
+def _name_output(function: str) -> str:
+    """Return the name of the output with a function's name."""
+    return f"{function.removeprefix('firehose_').capitalize()}FunctionName"
 
 
 def _hash_files(*tops: Path, facts: Sequence[str] = ()) -> str:

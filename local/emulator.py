@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from devtools import node
@@ -24,23 +23,23 @@ _READY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """The folders of an emulator."""
+def start(
+    supervisor: Supervisor, settings: LocalSettings, folder: Path, name: str = "emulator"
+) -> Child:
+    """Start the emulator, and return when it is ready.
 
-    #: Everything but objects: read at the start, written at an orderly stop.
-    state: Path
-    #: The objects of all buckets.
-    objects: Path
-    #: Code of Lambda workers and other files that are not needed after the run.
-    temporary: Path
-
-
-def start(supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, name: str) -> Child:
-    """Empty the temporary folder, start the emulator, and return when it is ready."""
-    # A killed emulator leaves its workers' code in this folder.
-    shutil.rmtree(folders.temporary, ignore_errors=True)
-    folders.temporary.mkdir(parents=True)
+    Args:
+        supervisor: the parent of the process.
+        settings: contain the ports and the keys.
+        folder: has `objects` of all buckets; `state`, all else that is read at the start and
+            written at an orderly stop; and `temporary`, emptied here, with the code of Lambda
+            workers and other files that are not needed after the run.
+        name: of the process and its log.
+    """
+    temporary = folder / "temporary"
+    # A killed emulator leaves its workers' code there.
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     child = supervisor.start(
         Spec(
             name=name,
@@ -50,9 +49,9 @@ def start(supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, 
             # The CDK's own functions need Node.js.
             env={
                 **node.build_environment(build_client_environment(settings)),
-                **_build_variables(settings, folders),
+                **_build_variables(settings, folder),
             },
-            cwd=folders.temporary,
+            cwd=temporary,
             patience_seconds=_STOP_SECONDS,
         )
     )
@@ -90,7 +89,7 @@ def build_client_environment(settings: LocalSettings) -> dict[str, str]:
     }
 
 
-def _build_variables(settings: LocalSettings, folders: Folders) -> Mapping[str, str]:
+def _build_variables(settings: LocalSettings, folder: Path) -> Mapping[str, str]:
     return {
         "PYTHONPATH": str(settings.root),
         "BIND_HOST": "127.0.0.1",
@@ -99,10 +98,10 @@ def _build_variables(settings: LocalSettings, folders: Folders) -> Mapping[str, 
         "MINISTACK_REGION": REGION,
         "LAMBDA_EXECUTOR": "local",
         "PERSIST_STATE": "1",
-        "STATE_DIR": str(folders.state),
+        "STATE_DIR": str(folder / "state"),
         "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(folders.objects),
-        "TMPDIR": str(folders.temporary),
+        "S3_DATA_DIR": str(folder / "objects"),
+        "TMPDIR": str(folder / "temporary"),
         # The emulator would remove containers that it takes for its own; the stack needs no Docker.
         "DOCKER_HOST": "unix:///nonexistent",
         # Each of these services would listen on its own port.

@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 
 from local.credentials import OWN_KEY_HEADER, derive_own_key, get_secret_key
 from local.emulator_import import complete_import
-from local.errors import CredentialsMissingError
+from local.errors import report
 from local.origins import Policy
 from local.signatures import (
     Request,
@@ -114,11 +114,7 @@ class Front:
 
 def main() -> int:
     """Run the emulator until it is stopped; return the exit code."""
-    try:
-        key = get_secret_key()
-    except CredentialsMissingError as exc:
-        sys.stderr.write(f"emulator: {exc}\n")
-        return 2
+    key = get_secret_key()
     # The emulator reads its settings from the environment at import.
     import ministack.app as emulator  # noqa: PLC0415
 
@@ -214,4 +210,4 @@ def _format_error(request: Request, text: str) -> tuple[bytes, bytes]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report("emulator", main))

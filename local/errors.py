@@ -1,20 +1,24 @@
 """The errors that stop the one-machine stack, each one sentence that names the next step."""
 
+import sys
+from collections.abc import Callable
+
 
 class LocalStackError(Exception):
     """Base of all errors that a command reports as one line before it exits with 1."""
 
 
-class StateLockedError(LocalStackError):
-    """Another `make run` uses the same state folder."""
+def report(server: str, run: Callable[[], int]) -> int:
+    """Run a server of the stack; return its exit code, 1 after an error, which is reported."""
+    try:
+        return run()
+    except LocalStackError as exc:
+        sys.stderr.write(f"{server}: {exc}\n")
+        return 1
 
 
 class StateUnusableError(LocalStackError):
-    """The state folder is damaged or was written by another version."""
-
-
-class DiskFullError(LocalStackError):
-    """The disk below the state folder has too little room left."""
+    """The state folder is in use or damaged, or its disk has too little room."""
 
 
 class PortTakenError(LocalStackError):

@@ -28,8 +28,6 @@ def check_free(ports: Ports) -> None:
 
 def _find_problem(port: int) -> str | None:
     """Return the reason why a server can't listen on the port, or None."""
-    if _is_answered(port):
-        return f"is already in use{_describe_owner(port)}"
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the servers do: lingering TIME_WAIT connections of the last run don't block a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,13 +40,6 @@ def _find_problem(port: int) -> str | None:
                 raise
             return f"is already in use{_describe_owner(port)}"
     return None
-
-
-def _is_answered(port: int) -> bool:
-    """Return whether a server listens: macOS allows a bind while another holds all addresses."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((_HOST, port)) == 0
 
 
 def _describe_owner(port: int) -> str:

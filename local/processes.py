@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from local.errors import ToolFailedError
-from local.events import Listener, ServerStopped, ignore
+from local.events import Listener
 
 _LOG_TAIL_LINES = 15
 _POLL_SECONDS = 0.02
@@ -134,7 +134,7 @@ def stop_all(
     children: Iterable[Child],
     *,
     hurry: Callable[[], bool] = lambda: False,
-    listener: Listener = ignore,
+    listener: Listener | None = None,
 ) -> None:
     """Stop the processes in the order of their ranks; return when they and their groups have ended.
 
@@ -145,7 +145,9 @@ def stop_all(
     """
     ranked = sorted(children, key=lambda child: child.spec.rank)
     for _, group in groupby(ranked, key=lambda child: child.spec.rank):
-        _stop_together([child for child in group if not child.has_ended()], hurry, listener)
+        _stop_together(
+            [child for child in group if not child.has_ended()], hurry, listener or Listener()
+        )
 
 
 def _stop_together(children: list[Child], hurry: Callable[[], bool], listener: Listener) -> None:
@@ -160,7 +162,7 @@ def _stop_together(children: list[Child], hurry: Callable[[], bool], listener: L
             if child.has_ended():
                 children.remove(child)
                 signal_group(pid)
-                listener(ServerStopped(child.name, elapsed, forced=pid in rushed))
+                listener.report_stop(child.name, elapsed, forced=pid in rushed)
             elif pid not in rushed and (hurry() or elapsed > child.spec.patience_seconds):
                 child.process.send_signal(child.spec.rude_signal)
                 rushed.add(pid)

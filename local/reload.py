@@ -20,7 +20,7 @@ from local import read_cache, servers
 from local.aws import Emulated
 from local.deployment import Deployed
 from local.errors import ToolFailedError
-from local.events import Listener, Remark
+from local.events import Listener
 from local.postgres.config import locate_primary
 from local.schema_changes import take_over
 from local.settings import LocalSettings
@@ -63,7 +63,7 @@ class Reloader:
         try:
             problem = self._find_syntax_problem()
             if problem:
-                self._listener(Remark(f"not reloaded, the old code stays active: {problem}"))
+                self._listener.remark(f"not reloaded, the old code stays active: {problem}")
                 return
             names = self._replace()
             if "read" in names:
@@ -71,15 +71,15 @@ class Reloader:
             if "migrate" in names:
                 self._migrate()
         except (OSError, ToolFailedError, ForebayError, psycopg.Error) as exc:
-            self._listener(Remark(f"not reloaded: {exc}"))
+            self._listener.remark(f"not reloaded: {exc}")
             return
         if names:
             servers.flush_cache(self._settings)
             seconds = time.monotonic() - start
-            self._listener(Remark(f"reloaded {', '.join(names)} ({seconds:.1f} s)"))
+            self._listener.remark(f"reloaded {', '.join(names)} ({seconds:.1f} s)")
         if any("resources" in path.parts for path in changed):
-            self._listener(
-                Remark("new routes and new cached parameters take effect at the next start")
+            self._listener.remark(
+                "new routes and new cached parameters take effect at the next start"
             )
 
     def _replace(self) -> list[FunctionName]:
@@ -99,19 +99,18 @@ class Reloader:
         url, port = locate_primary(self._settings).url(), self._settings.ports.base
         waiting = take_over(url, run, port=port)
         if waiting:
-            self._listener(Remark(waiting))
+            self._listener.remark(waiting)
 
     def _build_packages(self) -> Mapping[FunctionName, bytes]:
         return {name: zip_asset(name, self._settings.root) for name in PACKAGES}
 
     def _find_syntax_problem(self) -> str | None:
-        files = {
-            name: path
-            for function in PACKAGES
-            for name, path in list_sources(function, self._settings.root).items()
-            if name.endswith(".py")
-        }
+        files: dict[str, Path] = {}
+        for function in PACKAGES:
+            files |= list_sources(function, self._settings.root)
         for name, path in files.items():
+            if path.suffix != ".py":
+                continue
             try:
                 compile(path.read_bytes(), name, "exec", dont_inherit=True)
             except (SyntaxError, ValueError) as exc:

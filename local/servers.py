@@ -76,16 +76,13 @@ def _start(
     return child
 
 
-def start_functions(settings: LocalSettings, *, requires_credentials: bool = False) -> list[str]:
+def start_functions(settings: LocalSettings) -> list[str]:
     """Start the read and the write function with one request each; return the problems.
 
     So clients don't wait for the functions' start, or exceed a time limit during a slow first
     start. The write is an empty batch, which the function refuses, so that no command is stored. A
-    declared resource without its table is reported, but does not prevent the start. An API that
-    requires credentials gets no request: it would refuse it before the functions.
+    declared resource without its table is reported, but does not prevent the start.
     """
-    if requires_credentials:
-        return []
     path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
     if path is None:
         return ["no resource is declared in resources/"]

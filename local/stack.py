@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Self
+from functools import partial
+from typing import Self, TypeVar, TypeVarTuple
 
 import psycopg
 
@@ -19,7 +20,7 @@ from local import emulator, read_cache, recovery, servers
 from local.aws import Emulated
 from local.deployment import Deployed, Deployment
 from local.errors import DeclarationsError, ToolFailedError
-from local.events import Listener, Remark, ignore, report_step
+from local.events import Listener
 from local.outputs import write_addresses
 from local.ports import check_free
 from local.postgres.config import locate_primary, locate_replica
@@ -29,25 +30,32 @@ from local.settings import MIN_FREE_BYTES, MIN_FREE_BYTES_RUNNING, LocalSettings
 from local.state import check_free_space, keep_private, lock_state
 from local.supervisor import Supervisor
 
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
 
 class LocalStack:
     """The one-machine stack: runs inside its `with` block, without leaving processes after it."""
 
     def __init__(
-        self, settings: LocalSettings, listener: Listener = ignore, *, accepted: str | None = None
+        self,
+        settings: LocalSettings,
+        listener: Listener | None = None,
+        *,
+        accepted: str | None = None,
     ) -> None:
         """Prepare a stack; `__enter__` starts it.
 
         Args:
             settings: contain the folders and the ports.
-            listener: called with every event.
+            listener: receives every event.
             accepted: the revision up to which migrations may drop or change data.
         """
         self.settings = settings
         self._accepted = accepted
         self.primary = locate_primary(settings)
         self.replica = locate_replica(settings)
-        self._listener = listener
+        self._listener = listener or Listener()
         self._deployment = Deployment(settings, self.primary, self.replica)
         self._deployed: Deployed | None = None
         self._stopping = threading.Event()
@@ -65,10 +73,11 @@ class LocalStack:
             LocalStackError: a part can't be started, with the reason. All processes are stopped.
         """
         with ExitStack() as resources:
-            lock = resources.enter_context(lock_state(self.settings.state, on_wait=self._remark))
+            lock = resources.enter_context(
+                lock_state(self.settings.state, on_wait=self._listener.remark)
+            )
             keep_private(self.settings)
             self._check_surroundings()
-            self._check_declarations()
             pool = ThreadPoolExecutor(thread_name_prefix="start")
             resources.callback(pool.shutdown)
             self._supervisor = Supervisor(keep_open=[lock])
@@ -107,7 +116,7 @@ class LocalStack:
 
         Raises:
             ChildDiedError: a server has ended unexpectedly.
-            DiskFullError: there is too little space left for accepted commands.
+            StateUnusableError: there is too little space left for accepted commands.
         """
         check_free_space(self.settings.state, MIN_FREE_BYTES_RUNNING)
         self._supervisor.check()
@@ -128,19 +137,24 @@ class LocalStack:
 
     def _start_servers(self, pool: ThreadPoolExecutor) -> Deployed:
         """Start the servers, as concurrently as their dependencies allow."""
+        settings, supervisor = self.settings, self._supervisor
         primary = pool.submit(self._start_primary)
         replica = pool.submit(self._start_replica, primary)
-        cache = pool.submit(self._start_read_cache, primary)
+        cache = pool.submit(self._step, "read cache", read_cache.start, supervisor, settings)
         check = pool.submit(self._check_migrations, primary)
-        self._install_packages()
+        if node.needs_install(settings.root):
+            self._step("npm packages", supervisor.run, self._describe_install())
         kept_deployment = self._deployment.find_kept()
-        deployed = kept_deployment or self._deploy(check)
+        if kept_deployment is None:
+            check.result()  # The deployment migrates the database.
+        deployed = kept_deployment or self._step("cdk deploy", self._deployment.make, supervisor)
         self._start_emulator()
         primary.result()
         if kept_deployment:
             check.result()
-            self._migrate(deployed)
-        write_addresses(self.settings)
+            # The database may have been replaced since the deployment.
+            self._step("migrations", Emulated(settings).invoke, deployed.functions["migrate"])
+        write_addresses(settings)
         # Before the Firehose server delivers records: the restore needs an unwritten database.
         self._rebuild_lost(deployed)
         firehose = pool.submit(self._start_firehose)
@@ -148,66 +162,52 @@ class LocalStack:
         cache.result()
         firehose.result()
         self._enqueue_missed(deployed)
-        self._start_gateway(deployed)
-        self._start_functions()
+        self._step("gateway", servers.start_gateway, supervisor, settings, deployed)
+        # The API would refuse a request without credentials before the functions.
+        if not self.requires_credentials:
+            for problem in self._step("functions", servers.start_functions, settings):
+                self._listener.remark(problem)
         return deployed
+
+    def _step(
+        self, name: str, call: Callable[[*Arguments], Result], *arguments: *Arguments
+    ) -> Result:
+        with self._listener.step(name):
+            return call(*arguments)
 
     def _check_surroundings(self) -> None:
         check_free_space(self.settings.state, MIN_FREE_BYTES)
         check_free(self.settings.ports)
-
-    def _check_declarations(self) -> None:
         try:
             declarations.check_before_start(self.settings.root)
         except DeclarationError as exc:
             raise DeclarationsError(str(exc)) from exc
 
     def _start_primary(self) -> Child:
-        with report_step("Postgres primary", self._listener) as notes:
+        with self._listener.step("Postgres primary") as notes:
             return self._postgres(notes.append).start_primary()
 
     def _start_replica(self, primary: Future[Child]) -> Child:
         primary.result()
-        with report_step("Postgres replica", self._listener) as notes:
+        with self._listener.step("Postgres replica") as notes:
             return self._postgres(notes.append).start_replica()
-
-    def _start_read_cache(self, primary: Future[Child]) -> Child:
-        primary.result()
-        with report_step("read cache", self._listener):
-            return read_cache.start(self._supervisor, self.settings)
 
     def _postgres(self, note: Callable[[str], None]) -> Servers:
         return Servers(self._supervisor, self.primary, self.replica, note)
 
-    def _deploy(self, check: Future[None]) -> Deployed:
-        # The deployment migrates the database.
-        check.result()
-        with report_step("cdk deploy", self._listener):
-            return self._deployment.make(self._supervisor)
-
-    def _install_packages(self) -> None:
-        """Install the CDK CLI, and Swagger UI, which is part of a function's package."""
-        settings = self.settings
-        if node.needs_install(settings.root):
-            with report_step("npm packages", self._listener):
-                self._supervisor.run(
-                    Spec(
-                        name="npm ci",
-                        command=node.build_install_command(),
-                        log=settings.logs / "npm.log",
-                        env=node.build_environment(os.environ),
-                        cwd=settings.root,
-                    )
-                )
+    def _describe_install(self) -> Spec:
+        """The installation of the CDK CLI, and of Swagger UI, a part of a function's package."""
+        return Spec(
+            name="npm ci",
+            command=node.build_install_command(),
+            log=self.settings.logs / "npm.log",
+            env=node.build_environment(os.environ),
+            cwd=self.settings.root,
+        )
 
     def _start_emulator(self) -> Child:
-        with report_step("emulator", self._listener):
-            return emulator.start(
-                self._supervisor,
-                self.settings,
-                self._deployment.list_serving_folders(),
-                name="emulator",
-            )
+        folder = self._deployment.prepare_folder()
+        return self._step("emulator", emulator.start, self._supervisor, self.settings, folder)
 
     def _check_migrations(self, primary: Future[Child]) -> None:
         # Alembic's import takes as long as the primary's start.
@@ -217,46 +217,28 @@ class LocalStack:
         url, port = self.primary.url(), self.settings.ports.base
         problem = schema_changes.check_before_start(url, self._accepted, port=port)
         if problem:
-            self._remark(problem)
-
-    def _migrate(self, deployed: Deployed) -> None:
-        """Migrate the database, which may have been replaced since the kept deployment."""
-        with report_step("migrations", self._listener):
-            Emulated(self.settings).invoke(deployed.functions["migrate"])
+            self._listener.remark(problem)
 
     def _rebuild_lost(self, deployed: Deployed) -> None:
         """Rebuild a new database from an older archive."""
         url = self.primary.url()
         if not recovery.needs_rebuild(Emulated(self.settings), deployed, url):
             return
-        with report_step("rebuild from the archive", self._listener):
-            result = recovery.rebuild(self._supervisor, self.settings, deployed, url)
-        self._remark(result)
+        rebuild = partial(recovery.rebuild, self._supervisor, self.settings, deployed, url)
+        self._listener.remark(self._step("rebuild from the archive", rebuild))
 
     def _enqueue_missed(self, deployed: Deployed) -> None:
         count = recovery.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
         if count:
-            self._remark(f"{count} archived objects were not applied yet and have been enqueued")
+            self._listener.remark(
+                f"{count} archived objects were not applied yet and have been enqueued"
+            )
 
     def _start_firehose(self) -> Child:
-        with report_step("Firehose server", self._listener):
-            return servers.start_firehose(self._supervisor, self.settings)
-
-    def _start_gateway(self, deployed: Deployed) -> Child:
-        with report_step("gateway", self._listener):
-            return servers.start_gateway(self._supervisor, self.settings, deployed)
-
-    def _start_functions(self) -> None:
-        with report_step("functions", self._listener):
-            problems = servers.start_functions(
-                self.settings, requires_credentials=self.requires_credentials
-            )
-        for problem in problems:
-            self._remark(problem)
+        return self._step(
+            "Firehose server", servers.start_firehose, self._supervisor, self.settings
+        )
 
     def _stop(self) -> None:
         self._stopping.set()
         self._supervisor.stop(hurry=self._hurry.is_set, listener=self._listener)
-
-    def _remark(self, text: str) -> None:
-        self._listener(Remark(text))

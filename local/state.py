@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from local.credentials import make_secret
-from local.errors import DiskFullError, StateLockedError, StateUnusableError
+from local.errors import StateUnusableError
 from local.settings import LocalSettings
 
 # Held by a start, and by its warden, which outlives a killed start until its servers have ended.
@@ -28,7 +28,7 @@ def lock_state(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) 
         on_wait: called once, with a sentence that explains the delay.
 
     Raises:
-        StateLockedError: another start uses the folder.
+        StateUnusableError: another start uses the folder.
         StateUnusableError: the folder can't be made or written.
     """
     with contextlib.ExitStack() as files:
@@ -42,7 +42,7 @@ def lock_state(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) 
             ) from exc
         if not _take(lock):
             lock.seek(0)
-            raise StateLockedError(
+            raise StateUnusableError(
                 f"process {lock.read()} already runs the stack on {state}; stop it, "
                 "or use another folder and port: FOREBAY_STATE=… make run PORT=…"
             )
@@ -85,10 +85,10 @@ def keep_private(settings: LocalSettings) -> None:
 
 
 def check_free_space(folder: Path, min_free_bytes: int) -> None:
-    """Raise DiskFullError if the folder's disk has less free space than the minimum."""
+    """Raise StateUnusableError if the folder's disk has less free space than the minimum."""
     free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
-        raise DiskFullError(
+        raise StateUnusableError(
             f"only {free // 1024**2} MiB are free on the disk of {folder}, but "
             f"{min_free_bytes // 1024**2} MiB are required; free space, or set a folder on another "
             "disk with FOREBAY_STATE"

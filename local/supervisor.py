@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from local.errors import ChildDiedError, StartTimeoutError, StoppingError, ToolFailedError
-from local.events import Listener, ignore
+from local.events import Listener
 from local.processes import Child, Spec, StopOrder, signal_group, spawn, stop_all
 from local.warden import READY
 
@@ -124,7 +124,7 @@ class Supervisor:
         stop_all([child])
 
     def stop(
-        self, *, hurry: Callable[[], bool] = lambda: False, listener: Listener = ignore
+        self, *, hurry: Callable[[], bool] = lambda: False, listener: Listener | None = None
     ) -> None:
         """Stop all processes in their order; without patience as soon as `hurry` is true."""
         with self._lock:

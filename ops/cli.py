@@ -41,6 +41,7 @@ from ops.commands import (
 from ops.console import escape
 from ops.errors import OpsError
 from ops.exit_codes import ExitCode
+from ops.failures import describe_aws_error, describe_database_error
 
 app = typer.Typer(
     name="forebay",
@@ -113,15 +114,14 @@ def _describe_error(error: BaseException) -> tuple[str, ExitCode]:  # noqa: PLR0
         case SettingsError() | NoRegionError() | NoCredentialsError() | ProfileNotFound():
             return message, ExitCode.USAGE
         case BotoCoreError() | ClientError():
-            return f"AWS: {message}; try again", ExitCode.UNAVAILABLE
+            message, code = describe_aws_error(error)
+            return f"AWS: {message}", code
         case KeyboardInterrupt() | typer.Abort():
             return "stopped", ExitCode.STOPPED
         case TransientError():
-            return f"{message}; try again", ExitCode.UNAVAILABLE
-        case psycopg.OperationalError():
-            return f"the database: {message}; try again", ExitCode.UNAVAILABLE
+            return describe_aws_error(error)
         case psycopg.Error():
-            return f"the database: {message}", ExitCode.REFUSED
+            return describe_database_error(error)
         case ForebayError():
             return message, ExitCode.REFUSED
         case _:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
+from psycopg.conninfo import conninfo_to_dict
 
 import resources
 from forebay.db.connect import Connection, connect
@@ -224,10 +225,11 @@ class Context:
         """Return a new connection to the primary.
 
         Raises:
+            UsageError: no place has the address, or it is no address of a database.
             psycopg.OperationalError: the server did not answer, or refused the connection.
         """
         connection = connect(
-            self.get(DATABASE),
+            _check_address(DATABASE, self.get(DATABASE)),
             application_name=f"forebay-{purpose}",
             statement_timeout_ms=statement_timeout_ms,
             lock_timeout_ms=30_000,
@@ -266,8 +268,9 @@ class Context:
         Otherwise the connection is to the primary.
         """
         replica = self.find(REPLICA)
+        setting = REPLICA if replica else DATABASE
         connection = connect(
-            replica or self.get(DATABASE),
+            _check_address(setting, replica or self.get(DATABASE)),
             application_name=f"forebay-{purpose}",
             statement_timeout_ms=statement_timeout_ms,
             read_only=True,
@@ -365,6 +368,22 @@ class Context:
     def _local_stack(self) -> LocalStack | None:
         """The one-machine stack; None if `--env` names another environment."""
         return read_local_stack(self.environment) if self.env == LOCAL else None
+
+
+def _check_address(setting: Setting, url: str) -> str:
+    """Return the address of a database, if libpq can parse it.
+
+    Raises:
+        UsageError: it can't. Libpq's message is left out, because it may quote a password.
+    """
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise UsageError(
+            f"{setting.name} ({setting.option}, {setting.variable}) is not an address of a "
+            "database; write postgresql://user@host:port/database"
+        ) from None
+    return url
 
 
 def _warn(reason: str) -> None:

@@ -6,10 +6,11 @@ import datetime as dt
 from collections.abc import Iterator
 
 from forebay.archive.layout import StoredObject
-from forebay.ids import accepted_ms, build_greatest_id, is_command_id
+from forebay.ids import MAX_AHEAD_MS, accepted_ms, build_greatest_id, is_command_id
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore
-from ops.options import parse_moment
+from ops.errors import UsageError
+from ops.options import parse_past
 
 #: Greater than every command id.
 EVERYTHING = "ffffffff-ffff-7fff-bfff-ffffffffffff"
@@ -23,11 +24,14 @@ def cut_of(text: str, option: str) -> str:
         option: the option's name, for the message.
 
     Raises:
-        UsageError: the text is neither.
+        UsageError: the text is neither, or is of a time in the future.
     """
-    if is_command_id(text):
-        return text
-    return build_greatest_id(parse_moment(text, option))
+    if not is_command_id(text):
+        return build_greatest_id(parse_past(text, option))
+    # `If-Match` gives a command an id that is ahead of the clock.
+    if accepted_ms(text) > dt.datetime.now(dt.UTC).timestamp() * 1000 + MAX_AHEAD_MS:
+        raise UsageError(f"{option} {text} is in the future; use the id of an accepted command")
+    return text
 
 
 def get_cut_time(cut: str) -> dt.datetime | None:

@@ -58,6 +58,29 @@ def parse_uuid(text: str, option: str) -> str:
         raise UsageError(f"{option} {text!r} is not a UUID") from None
 
 
+def parse_range(
+    since: str | None, until: str | None
+) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Parse the times of --from and --to.
+
+    Raises:
+        UsageError: a text is not a time, or no time is in the range.
+    """
+    first = parse_moment(since, "--from") if since else None
+    last = parse_moment(until, "--to") if until else None
+    if first and last and first >= last:
+        raise UsageError(f"--from {since} is not before --to {until}, so the range is empty")
+    return first, last
+
+
+def parse_past(text: str, option: str) -> dt.datetime:
+    """Parse a time that must not be in the future, as `parse_moment`."""
+    moment = parse_moment(text, option)
+    if moment > dt.datetime.now(dt.UTC):
+        raise UsageError(f"{option} {text} is in the future; use an earlier time, or now")
+    return moment
+
+
 def parse_moment(text: str, option: str) -> dt.datetime:
     """Parse a time in ISO 8601, or `now`; a time without a zone is UTC.
 

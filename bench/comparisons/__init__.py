@@ -7,6 +7,7 @@ NAMES = (
     "write_warm",
     "bulk_post",
     "read_warm",
+    "read_cache_replica",
     "starts",
     "bytecode",
     "assets",

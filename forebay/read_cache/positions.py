@@ -46,9 +46,11 @@ HAS_WRITTEN: Final[LiteralString] = "SELECT pg_current_xact_id_if_assigned() IS 
 #: On a replica or the primary: the oldest transaction that this server does not show. Statements
 #: that begin later on this server show all transactions below it. (`pg_visible_in_snapshot` knows
 #: no running transactions on a replica.) A replica that changes its timeline reports the new one
-#: only after its next restart point, and until then proves nothing.
+#: only after its next restart point, and until then proves nothing. Without FROM, Postgres plans
+#: no joins: each miss of the cache runs it.
 SHOWN_POSITION: Final[LiteralString] = """
-    SELECT s.system_identifier || ':' || greatest(c.timeline_id, r.min_recovery_end_timeline),
+    SELECT (pg_control_system()).system_identifier || ':' ||
+             greatest((pg_control_checkpoint()).timeline_id,
+                      (pg_control_recovery()).min_recovery_end_timeline),
            pg_snapshot_xmin(pg_current_snapshot())::text
-    FROM pg_control_system() AS s, pg_control_checkpoint() AS c, pg_control_recovery() AS r
 """

@@ -28,6 +28,7 @@ from pydantic_core import (
 
 from forebay.command import Body, KeyValue
 from forebay.resource.partial import (
+    FAULT_OF_INCREMENT,
     Increment,
     build_decimal_schema,
     is_increment,
@@ -36,6 +37,7 @@ from forebay.resource.partial import (
 
 _DELETE = 0x7F
 _PREFIXES = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
+_NO_INCREMENT = "only a PATCH of an integer or decimal field can have $increment"
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 64  # levels of a JSON value; typical values have a few, attacks thousands
 
@@ -157,8 +159,7 @@ class BodyValidator:
         # Stored as any other value, it would be an increment to the code that applies it.
         misplaced = [name for name in self._schema.json_fields if is_increment(body.get(name))]
         if misplaced:
-            detail = "only integers and decimals can be incremented"
-            raise BodyInvalidError([Fault(format_pointer((n,)), detail) for n in misplaced])
+            raise BodyInvalidError([Fault(format_pointer((n,)), _NO_INCREMENT) for n in misplaced])
         return self._finish(item, body | increments, raw)
 
     def check_fields(self, body: Body) -> Sequence[Fault]:
@@ -206,8 +207,8 @@ class BodyValidator:
     @staticmethod
     def _list_faults(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[Fault]:
         return [
-            Fault(format_pointer((*prefix, *detail["loc"])), get_message(detail))
-            for detail in error.errors(include_url=False, include_input=False)
+            Fault(format_pointer((*prefix, *detail["loc"])), _describe_error(detail))
+            for detail in error.errors(include_url=False)
         ]
 
     def json_schema(self) -> Mapping[str, Any]:
@@ -283,6 +284,12 @@ def build_patch_schema(schema: BodySchema) -> CoreSchema:
         name: build_decimal_schema(*size) for name, size in schema.decimals.items()
     }
     return make_partial(schema.item, numbers)
+
+
+def _describe_error(error: ErrorDetails) -> str:
+    """Return the message for a fault of a body; an increment is not just a wrong type."""
+    is_misplaced = is_increment(error.get("input")) and error["type"] != FAULT_OF_INCREMENT
+    return _NO_INCREMENT if is_misplaced else get_message(error)
 
 
 def get_message(error: ErrorDetails) -> str:

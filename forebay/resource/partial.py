@@ -18,6 +18,8 @@ from forebay.resource.strict import as_decimal
 
 #: The only member of an increment.
 INCREMENT: Final = "$increment"
+#: The type of the errors of values in the place of an increment.
+FAULT_OF_INCREMENT: Final = "increment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +94,4 @@ def _read_number(
 
 
 def _describe_fault(text: str) -> PydanticCustomError:
-    return PydanticCustomError("increment", "{text}", {"text": text})
+    return PydanticCustomError(FAULT_OF_INCREMENT, "{text}", {"text": text})

@@ -33,25 +33,7 @@ class Proxy(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         direct = target.servers
-        role = iam.Role(
-            self,
-            "Role",
-            assumed_by=iam.ServicePrincipal("rds.amazonaws.com"),
-            inline_policies={
-                "LogIn": iam.PolicyDocument(
-                    statements=[
-                        iam.PolicyStatement(
-                            actions=["rds-db:connect"],
-                            resources=[
-                                build_login_arn(self, resource_id, user)
-                                for resource_id in direct.primary_ids
-                                for user in (OWNER, WRITER, READER)
-                            ],
-                        )
-                    ]
-                )
-            },
-        )
+        role = self._add_role(direct)
         proxy = rds.CfnDBProxy(
             self,
             "Proxy",
@@ -86,6 +68,23 @@ class Proxy(Construct):
             replicas=(proxy.attr_endpoint,) if is_primary_only else direct.replicas,
             primary_ids=(proxy_id,),
             replica_ids=(proxy_id,) if is_primary_only else direct.replica_ids,
+        )
+
+    def _add_role(self, direct: Servers) -> iam.Role:
+        """The role by which the proxy logs in to the primary, as each of the users."""
+        logins = iam.PolicyStatement(
+            actions=["rds-db:connect"],
+            resources=[
+                build_login_arn(self, resource_id, user)
+                for resource_id in direct.primary_ids
+                for user in (OWNER, WRITER, READER)
+            ],
+        )
+        return iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("rds.amazonaws.com"),
+            inline_policies={"LogIn": iam.PolicyDocument(statements=[logins])},
         )
 
 

@@ -95,10 +95,7 @@ class ProductFunction(Construct):
             vpc=network.vpc if network else None,
             vpc_subnets=network.subnets if network else None,
             security_groups=list(network.security_groups) if network else None,
-            environment={
-                "FOREBAY_LOG_LEVEL": log_level,
-                **environment,
-            },
+            environment={"FOREBAY_LOG_LEVEL": log_level, **environment},
         )
         #: The alias of the newest version; None if nothing needs versions.
         self.alias: lambda_.Alias | None = None
@@ -109,18 +106,7 @@ class ProductFunction(Construct):
         self.entry: lambda_.IFunction = self.alias or self.function
         #: The same, by its name too, for the API's definition.
         self.target = Target(self.entry, f"{function_name}:{LIVE}" if self.alias else function_name)
-        if traces:
-            accept(
-                self.role,
-                {"AwsSolutions-IAM5[Resource::*]": "X-Ray and network interfaces have no names."},
-            )
-        accept(
-            self.function,
-            {
-                "AwsSolutions-L1": f"The dependencies are locked and tested for Python "
-                f"{PYTHON_VERSION}, which AWS supports until the middle of 2029.",
-            },
-        )
+        self._accept_findings(traces=traces)
 
     def allow(
         self,
@@ -162,6 +148,20 @@ class ProductFunction(Construct):
             alias_name=LIVE,
             version=self.function.current_version,
             provisioned_concurrent_executions=provisioned_concurrency,
+        )
+
+    def _accept_findings(self, *, traces: bool) -> None:
+        if traces:
+            accept(
+                self.role,
+                {"AwsSolutions-IAM5[Resource::*]": "X-Ray and network interfaces have no names."},
+            )
+        accept(
+            self.function,
+            {
+                "AwsSolutions-L1": f"The dependencies are locked and tested for Python "
+                f"{PYTHON_VERSION}, which AWS supports until the middle of 2029.",
+            },
         )
 
     def _add_role(self, log_group: logs.LogGroup, *, in_network: bool) -> iam.Role:

@@ -58,30 +58,12 @@ class Network(Construct):
         self._log_refused_traffic(log_retention)
         self._s3 = self._add_s3_endpoint(archive_arn, attachments_arn)
         #: The security group of functions that use the database.
-        self.clients = ec2.SecurityGroup(
-            self,
-            "Clients",
-            vpc=self.vpc,
-            description="Functions that use the database",
-            allow_all_outbound=False,
-        )
+        self.clients = self._add_group("Clients", "Functions that use the database")
         #: The security group of the database's servers.
-        self.servers = ec2.SecurityGroup(
-            self,
-            "Servers",
-            vpc=self.vpc,
-            description="The database",
-            allow_all_outbound=False,
-        )
+        self.servers = self._add_group("Servers", "The database")
         #: The security group of functions that use the read cache, in addition to the other. It is
         #: here, and always, because stacks of different order use it.
-        self.cache_clients = ec2.SecurityGroup(
-            self,
-            "CacheClients",
-            vpc=self.vpc,
-            description="Functions that use the read cache",
-            allow_all_outbound=False,
-        )
+        self.cache_clients = self._add_group("CacheClients", "Functions that use the read cache")
         self.cache_clients.add_egress_rule(
             ec2.Peer.ipv4(self.vpc.vpc_cidr_block), ec2.Port.tcp(CACHE_PORT), "The read cache"
         )
@@ -91,6 +73,16 @@ class Network(Construct):
         # Only AWS knows the name of the list of S3's addresses; the endpoint's route is the only
         # one.
         self.clients.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(_HTTPS), "Endpoints")
+
+    def _add_group(self, construct_id: str, description: str) -> ec2.SecurityGroup:
+        """A security group without rules."""
+        return ec2.SecurityGroup(
+            self,
+            construct_id,
+            vpc=self.vpc,
+            description=description,
+            allow_all_outbound=False,
+        )
 
     def _add_subnet(self, zone: str, cidr: str) -> ec2.PrivateSubnet:
         """Add the zone's subnet, whose id and addresses depend on the zone alone."""
@@ -127,13 +119,7 @@ class Network(Construct):
         It costs by the hour and zone ($0.01 in us-east-1), so it is in one zone, which the others
         reach too; each caller states its reason.
         """
-        group = ec2.SecurityGroup(
-            self,
-            f"{construct_id}Group",
-            vpc=self.vpc,
-            description=f"Endpoint {construct_id}",
-            allow_all_outbound=False,
-        )
+        group = self._add_group(f"{construct_id}Group", f"Endpoint {construct_id}")
         group.add_ingress_rule(self.clients, ec2.Port.tcp(_HTTPS), "Functions")
         endpoint = self.vpc.add_interface_endpoint(
             construct_id,

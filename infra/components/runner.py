@@ -83,7 +83,6 @@ class Runner(Construct):
             log_retention: how long the outputs of commands are kept.
         """
         super().__init__(scope, construct_id)
-        name = f"{name_prefix}-runner"
         self._group = logs.LogGroup(
             self,
             "Log",
@@ -93,7 +92,19 @@ class Runner(Construct):
         )
         asset = s3_assets.Asset(self, "Code", path=str(package), asset_hash=package.name)
         role = self._add_role(asset, place, policies)
-        self.project = codebuild.CfnProject(
+        self.project = self._add_project(f"{name_prefix}-runner", asset, role, place)
+        # The role's permissions must exist before CodeBuild checks the network.
+        self.project.node.add_dependency(role)
+        accept(
+            self.project,
+            {"AwsSolutions-CB4": "There are no artifacts that a key could encrypt."},
+        )
+        self._add_user_policy(f"{name_prefix}-remote")
+
+    def _add_project(
+        self, name: str, asset: s3_assets.Asset, role: iam.Role, place: RunnerPlace
+    ) -> codebuild.CfnProject:
+        return codebuild.CfnProject(
             self,
             "Project",
             name=name,
@@ -126,13 +137,6 @@ class Runner(Construct):
             ),
             timeout_in_minutes=_TIMEOUT_MINUTES,
         )
-        # The role's permissions must exist before CodeBuild checks the network.
-        self.project.node.add_dependency(role)
-        accept(
-            self.project,
-            {"AwsSolutions-CB4": "There are no artifacts that a key could encrypt."},
-        )
-        self._add_user_policy(f"{name_prefix}-remote")
 
     def _add_role(
         self, asset: s3_assets.Asset, place: RunnerPlace, policies: Sequence[str]

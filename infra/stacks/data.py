@@ -69,6 +69,10 @@ class DataStack(EnvironmentStack):
         self.attachments = self._add_attachments()
         self.uploads = self._add_uploads(self.attachments)
 
+        self._add_outputs()
+        encrypt(self, self.keys)
+
+    def _add_outputs(self) -> None:
         self.add_output("ArchiveBucketName", self.archive.bucket.bucket_name)
         self.add_output("DeliveryStreamNames", ",".join(self.delivery.names))
         self.add_output("QueueUrl", self.events.queue.queue_url)
@@ -77,7 +81,6 @@ class DataStack(EnvironmentStack):
         self.add_output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)
         self.add_output("ReplayQueueUrl", self.replay.queue.queue_url)
         self.add_output("ReplayDeadLetterQueueUrl", self.replay.dead_letters.queue_url)
-        encrypt(self, self.keys)
 
     def _add_records(self) -> RecordsTable | None:
         if self.settings.idempotency is None:

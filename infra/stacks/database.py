@@ -79,20 +79,7 @@ class DatabaseStack(EnvironmentStack):
             attachments_arn=attachments_arn,
             log_retention=retention,
         )
-        # The sweep is in the network to read the ledger, and needs access to the queues from there;
-        # so do operators, who redrive dead letters.
-        self.network.add_interface(
-            "Sqs",
-            ec2.InterfaceVpcEndpointAwsService.SQS,
-            actions=[
-                "sqs:ChangeMessageVisibility",
-                "sqs:DeleteMessage",
-                "sqs:GetQueueAttributes",
-                "sqs:ReceiveMessage",
-                "sqs:SendMessage",
-            ],
-            on=self.format_arn(service="sqs", resource=f"{settings.prefix}-*"),
-        )
+        self._add_endpoint_of_queues()
         if settings.operations.runner:
             self._add_endpoints_of_runner()
         kind = RdsInstances if isinstance(database, RdsDatabase) else AuroraCluster
@@ -117,6 +104,21 @@ class DatabaseStack(EnvironmentStack):
         self.add_output("DatabaseUrl", format_for_operators(self.reach.writer.url))
         self.add_output("ReplicaUrl", format_for_operators(self.reach.replicas.url))
         encrypt(self, keys)
+
+    def _add_endpoint_of_queues(self) -> None:
+        """Let the sweep, which reads the ledger in the network, and operators reach the queues."""
+        self.network.add_interface(
+            "Sqs",
+            ec2.InterfaceVpcEndpointAwsService.SQS,
+            actions=[
+                "sqs:ChangeMessageVisibility",
+                "sqs:DeleteMessage",
+                "sqs:GetQueueAttributes",
+                "sqs:ReceiveMessage",
+                "sqs:SendMessage",
+            ],
+            on=self.format_arn(service="sqs", resource=f"{self.settings.prefix}-*"),
+        )
 
     def _add_endpoints_of_runner(self) -> None:
         """Let the runner fetch its code, write its log, and read what `forebay status` reports.

@@ -98,52 +98,12 @@ class ServiceStack(EnvironmentStack):
         if not settings.emulated:
             self._add_operator_policies(data, database)
         self._consume(data)
-        # The consumer must know a resource or a schema version before clients can write it, so all
-        # of its calls must have moved to the new version.
-        for function in (self.write, self.imports):
-            function.node.add_dependency(self.consumer.alias or self.consumer.function)
-
+        self._deploy_consumer_first()
         # A standby's schema is replicated from the primary.
         if not settings.standby:
-            MigrationOnDeploy(
-                self,
-                "Migration",
-                function=self.migrate.function,
-                timeout_seconds=settings.functions.migrate.timeout_seconds,
-                before=[
-                    self.write.function,
-                    self.read.function,
-                    self.status.function,
-                    self.about.function,
-                    self.imports.function,
-                    self.consumer.function,
-                    self.sweep.function,
-                ],
-            )
-            Schedule(
-                self,
-                "SweepSchedule",
-                name=f"{settings.prefix}-sweep",
-                function=self.sweep.function,
-                every_minutes=settings.sweep.every_minutes,
-            )
-        self.api = RoutesApi(
-            self,
-            "RestApi",
-            name=settings.prefix,
-            routes=routes,
-            functions={
-                "read": self.read.target,
-                "status": self.status.target,
-                "write": self.write.target,
-                "about": self.about.target,
-            },
-            settings=settings.api,
-            read_timeout_seconds=settings.database.read_timeout_seconds,
-            log_retention=log_retention(settings.logs.retention_days),
-            user_pool_arn=user_pool_arn,
-            known_by=make_edge_secrets(self, settings),
-        )
+            self._add_migration()
+            self._add_sweep_schedule()
+        self.api = self._add_api(routes, user_pool_arn)
         if settings.deployment.has_canaries:
             self._add_canaries()
         self._add_outputs(database)
@@ -173,6 +133,61 @@ class ServiceStack(EnvironmentStack):
         )
         self._functions[name] = function
         return function
+
+    def _deploy_consumer_first(self) -> None:
+        """Deploy the consumer before the functions that accept commands.
+
+        The consumer must know a resource or a schema version before clients can write it, so all
+        of its calls must have moved to the new version.
+        """
+        for function in (self.write, self.imports):
+            function.node.add_dependency(self.consumer.alias or self.consumer.function)
+
+    def _add_migration(self) -> None:
+        MigrationOnDeploy(
+            self,
+            "Migration",
+            function=self.migrate.function,
+            timeout_seconds=self.settings.functions.migrate.timeout_seconds,
+            before=[
+                self.write.function,
+                self.read.function,
+                self.status.function,
+                self.about.function,
+                self.imports.function,
+                self.consumer.function,
+                self.sweep.function,
+            ],
+        )
+
+    def _add_sweep_schedule(self) -> None:
+        Schedule(
+            self,
+            "SweepSchedule",
+            name=f"{self.settings.prefix}-sweep",
+            function=self.sweep.function,
+            every_minutes=self.settings.sweep.every_minutes,
+        )
+
+    def _add_api(self, routes: Sequence[Route], user_pool_arn: str | None) -> RoutesApi:
+        settings = self.settings
+        return RoutesApi(
+            self,
+            "RestApi",
+            name=settings.prefix,
+            routes=routes,
+            functions={
+                "read": self.read.target,
+                "status": self.status.target,
+                "write": self.write.target,
+                "about": self.about.target,
+            },
+            settings=settings.api,
+            read_timeout_seconds=settings.database.read_timeout_seconds,
+            log_retention=log_retention(settings.logs.retention_days),
+            user_pool_arn=user_pool_arn,
+            known_by=make_edge_secrets(self, settings),
+        )
 
     def _add_canaries(self) -> None:
         Canaries(

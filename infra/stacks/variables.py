@@ -20,7 +20,6 @@ def build_variables(
     settings: Settings, data: DataStack, reach: Reach, read_cache_url: str | None
 ) -> Mapping[FunctionName, Mapping[str, str]]:
     """The environment variables of each function: exactly those that its settings read."""
-    replicas = {"FOREBAY_REPLICA_URL": reach.replicas.url}
     archive = {"FOREBAY_ARCHIVE_BUCKET": data.archive.bucket.bucket_name}
     buffer = {"FOREBAY_BUFFER_SECONDS": str(settings.stream.buffer_seconds)}
     cors = {"FOREBAY_CORS_ALLOW_ORIGIN": settings.api.cors_allow_origin}
@@ -29,20 +28,7 @@ def build_variables(
         stream["AWS_ENDPOINT_URL_FIREHOSE"] = settings.stream.endpoint
     cache = {} if read_cache_url is None else {"FOREBAY_READ_CACHE": read_cache_url}
     attachments = export_attachments(settings, data)
-    reading = {
-        "FOREBAY_DATABASE_URL": reach.reader.url,
-        "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
-        "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(
-            settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
-        ),
-        **_export_authorization(settings.api),
-        **_export_dotted(settings.api),
-        **replicas,
-        **buffer,
-        **cors,
-        **cache,
-        **attachments,
-    }
+    reading = {**_export_reading(settings, reach), **buffer, **cors, **cache, **attachments}
     by_function: Mapping[FunctionName, Mapping[str, str]] = {
         "write": {
             **stream,
@@ -62,7 +48,7 @@ def build_variables(
             "FOREBAY_STATUS_ATTENTION_SECONDS": str(settings.operations.apply_lag_seconds),
             "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
             **_export_dotted(settings.api),
-            **replicas,
+            "FOREBAY_REPLICA_URL": reach.replicas.url,
             **archive,
             **cors,
         },
@@ -86,6 +72,19 @@ def build_variables(
         },
     }
     return {name: {"FOREBAY_ENV": settings.name, **by_function[name]} for name in by_function}
+
+
+def _export_reading(settings: Settings, reach: Reach) -> Mapping[str, str]:
+    """The variables of the functions that answer reads, except those that others have too."""
+    timeout_seconds = settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
+    return {
+        "FOREBAY_DATABASE_URL": reach.reader.url,
+        "FOREBAY_REPLICA_URL": reach.replicas.url,
+        "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
+        "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(timeout_seconds),
+        **_export_authorization(settings.api),
+        **_export_dotted(settings.api),
+    }
 
 
 def _export_idempotency(settings: Settings, data: DataStack) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -16,6 +17,11 @@ from forebay.query.grammar import FORM_PAGES, FORM_TYPE, MAX_FORM_BYTES
 
 #: A query can use at most: a select, an order, and one parameter for each condition.
 _MAX_PARAMETERS: Final = 1000
+
+# AWS: "Enable payload compression for an API in API Gateway".
+_INFLATED_BY_GATEWAY: Final = frozenset({"gzip", "deflate"})
+# The beginning of gzip or zlib data as text; U+FFFD is in the place of bytes that are not UTF-8.
+_PACKED: Final = re.compile("\x1f|x[\x01^\x9c\xda\ufffd]")
 
 
 def read_form(event: Mapping[str, Any]) -> dict[str, str]:
@@ -31,6 +37,7 @@ def read_form(event: Mapping[str, Any]) -> dict[str, str]:
     text = _read_body(event)
     if text or headers.get("content-type"):  # a request without a body needs no type
         _check_media(headers)
+        _check_coding(headers, event)
     pairs = _read_pairs(text)
     _refuse_repeated(pairs)
     page = event.get("queryStringParameters") or {}
@@ -73,13 +80,26 @@ def _check_media(headers: Mapping[str, str]) -> None:
                 headers={"Accept-Post": FORM_TYPE},
             )
         )
+
+
+def _check_coding(headers: Mapping[str, str], event: Mapping[str, Any]) -> None:
+    """Refuse a compressed body that API Gateway has not inflated.
+
+    API Gateway inflates gzip and deflate, and never changes `Content-Encoding`. An inflated body is
+    text, which begins neither like gzip nor like zlib data.
+    """
     coding = headers.get("content-encoding", "").strip().lower()
-    if coding not in {"", "identity"}:
+    if coding in {"", "identity"}:
+        return
+    is_text = not event.get("isBase64Encoded")
+    is_packed = _PACKED.match(str(event.get("body") or ""))
+    if coding not in _INFLATED_BY_GATEWAY or not is_text or is_packed:
         raise ProblemError(
             Problem(
                 "unsupported_media_type",
-                f"Content-Encoding {shown(coding)} is not supported here; send the body as it is",
-                headers={"Accept-Encoding": "identity"},
+                f"Content-Encoding {shown(coding)} is not supported here; send the body in gzip or "
+                "deflate, or as it is",
+                headers={"Accept-Encoding": "gzip, deflate, identity"},
             )
         )
 

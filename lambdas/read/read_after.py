@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 from forebay.access import Access, read_scope
 from forebay.command import KeyValue
 from forebay.conditional import parse_version
 from forebay.errors import NotYetVisibleError
 from forebay.ids import accepted_ms
-from forebay.keys import read_key
+from forebay.keys import decode_segment, read_key
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
@@ -146,7 +145,7 @@ class ReadAfter:
             )
         path, key, command_id = match.groups()
         spec = self._resources[path]
-        return NamedCommand(spec, read_key(spec, unquote(key)), self._check_id(command_id))
+        return NamedCommand(spec, read_key(spec, decode_segment(key)), self._check_id(command_id))
 
     def _check_id(self, text: str) -> str:
         return read_command_id(text, "bad_header", _HEADER, self._now_ms())

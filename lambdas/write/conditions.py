@@ -20,6 +20,7 @@ from forebay.query.operators import read_filter
 from forebay.query.scanner import Scanner
 from forebay.resource import spellings
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+from lambdas.write.parameters import refuse_damage
 
 _POSSIBLE: Final = "eq, neq, gt, gte, lt, lte, in and is.null"
 
@@ -44,6 +45,7 @@ def _list_texts(query: Mapping[str, object], name: str) -> Iterator[str]:
 
 
 def _read_comparison(field: FieldSpec, text: str) -> Comparison:
+    refuse_damage(field.name, text)
     if "\x00" in text or not _is_encodable(text):
         raise fault("PGRST100", field.name, f"{shown(text)} contains NUL or is not valid Unicode")
     scanner = Scanner(field.name, text)

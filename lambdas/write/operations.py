@@ -14,6 +14,7 @@ from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition, is_condit
 from forebay.intake.commands import CommandMaker, Line, Origin
 from forebay.intake.json_text import JsonText, dump
 from forebay.problem import Problem, ProblemError
+from forebay.resource import spellings
 from forebay.resource.body import INT64_MAX, INT64_MIN
 from forebay.resource.spec import Kind, ResourceSpec
 from lambdas.write.requests import is_ahead, parse_version_tag, read_tag
@@ -22,6 +23,7 @@ _OPS: Final = ("create", "put", "patch", "delete")
 #: The members of a condition.
 _CONDITIONS: Final = ("if_match", "if")
 _COMPARISON_SIZE: Final = 3
+_INT64_DIGITS: Final = 19
 _MEMBERS: Final = frozenset({"op", "resource", "key", "body", *_CONDITIONS})
 
 
@@ -165,18 +167,45 @@ def _convert_numbers(spec: ResourceSpec, comparison: Any) -> Any:  # noqa: ANN40
         return comparison
     name, operator, operand = comparison
     field = spec.column(name) if isinstance(name, str) else None
-    is_decimal = field is not None and field.kind is Kind.DECIMAL
+    kind = None if field is None else field.kind
     values = operand if isinstance(operand, list) else [operand]
-    numbers = [_convert_number(value, is_decimal=is_decimal) for value in values]
+    numbers = [_convert_number(value, kind, f"{name}") for value in values]
     return [name, operator, numbers if isinstance(operand, list) else numbers[0]]
 
 
-def _convert_number(value: Any, *, is_decimal: bool) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, LosslessFloat):
-        return str(value) if is_decimal else float(value)
-    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-        return str(value)  # which only a decimal field can be compared with
-    return value
+def _convert_number(value: Any, kind: Kind | None, name: str) -> Any:  # noqa: ANN401 - any JSON value
+    """The number without rounding, as in an item: `5.0` is the integer 5.
+
+    Raises:
+        ProblemError: a double can't represent the number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | LosslessFloat):
+        return value
+    text = str(value)
+    if kind is Kind.DECIMAL:
+        return text if isinstance(value, LosslessFloat) or not _fits(value) else value
+    if isinstance(value, int) and (_fits(value) or kind is not Kind.FLOAT):
+        # A larger integer is no value of any other field; as text, it is refused as such.
+        return value if _fits(value) else text
+    try:
+        if kind is Kind.INTEGER and (integer := _read_integral(text)) is not None:
+            return integer
+        return spellings.parse_double(text)
+    except ValueError as exc:
+        raise _refuse(("#/if", f"{name}: {text[:80]} {exc}")) from None
+
+
+def _fits(value: int) -> bool:
+    return INT64_MIN <= value <= INT64_MAX
+
+
+def _read_integral(text: str) -> int | None:
+    """The 64-bit integer that a number with a fraction or an exponent is equal to, if any."""
+    number = spellings.parse_decimal(text)
+    if number != 0 and not 0 <= number.adjusted() < _INT64_DIGITS:
+        return None
+    is_integral = number == number.to_integral_value() and _fits(int(number))
+    return int(number) if is_integral else None
 
 
 def _build_item(spec: ResourceSpec, members: Mapping[str, Any]) -> JsonText:

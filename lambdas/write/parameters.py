@@ -10,6 +10,7 @@ from forebay.problem import Problem, ProblemError
 from forebay.query.grammar import LOGIC
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX
+from lambdas.write.requests import REPLACEMENT_CHARACTER
 
 #: Parameters of a POST. `select` is allowed with `Prefer: return=representation` only.
 COLUMNS: Final = "columns"
@@ -88,6 +89,21 @@ def refuse_unknown(
     raise ProblemError(
         Problem("unknown_parameter", f"this write has no parameter {names}", hint=hint)
     )
+
+
+def refuse_damage(name: str, text: str) -> None:
+    """Refuse a filter with bytes that are not UTF-8: a write must not concern another item.
+
+    Raises:
+        ProblemError: the text has the character by which API Gateway replaces such bytes.
+    """
+    if REPLACEMENT_CHARACTER in text:
+        detail = (
+            f"{name}: there are bytes that are no UTF-8, or the character U+FFFD that stands for "
+            "such; encode the text as UTF-8, and send that character in an operation of POST "
+            "/commands, as \\ufffd"
+        )
+        raise ProblemError(Problem("not_utf8", detail))
 
 
 def get_parameter(query: Mapping[str, object], name: str) -> str | None:

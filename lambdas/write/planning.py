@@ -121,7 +121,7 @@ class Planner:
         preferences = read_preferences(
             request.prefer,
             "operations" if route.action == "commands" else cast("Method", route.method),
-            must_not_exist=route.method == "PUT" and request.must_not_exist(),
+            must_not_exist=_must_not_exist(route, request),
         )
         if preferences.returns == "representation" and request.accepts_object():
             preferences = replace(preferences, returns="object")
@@ -414,11 +414,23 @@ def _refuse_whole(results: Sequence[_Result]) -> None:
             raise ProblemError(replace(result, detail=detail))
 
 
+def _must_not_exist(route: Route, request: WriteRequest) -> bool:
+    """Read `If-None-Match: *`, which a PUT and a POST of items may have.
+
+    Raises:
+        ProblemError: the write can't have `If-None-Match`, or not with this value.
+    """
+    if "if-none-match" not in request.headers:
+        return False
+    if route.action in {"put", "post"}:
+        return request.must_not_exist()
+    writer = "POST /commands" if route.action == "commands" else f"a {route.method}"
+    detail = f"{writer} has no If-None-Match; a PUT with `If-None-Match: *` never overwrites"
+    raise ProblemError(Problem("bad_header", detail))
+
+
 def _read_condition(spec: ResourceSpec, route: Route, request: WriteRequest) -> Condition | None:
     """Read the condition of a write: the tags in `If-Match`, and filters on fields."""
-    if route.action == "patch" and "if-none-match" in request.headers:
-        detail = "a PATCH changes an existing item, so it has no If-None-Match"
-        raise ProblemError(Problem("bad_header", detail))
     filters = request.query if route.action in {"patch_many", "delete_many"} else {}
     if not request.if_match and not filters:
         return None

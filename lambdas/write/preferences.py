@@ -67,7 +67,7 @@ def read_preferences(
     Args:
         headers: the values of all `Prefer` headers.
         method: the method of the write.
-        must_not_exist: whether a PUT has `If-None-Match: *`.
+        must_not_exist: whether a PUT or a POST has `If-None-Match: *`.
 
     Raises:
         ProblemError: PGRST122: a preference contradicts the write's result, or is unknown
@@ -125,7 +125,7 @@ def _list_refused(method: Method, *, must_not_exist: bool) -> Mapping[str, str]:
         hints |= dict.fromkeys(
             (_UPSERT, _IGNORE), "the `op` of each operation decides: `put` or `create`"
         )
-    elif method == "PUT" and must_not_exist:
+    elif must_not_exist:
         hints[_UPSERT] = "If-None-Match: * never overwrites an item; leave out one of the two"
     elif method == "PUT":
         hints[_IGNORE] = "a PUT overwrites an item, unless it has If-None-Match: *"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 from forebay.conditional import EXISTS, parse_state_tag, parse_version
 from forebay.http import MERGE_TYPE
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.intake.commands import Origin
+from forebay.keys import decode_segment
 from forebay.problem import Problem, ProblemError
 
 JSON_TYPES = frozenset({"application/json"})
@@ -31,7 +32,7 @@ _MAX_IDEMPOTENCY_KEY = 255  # characters
 # An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
 # API Gateway replaces bytes that are not UTF-8 by this before it calls a function.
-_REPLACEMENT_CHARACTER = "\ufffd".encode()
+REPLACEMENT_CHARACTER = "\ufffd"
 # An entity tag, or another word, in a list.
 _LISTED = re.compile(r'(?:W/)?"[^"]*"|[^\s,"]+')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -51,7 +52,7 @@ class RequestBody:
         Returns:
             None if the bytes are those that the client sent.
         """
-        if not self.is_text or _REPLACEMENT_CHARACTER not in part:
+        if not self.is_text or REPLACEMENT_CHARACTER.encode() not in part:
             return None
         return Problem(
             "not_utf8",
@@ -92,7 +93,8 @@ class WriteRequest:
             route_path=str(event.get("resource") or ""),
             method=str(event.get("httpMethod") or ""),
             path_parameters={
-                name: unquote(value) for name, value in (event.get("pathParameters") or {}).items()
+                name: decode_segment(value)
+                for name, value in (event.get("pathParameters") or {}).items()
             },
             headers=headers,
             prefer=_collect_values(event, headers, "prefer"),
@@ -161,6 +163,8 @@ class WriteRequest:
         if len(raw) > self.max_body_bytes:
             detail = f"the body is larger than {self.max_body_bytes} bytes; send smaller batches"
             raise ProblemError(Problem("payload_too_large", detail))
+        # Editors and .NET write a byte order mark; RFC 8259 §8.1 permits a parser to ignore it.
+        raw = raw.removeprefix(codecs.BOM_UTF8)
         if not raw.strip():
             raise ProblemError(Problem("empty_body", "send the item as JSON"))
         return RequestBody(raw, is_text=is_text)

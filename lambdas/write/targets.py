@@ -13,7 +13,7 @@ from forebay.query.ast import Operand
 from forebay.query.operators import read_filter
 from forebay.query.scanner import Scanner
 from forebay.resource.spec import ResourceSpec
-from lambdas.write.parameters import get_parameter
+from lambdas.write.parameters import get_parameter, refuse_damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ def read_targets(spec: ResourceSpec, query: Mapping[str, object]) -> Targets:
     text = get_parameter(query, name)
     if text is None:
         raise _describe_missing(spec)
+    refuse_damage(name, text)
     scanner = Scanner(name, text)
     condition = read_filter(scanner, Operand(spec.key), grouped=False)
     scanner.expect_end()

@@ -52,8 +52,9 @@ class UploadForms:
             ProblemError: the request is refused.
             TransientError: the process has no credentials at present.
         """
-        if request.if_match:
-            raise ProblemError(Problem("bad_header", "an upload has no If-Match"))
+        if request.if_match or "if-none-match" in request.headers:
+            detail = "an upload has neither If-Match nor If-None-Match"
+            raise ProblemError(Problem("bad_header", detail))
         refuse_unknown(request.query, ())
         key = read_key(spec, request.path_parameters.get("key", ""))
         media = find_media(spec, field)

@@ -1,7 +1,6 @@
 """Runs the server: `python -m local.firehose --port N --spool DIR --endpoint-url URL`.
 
-Exit codes: 0 stopped as asked; 1 a defect of the server (the spool keeps what was acknowledged);
-2 wrong usage; 3 the port is taken; 4 the spool directory can't be used; 5 the spool is corrupt.
+Exit codes: 0 stopped as asked; 1 a failure (the spool keeps what was acknowledged); 2 wrong usage.
 """
 
 import argparse
@@ -20,11 +19,11 @@ from aiohttp import web
 from botocore.config import Config
 
 from local.credentials import ACCESS_KEY_ID, get_secret_key
-from local.errors import CredentialsMissingError, PortTakenError
+from local.errors import PortTakenError, report
 from local.firehose.delivery import Equipment, Firehose
 from local.firehose.faults import Faults, FaultSettings
 from local.firehose.server import FirehoseServer
-from local.firehose.spool import Spool, SpoolCorruptError, SpoolUnusableError
+from local.firehose.spool import Spool
 from local.firehose.streams import describe
 from local.settings import REGION
 
@@ -39,25 +38,13 @@ S3_TIMEOUT_SECONDS = 60  # an object of 128 MiB on a busy machine
 KEEPALIVE_SECONDS = 75.0
 
 
-_EXIT_CODES: dict[type[Exception], int] = {
-    CredentialsMissingError: 2,
-    PortTakenError: 3,
-    SpoolUnusableError: 4,
-    SpoolCorruptError: 5,
-}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s firehose: %(message)s"
     )
     options = parse_options(arguments)
-    try:
-        return asyncio.run(serve(options, get_secret_key()))
-    except tuple(_EXIT_CODES) as error:
-        print(f"firehose: {error}", file=sys.stderr)  # noqa: T201
-        return _EXIT_CODES[type(error)]
+    return report("firehose", lambda: asyncio.run(serve(options, get_secret_key())))
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:

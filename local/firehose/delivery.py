@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -26,15 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ZERO_BUFFERING_SECONDS = 1.0  # AWS: an interval of 0 delivers "within a few seconds"
-SEAL_RETRY_SECONDS = 1.0
-RESUME_RETRY_SECONDS = 1.0
-FIRST_RETRY_SECONDS = 0.2
-LONGEST_RETRY_SECONDS = 30.0
-FLUSH_RETRY_SECONDS = 0.5  # shorter, because a client waits for the flush
+RETRY_SECONDS = 1.0
 GZIP_LEVEL = 6
 GZIP_WINDOW_BITS = 31  # makes zlib write a gzip header and trailer
-
-Result = TypeVar("Result")
 
 
 class DeliveryError(Exception):
@@ -106,7 +99,7 @@ class Firehose:
                 await self._open(name)
             except StreamError as error:
                 logger.warning("stream %s keeps its records in the spool: %s", name, error)
-                await asyncio.sleep(RESUME_RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
 
@@ -141,13 +134,12 @@ class DeliveryStream:
         self._delivered_objects = 0
         self._delivered_records = 0
         self._last_error: str | None = None
-        self._tasks = [asyncio.create_task(run()) for run in (self._seal_when_due, self._deliver)]
-        for task in self._tasks:
-            task.add_done_callback(equipment.on_task_end)
+        self._task = asyncio.create_task(self._deliver())
+        self._task.add_done_callback(equipment.on_task_end)
 
     async def stop(self) -> None:
         """Stop delivering; buffered records stay in the spool."""
-        await _cancel(self._tasks)
+        await _cancel([self._task])
 
     def wake(self) -> None:
         """Make the stream's tasks look at its objects and its configuration again."""
@@ -203,13 +195,12 @@ class DeliveryStream:
         await self._spool.put(self.config.name, records, self.config.size_bytes)
 
     async def _wait_until(
-        self, condition: Callable[[], Result], seconds: float | None = None
-    ) -> Result:
-        """Return the condition's first true value; raise TimeoutError after `seconds`."""
+        self, condition: Callable[[], object], seconds: float | None = None
+    ) -> None:
+        """Wait until the condition is true; raise TimeoutError after `seconds`."""
         async with asyncio.timeout(seconds):
-            while not (result := condition()):
+            while not condition():
                 await self._changed.wait()
-        return result
 
     # Buffering
 
@@ -224,14 +215,6 @@ class DeliveryStream:
         age = max(0.0, _compute_age(objects[-1]))  # the clock may have been set back
         return max(0.0, self._choose_interval() - age)
 
-    async def _seal_when_due(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._compute_seconds_until_due()):
-                    await self._changed.wait()
-            except TimeoutError:
-                await self._seal()
-
     async def _seal(self) -> None:
         """Seal the open object."""
         try:
@@ -239,7 +222,7 @@ class DeliveryStream:
         except SpoolWriteError as error:
             self._last_error = str(error)
             logger.warning("stream %s: %s", self.config.name, error)
-            await asyncio.sleep(SEAL_RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
     # Delivering
 
@@ -262,7 +245,12 @@ class DeliveryStream:
     async def _choose_object(self) -> SpooledObject:
         """Wait for a sealed object; the fault `reorder` may skip the oldest."""
         faults = self._equipment.faults
-        sealed = await self._wait_until(self._sealed)
+        while not (sealed := self._sealed()):
+            try:
+                async with asyncio.timeout(self._compute_seconds_until_due()):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._seal()
         if not faults.happens(faults.settings.reorder):
             return sealed[self._failures % len(sealed)]
         if len(sealed) == 1 and sealed[0].id != self._held_back and not self._flushes:
@@ -295,17 +283,11 @@ class DeliveryStream:
     async def _back_off(self, item: SpooledObject, reason: str) -> None:
         self._failures += 1
         self._last_error = reason
-        exponential = FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 16)
-        seconds = min(LONGEST_RETRY_SECONDS, exponential) * random.uniform(0.5, 1.0)
         logger.warning(
             "stream %s: object %s not delivered, next try in %.1f s: %s",
-            *(self.config.name, item.id, seconds, reason),
+            *(self.config.name, item.id, RETRY_SECONDS, reason),
         )
-        if self._flushes:
-            await asyncio.sleep(min(seconds, FLUSH_RETRY_SECONDS))
-            return
-        with contextlib.suppress(TimeoutError):
-            await self._wait_until(lambda: self._flushes, seconds)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def put_object(

@@ -7,13 +7,9 @@ never drops an acknowledged record.
 import random
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class FaultError(ValueError):
-    """A fault setting is unknown or out of range; the message names it and the valid values."""
 
 
 class FaultSettings(BaseModel):
@@ -35,18 +31,6 @@ class FaultSettings(BaseModel):
     down: Literal["no", "error", "reset"] = "no"
     #: Makes the choices above repeatable for the same calls in the same order.
     seed: int | None = None
-
-    @classmethod
-    def parse(cls, values: object) -> "FaultSettings":
-        """Parse a JSON object; faults that are missing in it are off.
-
-        Raises:
-            FaultError: a name is unknown or a value is out of range.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise FaultError("; ".join(map(_describe_error, error.errors()))) from error
 
 
 class Faults:
@@ -71,7 +55,3 @@ class Faults:
     def pick(self, count: int) -> int:
         """Return a random index from 0 to count - 1."""
         return self._random.randrange(count)
-
-
-def _describe_error(error: Any) -> str:  # noqa: ANN401
-    return f"{'.'.join(map(str, error['loc'])) or 'the faults'}: {error['msg']}"

@@ -12,15 +12,13 @@ import datetime as dt
 import logging
 import math
 import uuid
-from collections.abc import Callable
-from functools import partial
 from itertools import compress
-from typing import TypeVar
 
 import aiohttp
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from pydantic import ValidationError
 
 from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.firehose.delivery import Firehose
@@ -46,11 +44,8 @@ from local.signatures import Request, SignatureError, check, parse
 logger = logging.getLogger(__name__)
 
 PUT_OPERATIONS = frozenset({"PutRecord", "PutRecordBatch"})
-LARGE_BODY_BYTES = 64 * 1024  # a 4 MiB batch takes tens of milliseconds to decode
 FLUSH_TIMEOUT_SECONDS = 30.0
 _RELAYED_HEADERS = ("Authorization", "Content-Type", "X-Amz-Date", "X-Amz-Target")
-
-Result = TypeVar("Result")
 
 
 class FirehoseServer:
@@ -93,14 +88,14 @@ class FirehoseServer:
         if not target.startswith(TARGET_PREFIX):
             raise WireError("UnknownOperationException", f"not a Firehose target: {target!r}")
         body = await _read(request)
-        await _run(body, partial(self._check_signature, request, body))
+        self._check_signature(request, body)
         operation = target.removeprefix(TARGET_PREFIX)
         if operation not in PUT_OPERATIONS:
             return await self._relay(request, body)
         self._maybe_be_down(request)
         if self._faults.happens(self._faults.settings.throttle):
             raise build_slow_down()
-        answer = await self._store(await _run(body, partial(parse_put, operation, body)))
+        answer = await self._store(parse_put(operation, body))
         if self._faults.happens(self._faults.settings.lost_ack):
             raise build_internal_failure()
         return _build_answer(answer)
@@ -180,8 +175,8 @@ class FirehoseServer:
 
     async def _put_faults(self, request: web.Request) -> web.Response:
         try:
-            self._faults.replace(FaultSettings.parse(orjson.loads(await request.read())))
-        except ValueError as error:  # the base class of FaultError and of orjson's error
+            self._faults.replace(FaultSettings.model_validate_json(await request.read()))
+        except ValidationError as error:
             return _build_json({"error": str(error)}, 400)
         return _build_json(self._faults.settings.model_dump())
 
@@ -191,11 +186,6 @@ async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamR
     """Refuse requests from pages of other origins; this server has no pages of its own."""
     reason = Policy().find_refusal_of(request)
     return await handler(request) if reason is None else _build_json({"error": reason}, 403)
-
-
-async def _run(body: bytes, call: Callable[[], Result]) -> Result:
-    """Return the call's result; a call with a large body must not stop the event loop."""
-    return await asyncio.to_thread(call) if len(body) > LARGE_BODY_BYTES else call()
 
 
 async def _read(request: web.Request) -> bytes:

@@ -1,14 +1,11 @@
 """The spool: records that were acknowledged and are not yet known to be in S3.
 
-    SPOOL/lock            held by the server that uses the directory
-    SPOOL/spool.sqlite3   the records and their objects
-
+The directory belongs to one server, as the lock of the state folder and the port ensure.
 A put is acknowledged after its transaction is synced. One thread makes all changes; the changes
 that wait at the same time share a transaction, and so a sync.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import sqlite3
@@ -24,6 +21,8 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 import orjson
+
+from local.errors import LocalStackError
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +64,11 @@ _READ = "SELECT sizes, data, checksum FROM puts WHERE object = ? ORDER BY number
 _SEAL = "UPDATE objects SET is_sealed = 1 WHERE stream = ? AND NOT is_sealed"
 
 
-class SpoolUnusableError(Exception):
+class SpoolUnusableError(LocalStackError):
     """The spool directory can't be used at all; the message gives the reason."""
 
 
-class SpoolCorruptError(Exception):
+class SpoolCorruptError(LocalStackError):
     """Acknowledged data is damaged, by a disk fault or by hand; a retry does not help."""
 
 
@@ -98,7 +97,7 @@ class Spool:
     """The spool directory of a server. Its futures raise SpoolWriteError."""
 
     def __init__(self, directory: Path) -> None:
-        """Lock `directory` and check its contents; make it if it does not exist.
+        """Check the contents of `directory`; make it if it does not exist.
 
         Raises:
             SpoolUnusableError: it can't be used.
@@ -110,8 +109,13 @@ class Spool:
         self._changes: SimpleQueue[_Change] = SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "spool")
         self._path = directory / "spool.sqlite3"
-        self._lock = _lock(directory)
-        self._path.touch(0o600)  # SQLite gives its other files the same mode
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._path.touch(0o600)  # SQLite gives its other files the same mode
+        except OSError as error:
+            raise SpoolUnusableError(
+                f"the spool directory {directory} can't be written: {error.strerror}"
+            ) from error
         try:
             self._writer = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
             self._writer.executescript(_SCHEMA)
@@ -197,7 +201,6 @@ class Spool:
         self._thread.shutdown()
         self._reader.close()
         self._writer.close()
-        os.close(self._lock)
 
     def _submit(
         self, make: Callable[[sqlite3.Connection], object], *, is_put: bool = False
@@ -265,22 +268,3 @@ class Spool:
 
 def _compute_checksum(sizes: bytes, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(sizes))
-
-
-def _lock(directory: Path) -> int:
-    """Lock the directory for this process until it ends or closes the returned descriptor."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError as error:
-        raise SpoolUnusableError(
-            f"the spool directory {directory} can't be written: {error.strerror}"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise SpoolUnusableError(
-            f"the spool directory {directory} is in use by another server"
-        ) from error
-    return descriptor

@@ -1,7 +1,6 @@
 """`python -m local.gateway`: serves one deployed stage to clients until it is interrupted.
 
-Exit codes: 0 stopped by SIGINT or SIGTERM, 2 wrong usage, 3 the port is taken, 4 the emulator does
-not answer, 5 the emulator has no such API or stage.
+Exit codes: 0 stopped by SIGINT or SIGTERM, 1 a failure, 2 wrong usage.
 """
 
 import argparse
@@ -15,16 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
 from local.credentials import get_secret_key
-from local.errors import CredentialsMissingError, PortTakenError
-from local.gateway.errors import EmulatorUnreachableError, NotDeployedError
-from local.gateway.server import ADMIN_SEGMENT, HOST, Settings, run_gateway
-
-_EXIT_CODES: dict[type[Exception], int] = {
-    CredentialsMissingError: 2,
-    PortTakenError: 3,
-    EmulatorUnreachableError: 4,
-    NotDeployedError: 5,
-}
+from local.errors import report
+from local.gateway.server import ADMIN_SEGMENT, HOST, run_gateway
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,34 +26,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server_logger.addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
     )
-    try:
-        settings = Settings(
-            port=options.port,
-            hosts=frozenset(options.host),
-            emulator_url=options.emulator,
-            emulator_key=get_secret_key(),
-            api_id=options.api_id,
-            stage=options.stage,
-        )
-        asyncio.run(_serve(settings))
-    except tuple(_EXIT_CODES) as exc:
-        sys.stderr.write(f"gateway: {exc}\n")
-        return _EXIT_CODES[type(exc)]
-    return 0
+    return report("gateway", lambda: asyncio.run(_serve(options, get_secret_key())))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(options: argparse.Namespace, key: str) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with run_gateway(settings) as port:
+    async with run_gateway(
+        port=options.port,
+        hosts=frozenset(options.host),
+        emulator_url=options.emulator,
+        key=key,
+        api_id=options.api_id,
+        stage=options.stage,
+    ) as port:
         # The process that starts the gateway waits for this line.
         print(  # noqa: T201
-            f"gateway ready: http://{HOST}:{port}/{settings.stage} for {settings.api_id} "
-            f"on {settings.emulator_url}",
+            f"gateway ready: http://{HOST}:{port}/{options.stage} for {options.api_id} "
+            f"on {options.emulator}",
             flush=True,
         )
         await stop.wait()
+    return 0
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -1,11 +1,13 @@
 """The gateway's errors, apart from the answers that it passes on."""
 
+from local.errors import LocalStackError
 
-class EmulatorUnreachableError(Exception):
+
+class EmulatorUnreachableError(LocalStackError):
     """The gateway can't connect to the emulator; no request was sent."""
 
 
-class NotDeployedError(Exception):
+class NotDeployedError(LocalStackError):
     """The emulator has no such API, or the API has no such stage."""
 
 

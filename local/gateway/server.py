@@ -10,7 +10,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from urllib.parse import urlsplit
 
 import orjson
@@ -39,20 +39,6 @@ _SHUTDOWN_SECONDS = 5.0
 # values, instead of the server's plain 400.
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The settings of a gateway."""
-
-    #: The clients' port; 0 selects a free port.
-    port: int
-    #: Host names, in lower case, that are accepted besides the loopback names.
-    hosts: frozenset[str] = frozenset()
-    emulator_url: str
-    emulator_key: str
-    api_id: str
-    stage: str
 
 
 class Gateway:
@@ -110,24 +96,33 @@ class Gateway:
 
 
 @asynccontextmanager
-async def run_gateway(settings: Settings) -> AsyncIterator[int]:
+async def run_gateway(
+    *, port: int, hosts: frozenset[str], emulator_url: str, key: str, api_id: str, stage: str
+) -> AsyncIterator[int]:
     """Run a gateway; yields its port.
+
+    Args:
+        port: the clients' port; 0 selects a free port.
+        hosts: host names, in lower case, that are accepted besides the loopback names.
+        emulator_url: the address of the emulator.
+        key: its secret access key.
+        api_id: the id of the API in the emulator.
+        stage: the name of the stage.
 
     Raises:
         EmulatorUnreachableError: the emulator does not answer at the start.
         NotDeployedError: the emulator has no such API or stage at the start.
         PortTakenError: the port is in use.
     """
-    url, key = settings.emulator_url, settings.emulator_key
-    with _bind(settings.port) as listener:
-        port: int = listener.getsockname()[1]
+    with _bind(port) as listener:
+        port = listener.getsockname()[1]
         deployed = await asyncio.to_thread(
-            read_stage, url, key=key, api_id=settings.api_id, stage=settings.stage
+            read_stage, emulator_url, key=key, api_id=api_id, stage=stage
         )
-        async with Emulator(url, key=key, port=port) as emulator:
-            stage = Stage(emulator, StageCache(max_bytes=_MAX_CACHE_BYTES), deployed)
+        async with Emulator(emulator_url, key=key, port=port) as emulator:
+            served = Stage(emulator, StageCache(max_bytes=_MAX_CACHE_BYTES), deployed)
             runner = Runner(
-                Gateway(stage, hosts=settings.hosts).application(),
+                Gateway(served, hosts=hosts).application(),
                 access_log=None,
                 # The stage decompresses bodies itself, with a size limit.
                 auto_decompress=False,

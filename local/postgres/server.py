@@ -27,10 +27,6 @@ _SHUTDOWN_SECONDS = 20.0
 _STILL_ATTACHED = "pre-existing shared memory block"
 
 
-def _discard(_: str) -> None:
-    """Discard a note."""
-
-
 @dataclass(frozen=True, slots=True)
 class Servers:
     """The primary and replica of one stack, and their start."""
@@ -39,7 +35,7 @@ class Servers:
     primary: Cluster
     replica: Cluster
     #: Called with a few words about work that is not part of every start.
-    note: Callable[[str], None] = field(default=_discard)
+    note: Callable[[str], None] = field(default=lambda _: None)
 
     def start_primary(self) -> Child:
         """Start the primary; initialise it first if it does not exist.

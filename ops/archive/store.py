@@ -240,6 +240,8 @@ def open_store(
         return Folder(folder, strays)
     if parts.scheme in {"", "s3"}:
         bucket, below = (parts.netloc, parts.path) if parts.scheme else (source, "")
+        if not parts.scheme and "/" in source:
+            raise UsageError(f"{source} is no name of a bucket; write a folder as file:///folder")
         if not bucket or below.strip("/"):
             raise UsageError(
                 f"{source} is not an archive; name only the bucket, as s3://bucket, "

@@ -30,8 +30,7 @@ def archive(
 ) -> None:
     """List the archive objects that may contain commands accepted in a time range."""
     context = Context({ARCHIVE: source}, env)
-    start = options.parse_moment(since, "--from") if since else None
-    end = options.parse_moment(until, "--to") if until else None
+    start, end = options.parse_range(since, until)
     objects = list(list_commands(context.archive, since=start, until=end))
     Console(as_json=as_json, strays=context.strays).result(
         {

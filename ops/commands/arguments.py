@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,6 +19,8 @@ from ops.console import Console, shorten
 from ops.context import Context
 from ops.errors import UsageError
 
+#: Ids or lines that a message names.
+_NAMED: Final = 5
 _BLANKS: Final = string.whitespace + "\u00a0\ufeff"
 
 # Conditions on archived commands.
@@ -108,13 +110,33 @@ def select(
     Raises:
         UsageError: an option has an invalid value.
     """
+    first, last = options.parse_range(since, until)
     return Selection(
-        since=options.parse_moment(since, "--from") if since else None,
-        until=options.parse_moment(until, "--to") if until else None,
+        since=first,
+        until=last,
         resources=frozenset(resources or ()),
         keys=frozenset(keys or ()),
         by=frozenset(callers or ()),
         ids=_read_ids(id_file) if id_file else frozenset(),
+    )
+
+
+def describe_lacking_ids(selection: Selection, found_ids: Collection[str]) -> str | None:
+    """Describe the selected ids of which the archive has no command.
+
+    Returns:
+        None if there are none, or if another condition may leave out commands with these ids.
+    """
+    if selection != Selection(ids=selection.ids):
+        return None
+    lacking = sorted(selection.ids.difference(found_ids))
+    if not lacking:
+        return None
+    more = ", …" if len(lacking) > _NAMED else ""
+    return (
+        f"{len(lacking):,} of the {len(selection.ids):,} ids of --id-file are in no object of the "
+        f"archive: {', '.join(lacking[:_NAMED])}{more}. A command appears in the archive after the "
+        "buffer interval"
     )
 
 
@@ -132,9 +154,11 @@ def _read_ids(file: Path) -> frozenset[str]:
     ]
     if invalid_numbers:
         named = "; ".join(
-            f"line {number:,}: {shorten(lines[number - 1])!r}" for number in invalid_numbers[:5]
+            f"line {number:,}: {shorten(lines[number - 1])!r}"
+            for number in invalid_numbers[:_NAMED]
         )
-        more = f"; and {len(invalid_numbers) - 5:,} more lines" if len(invalid_numbers) > 5 else ""  # noqa: PLR2004
+        rest = len(invalid_numbers) - _NAMED
+        more = f"; and {rest:,} more lines" if rest > 0 else ""
         raise UsageError(f"--id-file {file} has lines that are not command ids: {named}{more}")
     if not ids:
         raise UsageError(f"--id-file {file} contains no ids")

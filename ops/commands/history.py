@@ -60,11 +60,11 @@ def history(
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
     spec = find_spec(context, resource)
     key_value = parse_key(spec, key)
-    moment = options.parse_moment(as_of, "--as-of") if as_of else None
+    moment = options.parse_past(as_of, "--as-of") if as_of else None
     if moment and (since or until):
         raise UsageError("--as-of uses all commands before its time; leave out --from and --to")
-    first = options.parse_moment(since, "--from") if since else None
-    last = options.parse_moment(until, "--to") if until else moment
+    first, last = options.parse_range(since, until)
+    last = last or moment
     objects = list(list_commands(context.archive, since=first, until=last))
     console = build_console(context, as_json=as_json)
     damaged: list[LineFault] = []

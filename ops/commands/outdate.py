@@ -42,7 +42,8 @@ def outdate(
     context = Context({DATABASE: database_url}, env)
     spec = find_spec(context, resource)
     key_value = None if key is None else parse_key(spec, key)
-    first, last = options.parse_moment(since, "--from"), options.parse_moment(until, "--to")
+    first, last = options.parse_range(since, until)
+    assert first and last  # noqa: S101, PT018 - both options are required
     console = build_console(context, as_json=as_json)
     with context.connect(purpose="outdate") as connection:
         total = count_rows(connection, spec, first, last, key_value, orphaned=orphaned)

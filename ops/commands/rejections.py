@@ -237,6 +237,8 @@ def discard(
     yes: options.Yes = False,
 ) -> None:
     """Discard open rejections: they stay rejected, and are no longer listed as open."""
+    if not reason.strip():
+        raise UsageError("--reason is empty; write why the rejections need no other action")
     _require_filter(
         is_filtered=any((ids, resource, key, code, since, until)), everything=everything
     )
@@ -303,14 +305,15 @@ def _build_selection(
     known_state = next((known for known in STATES if known == state), None)
     if known_state is None:
         raise UsageError(f"--state {state} is not a state; use one of {', '.join(STATES)}")
+    first, last = options.parse_range(since, until)
     return Selection(
         state=known_state,
         ids=[options.parse_uuid(text, "--id") for text in ids or ()],
         resource=resource,
         key=key,
         code=code,
-        since=options.parse_moment(since, "--from") if since else None,
-        until=options.parse_moment(until, "--to") if until else None,
+        since=first,
+        until=last,
     )
 
 

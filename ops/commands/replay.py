@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 import typer
@@ -160,7 +161,7 @@ def _replay_here(
             f"run {next_step}"
         )
     if not is_resumed:  # the previous call may have applied all selected commands
-        _require_commands(totals.lines, totals.objects, selection)
+        _require_commands(totals.lines, totals.objects, selection, totals.found_ids)
     _require_all_objects(console, missing, selection)
 
 
@@ -174,7 +175,7 @@ def _print_plan(
     result = make_plan(context, console, selection)
     facts = result.facts(workers=pace.workers, rate_per_second=pace.rate_per_second)
     console.facts({**facts, **missing.facts(), "damaged": [fault.facts() for fault in damaged]})
-    _require_commands(result.selected, result.objects, selection)
+    _require_commands(result.selected, result.objects, selection, result.found_ids)
     _require_all_objects(console, missing, selection)
 
 
@@ -195,13 +196,17 @@ def _require_all_objects(console: Console, missing: Missing, selection: Selectio
     raise IncompleteError(missing.sentence)
 
 
-def _require_commands(commands: int, objects: int, selection: Selection) -> None:
-    """Fail if a replay has conditions and no command fulfils them.
+def _require_commands(
+    commands: int, objects: int, selection: Selection, found_ids: Collection[str]
+) -> None:
+    """Fail if a replay has conditions and no command fulfils them, or not all ids were found.
 
     Raises:
-        IncompleteError: no command was selected.
+        IncompleteError: no command was selected, or the archive lacks a selected id.
     """
     if commands or selection.is_everything:
+        if lack := arguments.describe_lacking_ids(selection, found_ids):
+            raise IncompleteError(lack)
         return
     ids = f"none of the {len(selection.ids):,} ids of --id-file" if selection.ids else "no command"
     raise IncompleteError(

@@ -136,6 +136,8 @@ def _read(context: Context, console: Console, connection: Connection, planner: P
             f"no command in the {len(objects):,} objects of the selected period meets the "
             "conditions; a command appears in the archive after the buffer interval"
         )
+    if lack := arguments.describe_lacking_ids(selection, planner.ids):
+        raise IncompleteError(f"{lack}; nothing was sent")
     everything = list(list_commands(context.archive))
     with console.progress("fold", unit="objects", total=len(everything)) as meter:
         planner.fold(everything, decisions, lambda _: meter.advance(1))

@@ -53,6 +53,8 @@ class Plan:
     #: Commands whose bodies fit no row of this release, by resource, schema version and reason.
     misfits: Counter[str] = field(default_factory=Counter)
     storage_classes: Counter[str] = field(default_factory=Counter)
+    #: The ids of the commands that were selected by their ids.
+    found_ids: set[str] = field(default_factory=set)
     rehearsed: int = 0
     rehearsal_seconds: float = 0.0
 
@@ -148,6 +150,10 @@ def make_plan(context: Context, console: Console, selection: Selection) -> Plan:
                     read_chunks(context.archive.read(archive_object.key))
                 ):
                     result.add(chunk, context.resources)
+                    if selection.ids:
+                        result.found_ids.update(
+                            entry.id for entry in chunk if not isinstance(entry, InvalidLine)
+                        )
                     if chunk and result.rehearsed < _REHEARSED_COMMANDS:
                         started = time.monotonic()
                         rehearse(

@@ -51,6 +51,8 @@ class Totals:
     failed: int = 0
     lines: int = 0
     counts: Counts = field(default_factory=Counts)
+    #: The ids of the commands that were selected by their ids.
+    found_ids: set[str] = field(default_factory=set)
 
     def add(self, result: ObjectResult) -> None:
         """Add an object."""
@@ -206,7 +208,7 @@ def _open_job(
             run_id=run.id if run else None,
             rate_per_second=pace.rate_per_second,
         )
-        yield job, _Results(console, meter, gate)
+        yield job, _Results(console, meter, gate, Totals(found_ids=job.found_ids))
 
 
 def _follow_decision_log(

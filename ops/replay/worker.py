@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -14,7 +14,7 @@ import psycopg
 
 from forebay.apply import Habits, Outcome, Source, apply, rehearse
 from forebay.archive.layout import StoredObject
-from forebay.archive.lines import CHUNK_BYTES, CHUNK_COMMANDS, read_chunks
+from forebay.archive.lines import CHUNK_BYTES, CHUNK_COMMANDS, Entry, InvalidLine, read_chunks
 from forebay.db.connect import Connection
 from forebay.decisions.log import DecisionLog
 from forebay.errors import HeldError, PermanentError, TransientError
@@ -45,6 +45,8 @@ class Job:
     run_id: str | None
     rate_per_second: float | None = None
     habits: Habits = field(default_factory=Habits)
+    #: The ids of the commands that were selected by their ids; all workers add to it.
+    found_ids: set[str] = field(default_factory=set)
 
     @property
     def chunk_commands(self) -> int:
@@ -204,15 +206,20 @@ def _apply_with_retries(
             raise
 
 
+def _select(job: Job, archive_object: StoredObject) -> Iterator[Sequence[Entry]]:
+    """Yield the selected commands of an object, in chunks."""
+    chunks = read_chunks(
+        job.store.read(archive_object.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
+    )
+    for chunk in job.selection.chunks(chunks):
+        if job.selection.ids:
+            job.found_ids.update(entry.id for entry in chunk if not isinstance(entry, InvalidLine))
+        yield chunk
+
+
 def _apply(job: Job, connection: Connection, archive_object: StoredObject) -> ObjectResult:
     source = Source(archive_object.key, replay=True, partial=not job.selection.is_everything)
-    chunks = job.selection.chunks(
-        read_chunks(
-            job.store.read(archive_object.key),
-            max_commands=job.chunk_commands,
-            max_bytes=CHUNK_BYTES,
-        )
-    )
+    chunks = _select(job, archive_object)
     log = DecisionLog(connection, job.store, job.resources, ownership="claim")
     try:
         if job.run_id is None:

@@ -47,7 +47,7 @@ def test_no_room_for_a_file_refuses_the_put_only(firehose: FirehoseServer, strea
     firehose.start()
     firehose.flush()
 
-    assert taken == 4
+    assert taken in {4, 5}
     assert stream.lines() == [RECORD.decode().rstrip()] * taken + ["room"]
 
 

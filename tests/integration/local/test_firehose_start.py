@@ -31,37 +31,29 @@ def test_it_says_when_it_is_ready(firehose: FirehoseServer) -> None:
         assert json.load(answer) == {"status": "ok"}
 
 
-def test_a_taken_port_is_code_3(firehose: FirehoseServer, tmp_path: Path) -> None:
+def test_a_taken_port_is_refused(firehose: FirehoseServer, tmp_path: Path) -> None:
     port = urlsplit(firehose.url).port
     assert port is not None
     other = FirehoseServer(tmp_path / "other", firehose.endpoint_url)
 
     code, message = run_to_its_end(other, port)
 
-    assert code == 3
+    assert code == 1
     assert message.count("\n") == 1
     assert f"127.0.0.1:{port}" in message
 
 
-def test_a_spool_that_can_not_be_written_is_code_4(emulator: Emulator, tmp_path: Path) -> None:
+def test_a_spool_that_can_not_be_written_is_refused(emulator: Emulator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
     code, message = run_to_its_end(FirehoseServer(tmp_path / "file", emulator.url))
 
-    assert code == 4
+    assert code == 1
     assert message.count("\n") == 1
     assert "can't be written: File exists" in message
 
 
-def test_a_spool_in_use_is_code_4(firehose: FirehoseServer) -> None:
-    code, message = run_to_its_end(FirehoseServer(firehose.spool, firehose.endpoint_url))
-
-    assert code == 4
-    assert message.count("\n") == 1
-    assert "in use by another server" in message
-
-
-def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> None:
+def test_a_corrupt_spool_is_refused(firehose: FirehoseServer, stream: Stream) -> None:
     client = firehose.client()
     client.put_record(DeliveryStreamName=stream.name, Record={"Data": b"one\n"})
     firehose.kill()
@@ -73,7 +65,7 @@ def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> 
 
     code, message = run_to_its_end(firehose)
 
-    assert code == 5
+    assert code == 1
     assert message.count("\n") == 1
     assert f"{spool} is damaged" in message
     spool.write_bytes(content)
@@ -82,14 +74,14 @@ def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> 
     assert stream.lines() == ["one"]
 
 
-def test_a_spool_that_can_not_be_read_is_code_4(firehose: FirehoseServer) -> None:
+def test_a_spool_that_can_not_be_read_is_refused(firehose: FirehoseServer) -> None:
     firehose.stop()
     (firehose.spool / "spool.sqlite3").unlink()
     (firehose.spool / "spool.sqlite3").mkdir()
 
     code, message = run_to_its_end(firehose)
 
-    assert code == 4
+    assert code == 1
     assert message.count("\n") == 1
     assert "can't be used: unable to open database file" in message
 

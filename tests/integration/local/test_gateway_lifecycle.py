@@ -45,24 +45,24 @@ def test_a_taken_port_is_told_in_one_sentence(emulator: Emulator, gateway_api: A
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         process = start("--port", port, "--emulator", emulator.url, "--api-id", gateway_api.id)
-    assert_one_sentence(process, 3, port, "already in use")
+    assert_one_sentence(process, 1, port, "already in use")
 
 
 def test_an_emulator_that_does_not_answer_is_told_in_one_sentence() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     process = start("--port", "0", "--emulator", url, "--api-id", "any")
-    assert_one_sentence(process, 4, url, "does not respond")
+    assert_one_sentence(process, 1, url, "does not respond")
 
 
 def test_an_unknown_api_is_told_in_one_sentence(emulator: Emulator) -> None:
     process = start("--port", "0", "--emulator", emulator.url, "--api-id", "missing")
-    assert_one_sentence(process, 5, "'missing'", "deploy it first")
+    assert_one_sentence(process, 1, "'missing'", "deploy it first")
 
 
 def test_an_unknown_stage_is_told_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
     arguments = ("--api-id", gateway_api.id, "--stage", "v9")
     process = start("--port", "0", "--emulator", emulator.url, *arguments)
-    assert_one_sentence(process, 5, "'v9'")
+    assert_one_sentence(process, 1, "'v9'")
 
 
 def test_the_gateways_own_path_cannot_be_the_stage(emulator: Emulator) -> None:

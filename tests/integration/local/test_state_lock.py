@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local.errors import DiskFullError, StateLockedError, StateUnusableError
+from local.errors import StateUnusableError
 from local.settings import ROOT, LocalSettings, Ports
 from local.stack import LocalStack
 from local.state import check_free_space, lock_state
@@ -35,7 +35,7 @@ def test_a_second_start_on_the_same_state_is_refused_with_the_holder_and_the_way
 
     with (
         lock_state(tmp_path),
-        pytest.raises(StateLockedError, match=refusal),
+        pytest.raises(StateUnusableError, match=refusal),
         # Fails immediately, without waiting for the live holder.
         lock_state(tmp_path, on_wait=pytest.fail),
     ):
@@ -83,7 +83,7 @@ def test_too_little_room_is_a_sentence(tmp_path: Path) -> None:
     check_free_space(tmp_path, 1)
 
     with pytest.raises(
-        DiskFullError, match=r"only \d+ MiB are free .* 1073741824 MiB are required"
+        StateUnusableError, match=r"only \d+ MiB are free .* 1073741824 MiB are required"
     ):
         check_free_space(tmp_path, 1024**5)
 
@@ -94,5 +94,5 @@ def test_a_running_stack_stops_before_its_disk_is_full(
     monkeypatch.setattr("local.stack.MIN_FREE_BYTES_RUNNING", 1024**5)
     stack = LocalStack(LocalSettings(tmp_path, Ports.from_base(1)))
 
-    with pytest.raises(DiskFullError, match=r"1073741824 MiB are required"):
+    with pytest.raises(StateUnusableError, match=r"1073741824 MiB are required"):
         stack.check()

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from local.errors import ChildDiedError, StartTimeoutError, StoppingError, ToolFailedError
-from local.events import Event, ServerStopped
+from local.events import Listener
 from local.processes import Child, Spec, StopOrder
 from local.settings import ROOT
 from local.state import lock_state
@@ -95,11 +95,12 @@ def up(supervisor: Supervisor, wanted: Spec, text: str = "up") -> Child:
 def stop_and_record(supervisor: Supervisor, *, hurry: bool = False) -> Stops:
     stops: Stops = []
 
-    def record(event: Event) -> None:
-        assert isinstance(event, ServerStopped)
-        stops.append((event.name, event.forced))
+    class Recorder(Listener):
+        def report_stop(self, name: str, seconds: float, *, forced: bool) -> None:
+            assert seconds >= 0
+            stops.append((name, forced))
 
-    supervisor.stop(listener=record, hurry=lambda: hurry)
+    supervisor.stop(listener=Recorder(), hurry=lambda: hurry)
     return stops
 
 

@@ -62,8 +62,36 @@ def test_verify_of_a_database_that_does_not_exist_is_no_success(applied: Operato
     for command in (("verify", *AT), ("history", "cities", "1"), ("rejections", "list")):
         result = operator.run(*command, "--database-url", nowhere)
 
-        assert result.code == 4
+        assert result.code == 3
         assert "no_such_database_" in result.err
+        assert "check --database-url" in result.err
+        assert "try again" not in result.err
+
+
+def test_an_address_or_a_password_that_is_wrong_is_named_without_the_password(
+    login: str, applied: Operator
+) -> None:
+    operator = with_replica_in_the_environment(applied)
+    wrong = make_conninfo(applied.database_url, user=login, password=f"not-{PASSWORD}")
+    for command in (("verify", *AT), ("replay", "--yes"), ("revert", "--by", "x", "--dry-run")):
+        for address, code, text in (
+            (f"postgresq://user:{PASSWORD}@host/name", 2, "write postgresql://"),
+            (f"{PASSWORD} user=x", 2, "--database-url"),
+            (wrong, 3, "check --database-url"),
+        ):
+            result = operator.run(*command, "--database-url", address)
+            assert (result.code, result.out) == (code, ""), result.err
+            assert text in result.err
+            assert PASSWORD not in result.err
+
+
+def test_a_database_without_the_schema_is_named_as_such(
+    operator: Operator, postgres_cluster: PostgresServer
+) -> None:
+    admin = postgres_cluster.url(SUPERUSER, "postgres")
+    result = operator.run("replay", "--yes", "--database-url", admin)
+    assert result.code == 3
+    assert "the database is not one of Forebay" in result.err
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_an_archive_that_takes_nothing_leaves_the_retry_to_the_next_call(
     site.put_and_apply(unknown(1, 1))
     elsewhere = ("--source", "s3://no-such-bucket-at-all")
     result = operator.run("rejections", "retry", "--fix", rules, "--yes", *elsewhere)
-    assert result.code == ExitCode.UNAVAILABLE
+    assert result.code == ExitCode.REFUSED
     assert "NoSuchBucket" in result.err
     assert operator.done("rejections", "retry", "--fix", rules, "--yes")["sent"] == 1
 

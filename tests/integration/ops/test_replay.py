@@ -121,6 +121,19 @@ def test_a_replay_that_selects_no_command_is_no_success(operator: Operator, mode
     assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
 
+@pytest.mark.parametrize("mode", ["--yes", "--dry-run", "--plan"])
+def test_a_replay_of_ids_names_those_that_the_archive_lacks(operator: Operator, mode: str) -> None:
+    file = operator.archive.parent / "ids"
+    _add(operator, "z", encode(city(1)), "2025/10/17/06")
+    known, unknown = city(1).id, city(2).id
+    file.write_text(f"{known}\n{unknown}\n")
+    result = operator.run("replay", "--id-file", str(file), mode)
+    assert result.code == 5, result.err
+    assert f"1 of the 2 ids of --id-file are in no object of the archive: {unknown}." in result.err
+    result = operator.run("replay", "--id-file", str(file), "--resource", "cities", mode)
+    assert result.code == 0, "another condition may leave out a command"
+
+
 def test_a_time_range_goes_by_the_commands_time_and_not_by_the_objects_name(
     operator: Operator,
 ) -> None:

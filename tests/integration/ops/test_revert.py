@@ -104,6 +104,23 @@ def test_commands_are_named_by_ids_and_by_conditions_too(
     assert names(site) == {**before, 4: "bad 4"}
 
 
+def test_an_id_that_the_archive_lacks_stops_the_command_before_it_sends_anything(
+    site: Site, operator: Operator, tmp_path: Path
+) -> None:
+    site.put_and_apply(city(1, key=1), bad(11, key=1))
+    ids = tmp_path / "ids"
+    ids.write_text(f"{command_id(11)}\n{command_id(12)}\n")
+    stored = site.keys("commands/")
+    for mode in ("--yes", "--dry-run"):
+        result = operator.run("revert", "--id-file", str(ids), mode)
+        assert result.code == 5
+        assert f"1 of the 2 ids of --id-file are in no object of the archive: {command_id(12)}" in (
+            result.err
+        )
+        assert "nothing was sent" in result.err
+    assert site.keys("commands/") == stored
+
+
 def test_a_later_change_is_lost_or_kept_as_the_operator_chooses(
     site: Site, operator: Operator
 ) -> None:

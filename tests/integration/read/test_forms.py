@@ -123,12 +123,24 @@ def test_csv_and_one_object_are_written_as_for_a_get(cities: Database, reader: R
     assert problem(many)["code"] == "PGRST116"
 
 
+@pytest.mark.parametrize("coding", ["gzip", "DEFLATE", "identity"])
+def test_a_query_that_api_gateway_has_inflated_keeps_its_coding(
+    cities: Database, reader: Reader, coding: str
+) -> None:
+    assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
+    answer = reader.ask("cities", "geonameid=eq.7&select=geonameid", Content_Encoding=coding)
+    assert json.loads(answer.body) == [{"geonameid": 7}]
+
+
 @pytest.mark.parametrize(
     ("form", "headers", "code", "words"),
     [
         ("a=1", {"Content-Type": "application/json"}, "unsupported_media_type", FORM),
         ("a=1", {"Content-Type": ""}, "unsupported_media_type", "no Content-Type"),
-        ("a=1", {"Content-Encoding": "gzip"}, "unsupported_media_type", "as it is"),
+        ("a=1", {"Content-Encoding": "br"}, "unsupported_media_type", "gzip or deflate"),
+        ("a=1", {"Content-Encoding": "gzip, gzip"}, "unsupported_media_type", "as it is"),
+        ("\x1f\ufffd\b", {"Content-Encoding": "gzip"}, "unsupported_media_type", "as it is"),
+        ("x\ufffdK", {"Content-Encoding": "deflate"}, "unsupported_media_type", "as it is"),
         ("x" * (MAX_FORM_BYTES + 1), {}, "payload_too_large", "262,144 is most"),
         ("%ff=1", {}, "malformed_form", "UTF-8"),
         ("&".join(f"a{n}=1" for n in range(1001)), {}, "malformed_form", "1000 parameters"),

@@ -118,6 +118,13 @@ def test_a_bad_key_is_400(reader: Reader, key: str) -> None:
     assert (response.status, json.loads(response.body)["code"]) == (400, "bad_key")
 
 
+@pytest.mark.parametrize("key", ["%FF", "%C3%28"])
+def test_bytes_that_are_no_utf8_are_no_key(reader: Reader, key: str) -> None:
+    response = reader.get("countries", key=key)
+    assert (response.status, json.loads(response.body)["code"]) == (400, "bad_key")
+    assert "UTF-8" in json.loads(response.body)["detail"]
+
+
 def test_reading_after_a_command_that_is_nowhere_yet_raises_so_that_nothing_is_cached(
     database: Database, reader: Reader
 ) -> None:

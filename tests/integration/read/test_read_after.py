@@ -104,6 +104,7 @@ def test_a_key_of_any_text_is_found_again(database: Database, reader: Reader) ->
         "/v1/cities/5/commands/ffffffff-ffff-7fff-bfff-ffffffffffff",
         "/v1/cities/5/commands/x",
         f"/v1/cities/x/commands/{command_id(7)}",
+        f"/v1/countries/%FF/commands/{command_id(7)}",
         "",
     ],
 )

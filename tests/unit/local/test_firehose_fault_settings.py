@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from local.firehose.faults import FaultError, Faults, FaultSettings
+from local.firehose.faults import Faults, FaultSettings
 
 
 def test_nothing_is_on_by_default() -> None:
-    faults = Faults(FaultSettings.parse({}))
+    faults = Faults(FaultSettings.model_validate({}))
 
     assert not any(faults.happens(faults.settings.throttle) for _ in range(100))
     assert faults.settings.down == "no"
@@ -30,14 +31,14 @@ def test_nothing_is_on_by_default() -> None:
     ],
 )
 def test_an_unknown_or_impossible_setting_is_named(values: dict[str, Any], named: str) -> None:
-    with pytest.raises(FaultError, match=named):
-        FaultSettings.parse(values)
+    with pytest.raises(ValidationError, match=named):
+        FaultSettings.model_validate(values)
 
 
 def test_settings_survive_a_round_trip() -> None:
-    settings = FaultSettings.parse({"throttle": 0.5, "down": "reset", "seed": 7})
+    settings = FaultSettings.model_validate({"throttle": 0.5, "down": "reset", "seed": 7})
 
-    assert FaultSettings.parse(settings.model_dump()) == settings
+    assert FaultSettings.model_validate(settings.model_dump()) == settings
 
 
 def test_a_seed_repeats_the_choices() -> None:

@@ -16,7 +16,6 @@ from local.firehose import spool as spools
 from local.firehose.spool import (
     Spool,
     SpoolCorruptError,
-    SpoolUnusableError,
     SpoolWriteError,
 )
 
@@ -268,17 +267,6 @@ def test_without_free_space_deliveries_go_on_and_puts_are_refused(
                 await put
             await spool.remove(spool.objects("s")[0])
             assert spool.objects("s") == []
-
-    asyncio.run(scenario())
-
-
-def test_a_spool_belongs_to_one_server(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with running(tmp_path / "spool"):
-            with pytest.raises(SpoolUnusableError, match="in use"):
-                Spool(tmp_path / "spool")
-        async with running(tmp_path / "spool"):
-            pass
 
     asyncio.run(scenario())
 

@@ -43,7 +43,7 @@ def test_a_body_is_inflated_to_what_was_packed(coding: str, data: bytes) -> None
 
 
 def test_members_of_gzip_follow_each_other() -> None:
-    packed = gzip.compress(b"a") + gzip.compress(b"") + gzip.compress(b"b")
+    packed = gzip.compress(b"a") + gzip.compress(b"") * 1_000 + gzip.compress(b"b")
     assert inflate("GZIP ", packed, max_bytes=2) == b"ab"
 
 
@@ -62,9 +62,8 @@ def test_members_of_gzip_follow_each_other() -> None:
         ("gzip, gzip", gzip.compress(gzip.compress(b"{}"))),
         ("identity, gzip", gzip.compress(b"{}")),
         ("", b"{}"),
-        ("gzip", gzip.compress(b"") * 100_000),
     ],
-    ids=range(13),
+    ids=range(12),
 )
 def test_what_is_not_packed_as_it_says_is_refused(coding: str, body: bytes) -> None:
     with pytest.raises(UndecodableError):

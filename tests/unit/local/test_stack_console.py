@@ -6,45 +6,62 @@ import pytest
 from rich.console import Console
 
 from local.console import Display
-from local.events import Event, Remark, ServerStopped, StepBegun, StepDone, report_step
 
 
-def shown(*events: Event) -> list[str]:
-    output = io.StringIO()
-    display = Display(Console(file=output, soft_wrap=True, highlight=False))
-    for event in events:
-        display(event)
-    return output.getvalue().splitlines()
+class Screen(Display):
+    """A display, and its output."""
+
+    def __init__(self, *, is_terminal: bool = False) -> None:
+        self._output = io.StringIO()
+        super().__init__(
+            Console(file=self._output, soft_wrap=True, highlight=False, force_terminal=is_terminal)
+        )
+
+    def lines(self) -> list[str]:
+        return [" ".join(line.split()) for line in self._output.getvalue().splitlines()]
 
 
 def test_a_finished_step_is_one_line_with_its_seconds_and_what_was_unusual() -> None:
-    lines = shown(
-        StepBegun("emulator"),
-        StepBegun("primary"),
-        StepDone("primary", 1.24, "new"),
-        StepDone("emulator", 0.5),
-    )
+    screen = Screen()
 
-    assert [" ".join(line.split()) for line in lines] == ["✓ primary 1.2 s new", "✓ emulator 0.5 s"]
+    with screen.step("emulator"):
+        with screen.step("primary") as notes:
+            notes += ["new", "copied"]
+        assert screen.lines() == ["✓ primary 0.0 s new, copied"]
+
+    assert screen.lines()[1:] == ["✓ emulator 0.0 s"]
 
 
 def test_a_killed_server_is_told_from_one_that_ended_in_order() -> None:
-    lines = shown(
-        ServerStopped("gateway", 0.1, forced=False), ServerStopped("emulator", 10, forced=True)
-    )
+    screen = Screen()
 
-    assert "killed" not in lines[0]
-    assert "killed" in lines[1]
+    screen.report_stop("gateway", 0.1, forced=False)
+    screen.report_stop("emulator", 10, forced=True)
+
+    assert screen.lines() == ["■ gateway 0.1 s", "■ emulator 10.0 s killed"]
 
 
 def test_text_in_brackets_is_shown_as_it_is() -> None:
-    assert shown(Remark("[bold]no[/bold]")) == ["· [bold]no[/bold]"]
+    screen = Screen()
+
+    screen.remark("[bold]no[/bold]")
+
+    assert screen.lines() == ["· [bold]no[/bold]"]
 
 
 def test_a_step_that_fails_is_not_told_as_done() -> None:
-    events: list[Event] = []
+    screen = Screen()
 
-    with pytest.raises(RuntimeError), report_step("cdk deploy", events.append):
+    with pytest.raises(RuntimeError), screen.step("cdk deploy"):
         raise RuntimeError
 
-    assert events == [StepBegun("cdk deploy")]
+    assert screen.lines() == []
+
+
+def test_a_terminal_shows_the_running_steps() -> None:
+    screen = Screen(is_terminal=True)
+
+    with screen.step("emulator"), screen.step("primary"):
+        pass
+
+    assert any("emulator, primary" in line for line in screen.lines())

@@ -11,7 +11,6 @@ from infra.settings import FunctionName
 from local.credentials import make_secret
 from local.deployment import Deployment
 from local.postgres.config import locate_primary, locate_replica
-from local.servers import start_functions
 from local.settings import ROOT, LocalSettings, Ports
 
 OUTPUTS = {
@@ -57,7 +56,7 @@ def kept(tmp_path: Path) -> Deployment:
     (folder / "outputs.json").write_text(json.dumps(OUTPUTS))
     (folder / "state").mkdir()
     (folder / "state" / "lambda.json").write_text("{}")
-    new_deployment.seal(folder)
+    (folder / "fingerprint").write_text(new_deployment.fingerprint())
     return new_deployment
 
 
@@ -118,13 +117,6 @@ def test_what_python_leaves_beside_the_sources_changes_nothing(kept: Deployment)
     assert kept.find_kept() is not None
 
 
-def test_a_damaged_emulator_s_state_is_deployed_anew(kept: Deployment) -> None:
-    state = kept.settings.emulator / "deployed" / "state"
-    (state / "lambda.json").write_text("")
-
-    assert kept.find_kept() is None
-
-
 @pytest.mark.parametrize("outputs", ["", "{}", '{"forebay-local-data": {}}'])
 def test_unreadable_outputs_are_deployed_anew(kept: Deployment, outputs: str) -> None:
     (kept.settings.emulator / "deployed" / "outputs.json").write_text(outputs)
@@ -153,7 +145,4 @@ def test_the_environment_says_whether_callers_show_credentials(
     file = tmp_path / "checkout" / "infra" / "environments" / "local.toml"
     file.parent.mkdir(parents=True)
     file.write_text(change((ROOT / "infra/environments/local.toml").read_text()))
-    new_deployment = deployment(tmp_path)
-    assert new_deployment.requires_credentials() is wanted
-    if wanted:
-        assert start_functions(new_deployment.settings, requires_credentials=True) == []
+    assert deployment(tmp_path).requires_credentials() is wanted

@@ -100,6 +100,25 @@ def test_what_api_gateway_made_of_bytes_that_are_no_utf8_is_not_stored() -> None
     assert bench.send("POST", "/cities", raw=text(name="\ufffd")).status == 202, "escaped: meant"
 
 
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_a_byte_order_mark_at_the_beginning_is_ignored(media: str, is_encoded: bool) -> None:  # noqa: FBT001
+    bench = WriteBench()
+    data = ("\ufeff" + text()).encode()
+    answer = bench.app.handle({
+        "resource": "/cities",
+        "path": "/cities",
+        "httpMethod": "POST",
+        "headers": {"Content-Type": media},
+        "body": base64.b64encode(data).decode() if is_encoded else data.decode(),
+        "isBase64Encoded": is_encoded,
+    })  # fmt: skip
+    assert answer.status == (202 if media == "application/json" else 207)
+    assert [command.key for command in bench.sink.commands] == [ITEM["geonameid"]]
+    only = bench.send("POST", "/cities", raw="\ufeff \n")
+    assert document(only)["code"] == "empty_body"
+
+
 def test_everything_that_is_wrong_is_named_at_once_with_its_place() -> None:
     bad = {**ITEM, "population": -1, "latitude": 91, "name": 5, "extra": 1}
     problem = document(WriteBench().send("POST", "/cities", bad))
@@ -219,6 +238,16 @@ def test_a_bad_key_is_400(method: str, key: str) -> None:
 def test_a_bad_text_key_is_400(key: str) -> None:
     response = WriteBench().send("DELETE", "/countries/{key}", key=key)
     assert (response.status, document(response)["code"]) == (400, "bad_key")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("key", ["%FF", "a%C3%28", "%ED%A0%80"])
+def test_bytes_in_the_path_that_are_no_utf8_name_no_item(method: str, key: str) -> None:
+    bench = WriteBench()
+    answer = bench.send(method, "/countries/{key}", {"name": "x"}, key=key)
+    assert (answer.status, document(answer)["code"]) == (400, "bad_key")
+    assert "UTF-8" in document(answer)["detail"]
+    assert bench.sink.taken == []
 
 
 def test_a_bad_key_is_quoted_decoded() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 from forebay.conditional import build_item_tag, make_state_tag
-from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition
+from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition, Guard
 from forebay.ids import IdSource, accepted_ms
 from forebay.resource import Key, Resource
 from tests.fixtures.api import NOW_MS, WriteBench, document
@@ -131,6 +131,11 @@ def test_a_write_without_a_condition_has_none(method: str) -> None:
         ("POST", "/cities", {"If_Match": TAG}),
         ("POST", "/commands", {"If_Match": TAG}),
         ("PATCH", "/cities/{key}", {"If_Match": ", ".join([f'"{ID}"', '"x"'])}),
+        ("PATCH", "/cities/{key}", {"If_None_Match": "*"}),
+        ("DELETE", "/cities/{key}", {"If_None_Match": "*"}),
+        ("PUT", "/cities/{key}", {"If_None_Match": TAG}),
+        ("POST", "/cities", {"If_None_Match": TAG}),
+        ("POST", "/commands", {"If_None_Match": "*"}),
     ],
 )
 def test_a_condition_that_can_never_be_checked_is_400_and_not_ignored(
@@ -242,6 +247,14 @@ def test_another_filter_is_400_with_what_is_possible(
     assert bench.sink.taken == []
 
 
+@pytest.mark.parametrize("query", [{"name": "neq.a\ufffd"}, {"name": "in.(a,\ufffd)"}])
+def test_a_condition_with_bytes_that_are_no_utf8_is_400(query: dict[str, str]) -> None:
+    bench = bench_of(Thing.spec_)
+    answer = send(bench, "DELETE", number="eq.7", **query)
+    assert (answer.status, document(answer)["code"]) == (400, "not_utf8")
+    assert bench.sink.taken == []
+
+
 def test_a_condition_that_no_line_could_hold_is_400() -> None:
     bench = bench_of(Thing.spec_)
     values = ",".join(map(str, range(MAX_VALUES + 1)))
@@ -311,6 +324,78 @@ def test_a_number_in_the_condition_of_a_decimal_keeps_its_digits() -> None:
             ["price", "gt", "-99999999999999999999"],
         ]
     }
+
+
+def test_a_number_in_the_condition_of_an_integer_has_every_spelling_of_an_item() -> None:
+    bench = bench_of(Thing.spec_)
+    text = (
+        '[{"op":"delete","resource":"things","key":7,"if":[["stock","eq",5.0],["stock","lt",1e3],'
+        '["stock","in",[-0.0,9223372036854775807.0]],["stock","neq",9007199254740993e0]]}]'
+    )
+    assert bench.send("POST", "/commands", raw=text).status == 207
+    (command,) = bench.sink.commands
+    assert json.dumps(command.condition) == json.dumps({
+        "where": [
+            ["stock", "eq", 5],
+            ["stock", "lt", 1000],
+            ["stock", "in", [0, 2**63 - 1]],
+            ["stock", "neq", 2**53 + 1],
+        ]
+    })  # fmt: skip
+
+
+def test_a_number_in_the_condition_of_a_float_has_the_spellings_of_an_item() -> None:
+    bench = bench_of(Thing.spec_)
+    large = 10**30
+    (result,) = operate(bench, {"op": "delete", "if": [["weight", "lt", large]]})
+    assert result["status"] == 202
+    assert bench.sink.commands[0].condition == {"where": [["weight", "lt", 1e30]]}
+
+
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [
+        ("weight", "9007199254740993.0"),
+        ("weight", "1e-400"),
+        ("weight", "3.14159265358979323846"),
+        ("weight", "1" + "0" * 400),
+        ("stock", "9223372036854775808.0"),
+        ("stock", "1e300"),
+        ("stock", "1e-9"),
+    ],
+)
+def test_a_number_in_a_condition_is_refused_instead_of_rounded(field: str, number: str) -> None:
+    bench = bench_of(Thing.spec_)
+    text = f'[{{"op":"delete","resource":"things","key":7,"if":[["{field}","gt",{number}]]}}]'
+    (result,) = document(bench.send("POST", "/commands", raw=text))["results"]
+    assert result["status"] == 422
+    assert result["problem"]["errors"][0]["pointer"] == "#/if"
+    assert field in result["problem"]["errors"][0]["detail"]
+    assert bench.sink.taken == []
+
+
+@pytest.mark.parametrize(
+    ("comparison", "values", "reason"),
+    [
+        (
+            ["name", "eq", 'a"b'],
+            {"name": None},
+            r'name eq "a\"b" does not hold: the value was null',
+        ),
+        (["sold", "eq", True], {"sold": False}, "sold eq true does not hold: the value was false"),
+        (["at", "is", None], {"at": "x"}, 'at is null does not hold: the value was "x"'),
+        (["data", "is", None], {"data": {"é": [1]}}, 'the value was {"é": [1]}'),
+        (["name", "in", ["\0"]], {"name": "x" * 999}, r'name in ["\u0000"] does not hold'),
+    ],
+)
+def test_a_failed_comparison_names_values_as_json(
+    comparison: list[Any], values: dict[str, Any], reason: str
+) -> None:
+    guard = Guard.of_json({"where": [comparison]}, Thing.spec_)
+    failure = guard.find_failure(None, values)
+    assert failure is not None
+    assert reason in failure
+    assert len(failure) < 500
 
 
 def test_operations_after_one_with_a_condition_have_greater_ids() -> None:

@@ -189,11 +189,21 @@ def test_another_increment_is_422_at_its_field(field: str, value: str) -> None:
     assert [error["pointer"] for error in problem["errors"]] == [f"#/{field}"]
 
 
+NO_INCREMENT = "only a PATCH of an integer or decimal field can have $increment"
+
+
+@pytest.mark.parametrize("field", ["weight", "name", "sold", "seen_at", "data", "tags", "sku"])
+def test_the_increment_of_another_field_is_named_as_such(field: str) -> None:
+    problem = patch(f'{{"{field}":{{"$increment":1}}}}')
+    assert [error["detail"] for error in problem["errors"]] == [NO_INCREMENT]
+
+
 def test_a_put_has_no_increment() -> None:
     bench = bench_of(SPEC)
     item = {"name": "x", "price": 1, "stock": {"$increment": 1}}
     answer = bench.send("PUT", "/products/{key}", item, key="a")
-    assert document(answer)["errors"][0]["pointer"] == "#/stock"
+    fault = {"pointer": "#/stock", "detail": NO_INCREMENT}
+    assert document(answer)["errors"] == [fault]
 
 
 def test_the_stored_values_of_some_fields_can_be_checked() -> None:
@@ -237,6 +247,22 @@ def test_another_media_type_is_415_with_the_accepted_types(media: str | None) ->
 def test_a_patch_that_takes_too_much_room_is_413() -> None:
     problem = patch(json.dumps({"data": {"a": "x" * 1_030_000}}))
     assert (problem["status"], problem["code"]) == (413, "command_too_large")
+
+
+@pytest.mark.parametrize("query", [{}, {"sku": ["eq.a"]}])
+def test_a_patch_and_a_delete_by_a_filter_have_no_if_none_match(query: dict[str, Any]) -> None:
+    bench = bench_of(SPEC)
+    for method, body in (("PATCH", '{"stock":1}'), ("DELETE", None)):
+        answer = bench.app.handle({
+            "resource": "/products",
+            "path": "/products",
+            "httpMethod": method,
+            "headers": {"Content-Type": "application/json", "If-None-Match": "*"},
+            "multiValueQueryStringParameters": query,
+            "body": body,
+        })  # fmt: skip
+        assert (answer.status, document(answer)["code"]) == (400, "bad_header")
+    assert bench.sink.taken == []
 
 
 @pytest.mark.parametrize("header", [{"If_None_Match": "*"}, {"Idempotency_Key": '"unclosed'}])
@@ -347,6 +373,21 @@ def test_an_old_patch_without_an_upcaster_is_415_and_never_guessed() -> None:
     assert (answer.status, document(answer)["code"]) == (415, "unsupported_media_type")
     assert "schema version 1" in document(answer)["detail"]
     assert commands == []
+
+
+@pytest.mark.parametrize("text", ["eq.a\ufffd", "in.(a,\ufffd)"])
+def test_a_filter_with_bytes_that_are_no_utf8_names_no_item(text: str) -> None:
+    bench = bench_of(SPEC)
+    answer = bench.app.handle({
+        "resource": "/products",
+        "path": "/products",
+        "httpMethod": "DELETE",
+        "headers": {},
+        "multiValueQueryStringParameters": {"sku": [text]},
+        "body": None,
+    })  # fmt: skip
+    assert (answer.status, document(answer)["code"]) == (400, "not_utf8")
+    assert bench.sink.taken == []
 
 
 def test_patches_of_a_list_of_keys_are_made_in_its_order() -> None:

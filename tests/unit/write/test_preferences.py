@@ -63,6 +63,15 @@ def test_of_a_put_a_resolution_is_taken_only_if_it_says_what_the_put_does() -> N
         assert prefer in response.headers["Preference-Applied"]
 
 
+def test_a_post_that_never_overwrites_is_no_upsert() -> None:
+    bench = WriteBench()
+    header = {"If_None_Match": "*"}
+    prefer = "resolution=merge-duplicates"
+    assert_refused(bench, write(bench, "POST", prefer, **header), prefer, "If-None-Match: *")
+    prefer = "resolution=ignore-duplicates"
+    assert write(bench, "POST", prefer, **header).headers["Preference-Applied"] == prefer
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "unknown",
