@@ -105,9 +105,9 @@ def redrive(
     console = build_console(context, as_json=as_json)
     before = dead_queue.depth()
     total = len(ids) if ids else before.visible
+    chosen = f"the {total:,} chosen messages" if ids else f"{total:,} messages"
     console.confirm(
-        f"Send {total:,} of the {before.total:,} messages of {dead_queue.name} to {queue.name} "
-        "again?",
+        f"Send {chosen} of {dead_queue.name}, which has {before.total:,}, to {queue.name} again?",
         yes=yes,
     )
     with console.progress("redrive", unit="messages", total=total) as meter:

@@ -166,6 +166,26 @@ class _RunState:
         }
 
 
+def _require_selected(state: _RunState) -> None:
+    """Fail if no command of a complete run met its conditions, or fewer than the ids that it names.
+
+    Raises:
+        IncompleteError: with the number of the commands.
+    """
+    selection, lines = Selection.from_json(state.run.selection), state.done.lines
+    if not lines and not selection.is_everything:
+        raise IncompleteError(
+            f"nothing was selected: no command of {state.total:,} objects fulfils the run's "
+            "conditions"
+        )
+    # Another condition may leave out commands with these ids.
+    if selection == Selection(ids=selection.ids) and lines < len(selection.ids):
+        raise IncompleteError(
+            f"only {lines:,} of the {len(selection.ids):,} ids of --id-file are in the archive; "
+            "`forebay replay --plan` with the same conditions names the others"
+        )
+
+
 class _Watch:
     """Follows a run until each of its objects is finished or a dead letter."""
 
@@ -259,11 +279,7 @@ class _Watch:
 
     def _explain(self, connection: Connection, state: _RunState) -> None:
         if not state.missing:
-            if not state.done.lines and not Selection.from_json(state.run.selection).is_everything:
-                raise IncompleteError(
-                    f"nothing was selected: no command of {state.total:,} objects fulfils the "
-                    "run's conditions"
-                )
+            _require_selected(state)
             return
         reasons = dict(runs.failures(connection, self._id, limit=_MAX_LETTERS))
         for key in sorted({*state.dead, *reasons})[:_SHOWN_FAILURES]:

@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +128,22 @@ def test_a_resumed_run_sends_nothing_that_was_stored_after_its_start(replays: Re
     replays.consume()
     assert replays.state(run) == "done"
     assert replays.watch(run)["objects_missing"] == 0
+
+
+def test_the_watch_of_a_run_by_ids_reports_that_the_archive_lacks_some(
+    replays: Replays, tmp_path: Path
+) -> None:
+    hour = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)  # of the objects' names
+    time = f"{int(hour.timestamp() * 1000):012x}"
+    known, unknown = (f"{time[:8]}-{time[8:]}{city(number).id[13:]}" for number in (1, 2))
+    replays.site.put(city(1, key=1)._replace(id=known))
+    ids = tmp_path / "ids"
+    ids.write_text(f"{known}\n{unknown}\n")
+    run = replays.begin("--id-file", str(ids))
+    replays.consume()
+    followed = replays.operator.run("replay", "--resume", run, "--watch")
+    assert (followed.code, "only 1 of the 2 ids" in followed.err) == (5, True), followed.err
+    assert replays.state(run) == "done"
 
 
 def test_objects_of_a_run_that_is_being_sent_do_not_finish_it(replays: Replays) -> None:
