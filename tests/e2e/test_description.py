@@ -24,6 +24,8 @@ FORBIDDEN = {
     *("path of a write", "header of a write", "body of a write"),
 }
 #: The stack has the resources of the tests, and so must the hooks.
+#: Where hypothesis keeps its tables of Unicode, which take seconds to make.
+_STORAGE = ROOT / ".hypothesis"
 _PYTHONPATH = os.pathsep.join(map(str, (PROJECT, ROOT)))
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
@@ -38,7 +40,12 @@ def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
             *("--continue-on-failure", "--no-color", *options),
         ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": _PYTHONPATH, "FOREBAY_TRIED": str(folder / "tried")},
+        env={
+            **os.environ,
+            "PYTHONPATH": _PYTHONPATH,
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(_STORAGE),
+            "FOREBAY_TRIED": str(folder / "tried"),
+        },
         capture_output=True,
         text=True,
         check=False,

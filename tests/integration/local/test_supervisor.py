@@ -19,8 +19,9 @@ from local.state import lock_state
 from local.supervisor import Supervisor
 from tests.fixtures.emulator import wait_until
 
-SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
-IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPS
+# A server that runs until a signal ends it.
+SERVES = "import signal; print('up', flush=True); signal.pause()"
+IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SERVES
 # A server with a worker in its process group, like the emulator; the worker survives its parent.
 HAS_A_WORKER = f"""
 import subprocess, sys
@@ -41,8 +42,36 @@ def supervisor() -> Iterator[Supervisor]:
         yield started
 
 
+@pytest.fixture
+def supervising(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that supervises a server until it is killed, or until this process ends."""
+    code = f"""
+import sys
+from pathlib import Path
+from local.processes import Spec, StopOrder
+from local.state import lock_state
+from local.supervisor import Supervisor
+
+folder = Path({str(tmp_path)!r})
+with lock_state(folder) as lock, Supervisor(keep_open=[lock]) as supervisor:
+    command = [sys.executable, "-c", {TAKES_ITS_TIME!r}]
+    gateway = StopOrder.GATEWAY
+    child = supervisor.start(
+        Spec(name="server", command=command, log=folder / "server.log", rank=gateway)
+    )
+    (folder / "pid").write_text(str(child.process.pid))
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def spec(
-    folder: Path, name: str, code: str = SLEEPS, *, rank: int = 1, patience_seconds: float = 10
+    folder: Path, name: str, code: str = SERVES, *, rank: int = 1, patience_seconds: float = 10
 ) -> Spec:
     return Spec(
         name=name,
@@ -175,8 +204,9 @@ def test_the_last_run_s_log_is_kept(supervisor: Supervisor, tmp_path: Path) -> N
     assert (tmp_path / "tool.log.old").read_text() == "first\n"
 
 
-def test_killing_the_supervisor_ends_its_servers_and_their_workers(tmp_path: Path) -> None:
-    supervising = start_supervising_process(tmp_path)
+def test_killing_the_supervisor_ends_its_servers_and_their_workers(
+    supervising: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     server, worker = server_and_worker(tmp_path)
 
     supervising.kill()
@@ -185,8 +215,9 @@ def test_killing_the_supervisor_ends_its_servers_and_their_workers(tmp_path: Pat
     wait_until(lambda: gone(server) and gone(worker), "the end of server and worker")
 
 
-def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(tmp_path: Path) -> None:
-    supervising = start_supervising_process(tmp_path)
+def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(
+    supervising: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     server, worker = server_and_worker(tmp_path)
 
     supervising.kill()
@@ -195,27 +226,6 @@ def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(tmp_pat
     with lock_state(tmp_path):
         assert gone(server)
         wait_until(lambda: gone(worker), "the end of the killed worker")
-
-
-def start_supervising_process(folder: Path) -> subprocess.Popen[bytes]:
-    code = f"""
-import sys, time
-from pathlib import Path
-from local.processes import Spec, StopOrder
-from local.state import lock_state
-from local.supervisor import Supervisor
-
-folder = Path({str(folder)!r})
-with lock_state(folder) as lock, Supervisor(keep_open=[lock]) as supervisor:
-    command = [sys.executable, "-c", {TAKES_ITS_TIME!r}]
-    gateway = StopOrder.GATEWAY
-    child = supervisor.start(
-        Spec(name="server", command=command, log=folder / "server.log", rank=gateway)
-    )
-    (folder / "pid").write_text(str(child.process.pid))
-    time.sleep(600)
-"""
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
 
 
 def server_and_worker(folder: Path) -> tuple[int, int]:
