@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from rich.table import Table
 
 from ops.console import Console, build_table, shorten
@@ -102,7 +103,7 @@ def _flatten(document: Any) -> dict[str, Any]:  # noqa: ANN401 - the members of 
 
 
 def _format(members: dict[str, Any], name: str) -> str:
-    return repr(members[name]) if name in members else "(missing)"
+    return orjson.dumps(members[name]).decode() if name in members else "(missing)"
 
 
 def describe_others(survey: Survey) -> str:
