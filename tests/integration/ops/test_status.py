@@ -33,6 +33,12 @@ from tests.fixtures.site import Site
 
 
 @pytest.fixture
+def firehose(reused_firehose: FirehoseServer) -> FirehoseServer:
+    """A server for many tests: the status names this test's streams only."""
+    return reused_firehose
+
+
+@pytest.fixture
 def settings(site: Site, emulator: Emulator, firehose: FirehoseServer) -> dict[str, str]:
     """Variables with the addresses of all parts."""
     return {
