@@ -7,12 +7,14 @@ live" (expired items are deleted within days, so each read checks the time).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from forebay.breaker import CircuitBreaker
 from forebay.errors import TransientError
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 #: Larger contents are stored as items of their own. The limit of an item leaves room for the names
 #: and the other attributes.
 MAX_INLINE_BYTES: Final = 360 * 1024
+
+#: How long the table is skipped after it did not answer: at first, and at most. A client repeats a
+#: refused request after some seconds (`Retry-After`).
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_GREATEST_PAUSE_SECONDS: Final = 8.0
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 #: The table's partition key, and the attribute by which DynamoDB deletes expired items.
@@ -51,14 +58,28 @@ class Record:
 
 
 class RecordTable:
-    """The table. Every method raises TransientError if DynamoDB does not do the call."""
+    """The table. Every method raises TransientError if DynamoDB does not do the call.
+
+    After a call without an answer the table is skipped for some seconds: the time-out is a tenth of
+    the time that a client waits.
+    """
 
     def __init__(
-        self, client: DynamoDBClient, table: str, *, max_inline_bytes: int = MAX_INLINE_BYTES
+        self,
+        client: DynamoDBClient,
+        table: str,
+        *,
+        max_inline_bytes: int = MAX_INLINE_BYTES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._table = table
         self._max_inline_bytes = max_inline_bytes
+        self._breaker = CircuitBreaker(
+            first_seconds=_FIRST_PAUSE_SECONDS,
+            greatest_seconds=_GREATEST_PAUSE_SECONDS,
+            clock=clock,
+        )
 
     def create(self, record: Record, *, now_ms: int) -> Record | None:
         """Store a record, unless an unexpired record has its name.
@@ -180,27 +201,46 @@ class RecordTable:
     def _get(self, name: str) -> Mapping[str, Any]:
         """Return the item with that name; empty without one."""
         try:
-            answer = self._client.get_item(
-                TableName=self._table, Key={KEY: {"S": name}}, ConsistentRead=True
-            )
-        except (BotoCoreError, ClientError) as exc:
+            answer = self._request("get_item", Key={KEY: {"S": name}}, ConsistentRead=True)
+        except ClientError as exc:
             raise TransientError(f"idempotency records: {exc}") from exc
-        return answer.get("Item", {})
+        item: Mapping[str, Any] = answer.get("Item", {})
+        return item
 
     def _call(self, operation: str, **arguments: object) -> Mapping[str, Any] | None:
         """Write an item; return the old item if it does not fit the condition, else None."""
         if "ConditionExpression" in arguments:
             arguments["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
         try:
-            getattr(self._client, operation)(TableName=self._table, **arguments)
+            self._request(operation, **arguments)
         except ClientError as exc:
             if exc.response.get("Error", {}).get("Code") != _CONDITION_FAILED:
                 raise TransientError(f"idempotency records: {exc}") from exc
             # A modeled member of this error, which the type of errors in general lacks.
             return cast("Mapping[str, Any]", exc.response.get("Item", {}))
-        except BotoCoreError as exc:
-            raise TransientError(f"idempotency records: {exc}") from exc
         return None
+
+    def _request(self, operation: str, **arguments: object) -> Mapping[str, Any]:
+        """Send a request, unless DynamoDB has just failed to answer one.
+
+        Raises:
+            ClientError: DynamoDB has refused it.
+            TransientError: there is no answer, or the table is skipped.
+        """
+        if self._breaker.is_open:
+            raise TransientError("idempotency records: skipped after a call without an answer")
+        try:
+            answer: Mapping[str, Any] = getattr(self._client, operation)(
+                TableName=self._table, **arguments
+            )
+        except BotoCoreError as exc:
+            self._breaker.record_failure()
+            raise TransientError(f"idempotency records: {exc}") from exc
+        except ClientError:
+            self._breaker.record_success()
+            raise
+        self._breaker.record_success()
+        return answer
 
 
 def _encode(record: Record, parts: Sequence[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import psycopg
 
+from forebay.breaker import CircuitBreaker
 from forebay.db import iam
 from forebay.errors import ForebayError, SettingsError, TransientError
 from forebay.read_cache.address import Address
@@ -82,10 +83,12 @@ class Link:
         self._address = address
         self._budget = budget
         self._on_failure = on_failure
-        self._clock = clock
+        self._breaker = CircuitBreaker(
+            first_seconds=_FIRST_PAUSE_SECONDS,
+            greatest_seconds=_GREATEST_PAUSE_SECONDS,
+            clock=clock,
+        )
         self._wire: _Wire | None = None
-        self._skipped_until = 0.0
-        self._failures = 0
 
     def call(
         self, command: Callable[[str], Sequence[Argument]], *, run: str | None = None
@@ -102,7 +105,7 @@ class Link:
         Raises:
             CacheUnavailableError: the cache is to be skipped.
         """
-        if self._clock() < self._skipped_until:
+        if self._breaker.is_open:
             raise CacheUnavailableError("the read cache is skipped after a failure")
         was_open = self._wire is not None
         try:
@@ -115,15 +118,13 @@ class Link:
             raise
         except (OSError, ForebayError, psycopg.OperationalError) as exc:
             raise self.pause(exc) from exc
-        self._failures = 0
+        self._breaker.record_success()
         return result
 
     def pause(self, reason: object) -> CacheUnavailableError:
         """Close the connection and skip the cache for a while; return the error to raise."""
         self.close()
-        pause = min(_FIRST_PAUSE_SECONDS * 2**self._failures, _GREATEST_PAUSE_SECONDS)
-        self._failures += 1
-        self._skipped_until = self._clock() + pause
+        self._breaker.record_failure()
         text = f"{self._address}: {reason or type(reason).__name__}"
         self._on_failure(text)
         return CacheUnavailableError(f"the read cache {text}")

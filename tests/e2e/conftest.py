@@ -1,9 +1,16 @@
-"""Mark all tests here: they share one stack, so one worker of pytest-xdist must run them."""
+"""Mark all tests here: the tests of a group share one stack, so one worker must run them."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+#: The files with a stack of their own. They take as long as all others, so that another worker can
+#: run them at the same time.
+_SECOND_GROUP: Final = frozenset(
+    {"test_cache.py", "test_description.py", "test_reload.py", "test_restart.py"}
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
@@ -12,4 +19,5 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.xdist_group("e2e"))
+            group = "e2e-2" if item.path.name in _SECOND_GROUP else "e2e"
+            item.add_marker(pytest.mark.xdist_group(group))

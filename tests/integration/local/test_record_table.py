@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,12 @@ from dataclasses import replace
 from threading import Barrier
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from forebay.aws.records import Record, RecordTable
+from forebay.aws.records import MAX_INLINE_BYTES, Record, RecordTable
 from forebay.errors import TransientError
 from forebay.http import Response
 from lambdas.write.app import REPLAYED
@@ -55,8 +58,8 @@ def store(request: pytest.FixtureRequest) -> RecordStore:
         return MemoryRecords()
     emulator: Emulator = request.getfixturevalue("emulator")
     name: str = request.getfixturevalue("table_name")
-    limits = {} if request.param == "DynamoDB" else {"max_inline_bytes": SMALL_BYTES}
-    return RecordTable(emulator.client("dynamodb"), name, **limits)
+    max_bytes = MAX_INLINE_BYTES if request.param == "DynamoDB" else SMALL_BYTES
+    return RecordTable(emulator.client("dynamodb"), name, max_inline_bytes=max_bytes)
 
 
 @pytest.fixture
@@ -276,3 +279,46 @@ def test_a_dead_attempt_is_taken_over_once_by_concurrent_repetitions(
     assert sink.taken == dying.taken
     assert {answer.status for answer in answers} <= {202, 409}
     assert all(REPLAYED in answer.headers for answer in answers if answer.status == 202)
+
+
+def test_a_table_that_hangs_is_skipped_for_seconds_and_then_tried_again(record: Record) -> None:
+    """Otherwise each write with a key would wait for the time-out."""
+    now = 0.0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client: Any = botocore.session.get_session().create_client(
+            "dynamodb",
+            endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(read_timeout=0.2, retries={"total_max_attempts": 1}),
+        )
+        table = RecordTable(client, "records", clock=lambda: now)
+
+        def count_connections() -> int:
+            with pytest.raises(TransientError):
+                table.create(record, now_ms=NOW_MS)
+            silent.settimeout(0.1)
+            connections = 0
+            while True:
+                try:
+                    silent.accept()[0].close()
+                except TimeoutError:
+                    return connections
+                connections += 1
+
+        assert count_connections() == 1
+        assert count_connections() == 0
+        now = 1.5
+        assert count_connections() == 1
+        now = 3.0  # the second pause is longer
+        assert count_connections() == 0
+        now = 4.0
+        assert count_connections() == 1
+
+
+def test_a_table_that_refuses_calls_is_not_skipped(emulator: Emulator, record: Record) -> None:
+    table = RecordTable(emulator.client("dynamodb"), "no-such-table")
+    for _ in range(2):
+        with pytest.raises(TransientError, match="ResourceNotFoundException"):
+            table.create(record, now_ms=NOW_MS)
