@@ -68,7 +68,7 @@ RECORDS_UNAVAILABLE: Final = Metric(
 RECORDS_METRICS: Final = (WRITES_REPLAYED, KEYS_REUSED, RECORDS_UNAVAILABLE)
 
 UPLOADS_CLAIMED: Final = Metric(
-    "UploadsClaimed", "imports", "uploads of attachments whose command was accepted"
+    "UploadsClaimed", "imports", "uploads of attachments for which a command was accepted"
 )
 UPLOADS_REFUSED: Final = Metric(
     "UploadsRefused",
@@ -120,7 +120,7 @@ COMMANDS_SUPERSEDED: Final = Metric(
     "CommandsSuperseded", "consumer", "commands that another command of the key beats"
 )
 COMMANDS_DUPLICATE: Final = Metric(
-    "CommandsDuplicate", "consumer", "lines whose command was applied or decided before"
+    "CommandsDuplicate", "consumer", "lines with a command that was applied or decided before"
 )
 COMMANDS_REJECTED: Final = Metric(
     "CommandsRejected",
@@ -150,7 +150,7 @@ MESSAGES_FAILED: Final = Metric(
 CACHE_CHANGES_MISSED: Final = Metric(
     "CacheChangesMissed",
     "consumer",
-    "changes that could not be announced to the read cache, whose answers may then be a minute old",
+    "changes that could not be announced to the read cache; its answers may then be a minute old",
     needs_read_cache=True,
 )
 
