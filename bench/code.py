@@ -1,6 +1,6 @@
 """Counts the code: `python -m bench.code [folder…]`.
 
-Modules, lines, long functions, and the share of functions whose name begins with a verb.
+Modules, lines, long functions, and the share of functions with a verb at the begin of their names.
 """
 
 from __future__ import annotations

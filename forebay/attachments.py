@@ -1,7 +1,8 @@
 """The objects of attachments: their names in the bucket, their addresses, and the fields' values.
 
 A client uploads to `uploads/<resource>/<key>/<field>/<id>`. The object that a row names is
-`objects/…` with the same rest. Clients can't write there, and nothing overwrites or deletes it.
+`objects/…` with the same rest. Clients can't write there, and no part of Forebay overwrites or
+deletes it.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Claimed:
     type: str
     size: int
     sha256: str
-    #: The caller who requested the upload.
+    #: The caller that requested the upload.
     by: str
     trace: str | None
     #: The schema version of the command.

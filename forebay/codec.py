@@ -71,8 +71,8 @@ def decode(line: bytes) -> Command:
 def decode_all(lines: Sequence[bytes]) -> list[Command | InvalidLineError]:
     """Decode several lines in half the time: commands, and an `InvalidLineError` per invalid line.
 
-    The common case is a batch of valid lines whose bodies are not nested deeper than a list or an
-    object of scalars, so such lines are checked together and not one at a time.
+    The common case is a batch of valid lines with bodies that are not nested deeper than a list or
+    an object of scalars, so such lines are checked together and not one at a time.
     """
     flat = _decode_flat(lines)
     if flat is not None:
@@ -158,7 +158,8 @@ class _Reader(NamedTuple):
 
     #: Parses any valid line.
     any: Callable[[bytes], Any]
-    #: Parses lines whose bodies contain lists and objects of scalars at most, such as increments.
+    #: Parses lines with bodies that contain lists and objects of scalars at most, such as
+    #: increments.
     flat: Callable[[bytes], Any]
     #: Exceptions that the parsers raise on other lines.
     errors: tuple[type[Exception], ...]

@@ -47,7 +47,7 @@ def make_state_tag(base_id: str, fields: Mapping[str, str]) -> str:
 
     Args:
         base_id: the id of the command that made the row.
-        fields: by field, the id of the patch whose value the row has; empty if no patch has
+        fields: by field, the id of the patch that set the row's value; empty if no patch has
             changed the row.
     """
     if not fields:

@@ -1,4 +1,4 @@
-"""Failures: why archive objects could not be applied, for operators who examine dead letters.
+"""Failures: why archive objects could not be applied, for operators that examine dead letters.
 
 A dead letter does not contain its reason. A failure is recorded if the database can be reached; an
 object that failed because the database was away has none.

@@ -48,7 +48,8 @@ class Response:
         """The answer in the format of a Lambda proxy integration.
 
         Args:
-            cors_allow_origin: origin whose pages may read it (`*`: all); None for no CORS headers.
+            cors_allow_origin: origin of the pages that may read it (`*`: all); None for no CORS
+                headers.
         """
         headers = {"Content-Type": self.content_type} if self.body else {}
         if cors_allow_origin:

@@ -140,7 +140,8 @@ def mark_orphaned(version: str) -> str:
 def _mark(version: str, digit: str) -> str:
     """A reversible version, greater than every command id.
 
-    `digit` replaces the first digit, whose value replaces the digit 7 that all command ids share.
+    `digit` replaces the first digit, and that digit replaces the digit 7 that all command ids
+    share.
     """
     return f"{digit}{version[1:_VERSION_DIGIT]}{version[0]}{version[_VERSION_DIGIT + 1 :]}"
 

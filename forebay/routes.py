@@ -192,7 +192,7 @@ def routes(
 
 
 def drop_dotted(routes: Sequence[Route]) -> tuple[Route, ...]:
-    """The routes without query parameters whose names contain a dot: `not.and`, `country.name`.
+    """The routes without query parameters with a dot in their names: `not.and`, `country.name`.
 
     No document of AWS settles whether API Gateway accepts such names beside `and` and `name`.
     """

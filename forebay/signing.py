@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 without the SDK, whose import would take longer than a function's start.
+"""AWS Signature Version 4 without the SDK: its import would take longer than a function's start.
 
 It signs addresses and forms that someone else sends: the token of a login, the download of an
 object, the form of an upload. Signing needs no request; tests compare the results with botocore's.

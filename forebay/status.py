@@ -36,7 +36,7 @@ class Reason:
 class Patches:
     """The ids of the patches that the tables know of a key; see `forebay.apply.edits.KeyState`."""
 
-    #: Patches whose values the item has.
+    #: Patches that set values of the item.
     in_item: Collection[str] = ()
     #: Patches without effect that may have one later.
     kept: Collection[str] = ()
@@ -101,7 +101,7 @@ class Traces:
 
 
 def find_status(command_id: str, traces: Traces) -> CommandStatus:
-    """The status of a command whose id this deployment made.
+    """The status of a command with an id of this deployment.
 
     A command that can't win against the row or tombstone of its key (law 2) is superseded, whether
     apply has processed it or not.

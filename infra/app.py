@@ -174,7 +174,7 @@ def _find_runner_place(
 def _build_user_pool(
     app: cdk.App, settings: Settings, served_routes: Sequence[Route]
 ) -> str | None:
-    """The user pool whose tokens the API accepts, in its own stack; None without Cognito."""
+    """The user pool of the tokens that the API accepts, in its own stack; None without Cognito."""
     authorization = settings.api.authorization
     if not isinstance(authorization, CognitoSettings):
         return None

@@ -40,7 +40,7 @@ Packages = Callable[[PackageOrTool], Path]
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 PYTHON_VERSION: Final = "3.13"
-#: The runtime is based on Amazon Linux 2023, whose glibc is newer than 2.28.
+#: The runtime is based on Amazon Linux 2023 with a glibc newer than 2.28.
 PLATFORM: Final = "aarch64-manylinux_2_28"
 
 _COMMON: Final = ("forebay", "resources", "lambdas/__init__.py")

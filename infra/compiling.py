@@ -11,11 +11,17 @@ from typing import Final
 
 from forebay.errors import SettingsError
 
-#: Writes to a file, because declarations may print to stdout.
-_PROGRAM: Final = (
-    "import sys, resources; from forebay.resource import compiled; "
-    "made = compiled.dump(resources.load()); open(sys.argv[1], 'wb').write(made)"
-)
+#: Writes to a file, because declarations may print to stdout. Python takes cached bytecode as
+#: current if the source has the same size and was changed within the same second, as after a quick
+#: correction. So the bytecode of the declarations is kept apart, and only for this run.
+_PROGRAM: Final = """
+import sys
+from forebay.resource import compiled, declaration
+file, sys.pycache_prefix = sys.argv[1:]
+import resources
+made = compiled.dump(resources.load())
+open(file, "wb").write(made)
+"""
 
 
 def compile_resources(root: Path) -> bytes:
@@ -29,7 +35,7 @@ def compile_resources(root: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "compiled")
         process = subprocess.run(  # noqa: S603 - a program of our own
-            [sys.executable, "-c", _PROGRAM, str(file)],
+            [sys.executable, "-c", _PROGRAM, str(file), str(Path(folder, "bytecode"))],
             cwd=root,
             env={**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0"},
             capture_output=True,

@@ -39,7 +39,8 @@ class NetworkSettings(Section):
     availability_zones: Annotated[int, Field(ge=2, le=3)] | None = None
     #: Ids of zones, as `use1-az1`: unlike names, they mean the same zone in every account.
     zones: Annotated[tuple[ZoneId, ...], Strict(strict=False)] = ()
-    #: Zones that the functions no longer use, whose subnets stay: ids, or numbers such as `3`.
+    #: Zones that the functions no longer use, but with subnets that stay: ids, or numbers such as
+    #: `3`.
     kept_zones: Annotated[tuple[Zone, ...], Strict(strict=False)] = ()
 
     @property

@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 from infra.section import Section
 
 #: CodeDeploy's predefined ways to move the calls of a function to a new version, and `off`: all
-#: calls move at once, and nothing is watched (AWS CodeDeploy user guide, "Predefined deployment
+#: calls move at once, and no alarm is watched (AWS CodeDeploy user guide, "Predefined deployment
 #: configurations for an AWS Lambda compute platform").
 Canary = Literal[
     "off",
@@ -22,8 +22,8 @@ Canary = Literal[
 ]
 
 CanaryFunction = Literal["write", "read", "status", "firehose_consumer"]
-#: The functions whose calls move in steps: those with enough calls to show a defect. `status` runs
-#: the read function's code.
+#: The functions with calls that move in steps: those with enough calls to show a defect. `status`
+#: runs the read function's code.
 CANARY_FUNCTIONS: Final[tuple[CanaryFunction, ...]] = get_args(CanaryFunction)
 
 

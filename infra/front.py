@@ -64,7 +64,7 @@ class CognitoSettings(Section):
     ) = None
     #: Addresses to which people are redirected after they sign in; if empty, people can't sign in.
     callback_urls: Names = ()
-    #: Scopes available to people who sign in, as `cities.write`; every scope for reading by
+    #: Scopes available to people that sign in, as `cities.write`; every scope for reading by
     #: default.
     people_scopes: Names | None = None
     #: Programs with a secret of their own, and the scopes of each, as `cities.read`.
@@ -169,7 +169,7 @@ class ApiSettings(Section):
     plan: PlanSettings
     cache: CacheSettings
     domain: DomainSettings | None = None
-    #: False if the API declares no query parameters whose names contain a dot (`not.and`,
+    #: False if the API declares no query parameters with a dot in their names (`not.and`,
     #: `country.name`), in case API Gateway does not accept them beside `and` and `name`.
     dotted_parameters: bool = True
     #: The account's quota of API Gateway's resources per API, if AWS has raised it.

@@ -82,7 +82,7 @@ class IdempotencySettings(Section):
 class AttachmentSettings(Section):
     """The bucket of attachments."""
 
-    #: How long the form of an upload, and the address of a download, can be used. Who has them
+    #: How long the form of an upload, and the address of a download, can be used. Their holder
     #: needs no other permission.
     valid_minutes: Annotated[int, Field(ge=1, le=60)] = 15
     #: How long an overwritten or deleted version is kept.

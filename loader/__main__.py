@@ -3,7 +3,7 @@
 Standard output gets the figures (one JSON object with --json), standard error the progress.
 
 Exit codes: 0 every item can be read; 1 something was refused, rejected, or is still missing;
-2 wrong usage; 3 the API is not there, or let nothing through for a minute; 130 interrupted.
+2 wrong usage; 3 the API is not there, or let no request through for a minute; 130 interrupted.
 """
 
 import argparse

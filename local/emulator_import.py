@@ -75,7 +75,7 @@ def _replace_functions() -> None:
 
 
 def _create_with_file(provisioners: Any) -> Any:
-    """Return the creation of an API whose definition may be an object of S3."""
+    """Return the creation of an API with a definition that may be an object of S3."""
     create = provisioners._apigw_rest_api_create
     return lambda logical_id, props, stack: create(logical_id, _read_body(props), stack)
 

@@ -16,7 +16,7 @@ from forebay.resource.spec import ResourceSpec
 def build_commands(resources: Mapping[str, ResourceSpec], url: str) -> str:
     """Return lines for a shell, to run in their order.
 
-    The write is a create, so a second run changes nothing.
+    The write is a create, so a second run makes no change.
 
     Returns:
         A write, its status and a read of the item. Only a read of a list, if no declaration has a

@@ -32,7 +32,7 @@ _TICK_MILLISECONDS = 200
 
 
 class Reloader:
-    """Replaces the packages of running functions whose sources have changed."""
+    """Replaces the packages of running functions with changed sources."""
 
     def __init__(self, settings: LocalSettings, deployed: Deployed, listener: Listener) -> None:
         """Make a reloader of a deployment; it reports reloads and failures to the listener."""

@@ -1,8 +1,8 @@
 """Classifies pending migrations: does a migration only add, or change or remove existing data?
 
 The SQL of a migration is rendered, not run. A statement only adds if it has one of the forms listed
-here. Every other statement counts as destructive, and so does a migration whose SQL can't be
-rendered because it reads the database.
+here. Every other statement counts as destructive, and so does a migration with SQL that
+can't be rendered because it reads the database.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Declared:
 
         Args:
             recorded: by a resource's path.
-            schema: the schema whose objects are compared.
+            schema: the schema with the objects to compare.
             trigrams: whether the compared database supports trigram indexes.
         """
         self._schema = schema

@@ -2,7 +2,7 @@
 
 A redrive sends each message to the consumer's queue first, and deletes it from the dead-letter
 queue only after SQS has acknowledged it. If the program is killed in between, the message is in
-both queues, and applying an object twice changes nothing. SQS's own `StartMessageMoveTask` is not
+both queues, and applying an object twice makes no change. SQS's own `StartMessageMoveTask` is not
 used, as it moves a whole queue and can't select; a letter stands for an object, so there are never
 very many.
 """

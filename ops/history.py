@@ -50,8 +50,8 @@ class Entry:
     reason: str | None = None
     #: The effect of a decided command that has passed.
     effect: Effect | None = None
-    #: The fields whose values the item has from a patch; of the item's put or create, the other
-    #: fields. None if the item has no patches, or nothing of this command.
+    #: The fields with values from a patch; of the item's put or create, the other
+    #: fields. None if the item has no patches, or no value of this command.
     fields: Sequence[str] | None = None
     #: True of a patch that takes effect as soon as there is an item.
     waits: bool = False
@@ -95,7 +95,7 @@ class AsOf:
     version: str | None = None
     by: str | None = None
     row: Mapping[str, Any] | None = None
-    #: By field, the ids of the patches whose values the row has.
+    #: By field, the ids of the patches that set the row's values.
     fields: Mapping[str, str] = field(default_factory=dict)
     #: Ids of the patches that waited for an item.
     waiting: Sequence[str] = ()
@@ -242,7 +242,7 @@ class _Patched:
 
     spec: ResourceSpec
     traces: Traces
-    #: By field, the id of the patch whose value the item has.
+    #: By field, the id of the patch that set the item's value.
     fields: Mapping[str, str]
     #: Patches that are kept, each with the fields that it may still set.
     kept: Sequence[Command]

@@ -1,8 +1,8 @@
 """Undo commands: find the states of their keys before them, and make commands that restore these.
 
 The states follow from the archive by law 2, and from the decisions about decided commands. A state
-with patches is restored by one put of the whole item. Nothing is removed: the undone commands stay
-in the archive and the history, and the new commands win because their ids are greater.
+with patches is restored by one put of the whole item. No command is removed: the undone commands
+stay in the archive and the history, and the new commands win because their ids are greater.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Planner:
         self._keys: dict[Target, _Key] = {}
         #: The ids of undone commands that have no decision yet.
         self.undecided: set[str] = set()
-        #: Objects whose rest can't be read.
+        #: Objects with a rest that can't be read.
         self.damaged: list[LineFault] = []
 
     @property
@@ -276,7 +276,7 @@ def send(
     ids: IdSource,
     by: str,
 ) -> Iterator[int]:
-    """Send the commands of the steps to the archive, whose S3 events apply them.
+    """Send the commands of the steps to the archive; its S3 events apply them.
 
     Args:
         archive: the archive's bucket.

@@ -113,7 +113,7 @@ class Explainer:
         return "missed", "its event was lost, or its message waits in the queue"
 
     def _find_held_versions(self, key: str) -> Iterator[str]:
-        """Yield a description of each command whose schema version this release does not know."""
+        """Yield a description of each command with a schema version unknown to this release."""
         for chunk in read_chunks(self._store.read(key)):
             for entry in chunk:
                 spec = (
@@ -197,7 +197,7 @@ class MissedImports:
 
     @property
     def keys(self) -> list[str]:
-        """The files whose event the import may never have received."""
+        """The files with an event that the import may never have received."""
         return [file.key for file in self._survey.missed]
 
     @property

@@ -93,8 +93,8 @@ class ChunkApplier:
     def needs_decisions_only(self, chunk: Chunk) -> bool:
         """Return whether each key of a live chunk has a decided command.
 
-        The first transaction would apply nothing then, unless the object is applied again, which a
-        replay always does.
+        The first transaction would apply no command then, unless the object is applied again, which
+        a replay always does.
         """
         folded = chunk.folded
         if self.source.replay or folded.winners or chunk.unfit or chunk.held is not None:

@@ -268,7 +268,7 @@ def fold(commands: Sequence[Command], edited: Collection[Target] = ()) -> Folded
 
     Args:
         commands: the commands.
-        edited: further keys whose commands are not folded, because the database has patches of
+        edited: further keys with commands that are not folded, because the database has patches of
             them.
     """
     edits: dict[str, dict[KeyValue, list[Command]]] = {}

@@ -114,7 +114,7 @@ class Archive:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
-        """Yield the objects with that prefix whose keys sort after `after`, by key, in pages.
+        """Yield the objects with that prefix and keys that sort after `after`, by key, in pages.
 
         Raises:
             TransientError: S3 did not answer.

@@ -39,7 +39,7 @@ from forebay.resource.spec import ResourceSpec
 
 #: How a database may change the archive's owner. `follow`: never. `claim`: become the owner of an
 #: archive without an owner, with its first decision. `adopt`: become the owner immediately, and
-#: replace another owner; for the deployed consumer, whose database is the archive's by definition.
+#: replace another owner; for the deployed consumer: its database is the archive's by definition.
 Ownership = Literal["follow", "claim", "adopt"]
 
 _LOCK_CLASS = 0x46424C47  # "FBLG": the first key of the advisory locks of the log

@@ -25,7 +25,7 @@ class Refusal(NamedTuple):
 
     @classmethod
     def of_body(cls, command: Command, error: BodyError) -> Refusal:
-        """The refusal of a command whose key or body the declaration does not fit."""
+        """The refusal of a command with a key or body that does not fit the declaration."""
         return cls(command, error.code, str(error))
 
     @classmethod
@@ -35,7 +35,7 @@ class Refusal(NamedTuple):
 
     @classmethod
     def of_row(cls, command: Command, error: psycopg.Error) -> Refusal:
-        """The refusal of a command whose row failed alone."""
+        """The refusal of a command with a row that failed alone."""
         return cls(
             command,
             choose_fault_code(error),

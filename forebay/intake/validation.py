@@ -101,7 +101,7 @@ def find_changed_numbers(sent: object, body: object) -> Iterator[Fault]:
 
 
 def _convert_numbers(spec: ResourceSpec, item: object, *, may_change: bool) -> dict[str, Any]:
-    """Return the members whose numbers need another form, which `BodyValidator` preserves."""
+    """Return the members with numbers that need another form, which `BodyValidator` preserves."""
     if not isinstance(item, dict) or not (
         may_change or any(column.kind is Kind.DECIMAL for column in spec.columns)
     ):

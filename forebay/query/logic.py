@@ -32,8 +32,8 @@ def read_parameter(level: Level, name: str, setting: Setting) -> None:
         setting: the whole name, for messages, and the parameter's text.
 
     Raises:
-        ProblemError: PGRST108 or unknown_parameter, the name refers to nothing; other codes, the
-            text is invalid.
+        ProblemError: PGRST108 or unknown_parameter, no field or relation has the name; other codes,
+            the text is invalid.
     """
     column = level.spec.column(name)
     relation_name, _, remainder = name.partition(".")

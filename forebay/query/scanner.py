@@ -1,7 +1,7 @@
 """Scanner for the text of one parameter.
 
-The scanner moves forward only, so parsing takes linear time. The exception is a condition whose
-name refers to several relations: it is parsed once for each of them.
+The scanner moves forward only, so parsing takes linear time. The exception is a condition on
+several relations of one name: it is parsed once for each of them.
 """
 
 from __future__ import annotations

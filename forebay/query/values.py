@@ -17,7 +17,7 @@ from forebay.resource.spec import FieldSpec, Kind
 
 _BLANK_ZONE = re.compile(r" ([0-9]{2}(?::[0-9]{2})?)\Z")
 _WITH_TIME = len("2026-02-28T10:00:00")
-#: Kinds whose lists are ordered element by element, like Postgres arrays.
+#: Kinds with lists that are ordered element by element, like Postgres arrays.
 ORDERED_ITEMS: Final = frozenset({
     Kind.TEXT, Kind.INTEGER, Kind.FLOAT, Kind.BOOLEAN, Kind.DATE, Kind.UUID
 })  # fmt: skip

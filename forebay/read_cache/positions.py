@@ -46,7 +46,7 @@ HAS_WRITTEN: Final[LiteralString] = "SELECT pg_current_xact_id_if_assigned() IS 
 #: On a replica or the primary: the oldest transaction that this server does not show. Statements
 #: that begin later on this server show all transactions below it. (`pg_visible_in_snapshot` knows
 #: no running transactions on a replica.) A replica that changes its timeline reports the new one
-#: only after its next restart point, and until then proves nothing. Without FROM, Postgres plans
+#: only after its next restart point, and is no proof until then. Without FROM, Postgres plans
 #: no joins: each miss of the cache runs it.
 SHOWN_POSITION: Final[LiteralString] = """
     SELECT (pg_control_system()).system_identifier || ':' ||

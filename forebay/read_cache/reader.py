@@ -64,7 +64,7 @@ class CacheReader:
 
         Args:
             request: every part of the request that the answer depends on.
-            names: of the generations whose changes may change the answer.
+            names: of the generations with changes that may change the answer.
 
         Raises:
             CacheUnavailableError: the cache is to be skipped.

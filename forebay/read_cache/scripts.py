@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 #: Keys: epoch, generations. Arguments: seconds, then a token for each generation. Makes the missing
-#: generations, and returns the epoch and all generations; nothing without an open epoch.
+#: generations, and returns the epoch and all generations; an empty list without an open epoch.
 OPEN_GENERATIONS: Final = """#!lua
 local epoch = redis.call('GET', KEYS[1])
 if not epoch or string.sub(epoch, 1, 1) == '-' then return {} end

@@ -1,7 +1,7 @@
 """Runs: the progress of replays, stored in the database that they change.
 
 A run records each completed object, so an interrupted run resumes at the remaining objects. If an
-object was applied but not recorded, it is applied again, which changes nothing.
+object was applied but not recorded, it is applied again, without a change.
 """
 
 from __future__ import annotations

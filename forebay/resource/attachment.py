@@ -1,7 +1,7 @@
-"""Attachments: fields whose content is an object in S3, beside the row.
+"""Attachments: fields with content in an object in S3, beside the row.
 
-The module imports no pydantic: functions load compiled declarations, whose schemas name the class
-`Attachment`.
+The module imports no pydantic: functions load compiled declarations with schemas that name the
+class `Attachment`.
 """
 
 from __future__ import annotations

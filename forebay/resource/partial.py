@@ -38,7 +38,7 @@ class Increment:
 
 
 def is_increment(value: object) -> bool:
-    """Return True for an object whose only member is `$increment`."""
+    """Return True for an object with the only member `$increment`."""
     return isinstance(value, dict) and value.keys() == {INCREMENT}
 
 

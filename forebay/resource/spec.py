@@ -135,7 +135,7 @@ class ResourceSpec:
 
     @property
     def attachments(self) -> tuple[FieldSpec, ...]:
-        """The fields whose content is an object in S3."""
+        """The fields with content in an object in S3."""
         return tuple(field for field in self.fields if field.media is not None)
 
     @property

@@ -235,7 +235,7 @@ DEFINED: Final = frozenset(
 #: "DeletionPolicy attribute").
 KEEPING: Final = frozenset({"Retain", "RetainExceptOnCreate"})
 
-#: Resources that servers and functions are in. Nothing moves those to a replacement: RDS moves no
+#: Resources that servers and functions are in. They are not moved to a replacement: RDS moves no
 #: server between subnet groups of one network ("You cannot move DB instance …",
 #: hashicorp/terraform-provider-aws#512), and takes no subnet out of a group while a server is in it
 #: (aws/aws-cdk#26135). While network interfaces of functions are in them, AWS does not delete them:

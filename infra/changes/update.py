@@ -57,7 +57,7 @@ class Update:
         Args:
             stack: the new template.
             before: the deployed template; None if the stack is created.
-            is_changed: True for outputs of other stacks whose values change in this deployment.
+            is_changed: True for outputs of other stacks with values that change in this deployment.
         """
         self.stack = stack
         self._before: Mapping[str, Mapping[str, Json]] = before.resources if before else {}
@@ -148,7 +148,7 @@ class Update:
                     yield self._build_obstacle(name, "overlap", reason)
 
     def _check_held(self) -> Iterator[Obstacle]:
-        """Nothing that callers or data depend on is replaced, or removed without being kept."""
+        """No resource that callers or data depend on is replaced, or removed without being kept."""
         for name in sorted(self.replaced):
             if content := _find_held(self._before[name]):
                 yield self._build_obstacle(
@@ -199,7 +199,7 @@ def _list_create_only(resource: Mapping[str, Json]) -> tuple[str, ...]:
 
 
 def _find_held(resource: Mapping[str, Json]) -> str | None:
-    """What a replacement of the resource loses; None for nothing."""
+    """What a replacement of the resource loses; None for no loss."""
     if resource["Type"] == "AWS::RDS::DBInstance" and (
         get_property(resource, "SourceDBInstanceIdentifier") is not None
         or get_property(resource, "DBClusterIdentifier") is not None

@@ -33,7 +33,7 @@ class Account:
     kept: set[Name] = field(default_factory=set)
 
     def deploy(self, app: Mapping[str, Stack], *, import_existing: bool = False) -> list[Obstacle]:
-        """Deploy all stacks of an app; nothing changes if there are obstacles.
+        """Deploy all stacks of an app, or none if there are obstacles.
 
         Args:
             app: the stacks by name.
@@ -91,7 +91,7 @@ class _Deployment:
         #: The templates at this moment: updated one by one.
         self.stacks = dict(stacks)
         self.kept = kept
-        #: Outputs, as `StackOutput` names them, whose values change in this deployment.
+        #: Outputs, as `StackOutput` names them, with values that change in this deployment.
         self._changed: set[tuple[str, str]] = set()
         self._new_secrets: set[str] = set()
 

@@ -78,7 +78,8 @@ class Alarms(Construct):
             _take_greatest(freshness),
             threshold=self._settings.freshness_seconds,
         )
-        # A stream that fails throttles nothing, so the fallback of the write function counts too.
+        # A stream that fails throttles no request, so the fallback of the write function counts
+        # too.
         fallbacks = self._watched.own_metric(metrics.COMMANDS_BY_FALLBACK, "Sum")
         self._add_alarm(
             "delivery-throttled",

@@ -45,7 +45,7 @@ _LOGGING_POLICY: Final = (
     "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 )
 
-#: CDK's notation of a value that is not known yet, whose number differs between two runs.
+#: CDK's notation of a value that is not known yet, with a number that differs between two runs.
 _TOKEN: Final = re.compile(r"\$\{Token\[[^\]]*\]\}")
 
 _UNKNOWN_POOL: Final = (
@@ -101,7 +101,7 @@ class RoutesApi(Construct):
             settings: the API's settings.
             read_timeout_seconds: the longest time of a read.
             log_retention: of both logs.
-            user_pool_arn: the pool whose tokens the API accepts; None without Cognito.
+            user_pool_arn: the pool of the tokens that the API accepts; None without Cognito.
             known_by: the values by which the API recognises the edge.
         """
         super().__init__(scope, construct_id)

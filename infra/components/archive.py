@@ -15,7 +15,7 @@ from infra.components.encryption import Keys, allow_reading
 from infra.components.findings import accept, accept_objects_below
 from infra.pipeline import ArchiveSettings, CopySettings, LockSettings
 
-#: The condition for a function's PutObject: the request has `If-None-Match`, whose only value is
+#: The condition for a function's PutObject: the request has `If-None-Match`, with the only value
 #: `*`. S3 then creates objects and never overwrites them.
 #: (Amazon S3 User Guide, "Enforce conditional writes on Amazon S3 buckets".) Copies and multipart
 #: uploads are refused too: their first requests do not have the header.
@@ -191,7 +191,7 @@ def _encrypt_copies(target: CopySettings) -> s3.CfnBucket.EncryptionConfiguratio
 
 
 def _notify_created(queue_arn: str, *, prefix: str) -> s3.CfnBucket.QueueConfigurationProperty:
-    """An event for each new object whose key has the given prefix."""
+    """An event for each new object with a key of the given prefix."""
     return s3.CfnBucket.QueueConfigurationProperty(
         event="s3:ObjectCreated:*",
         queue=queue_arn,

@@ -58,7 +58,7 @@ class Authorization:
     """The credentials that an API requires, in the terms of its definition."""
 
     settings: ApiSettings
-    #: The pool whose tokens the API accepts; None without Cognito.
+    #: The pool of the tokens that the API accepts; None without Cognito.
     user_pool_arn: str | None = None
 
     def build_schemes(self) -> Mapping[str, Any]:

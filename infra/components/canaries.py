@@ -186,8 +186,8 @@ class Canaries(Construct):
     def _format_function_arn(self, name: FunctionName) -> str:
         """The function's ARN by its name, without a reference.
 
-        Functions that send commands are updated after the consumer's alias, whose group needs the
-        role: a reference to them would be a circle.
+        Functions that send commands are updated after the consumer's alias, and the alias's group
+        needs the role: a reference to them would be a circle.
         """
         return cdk.Stack.of(self).format_arn(
             service="lambda",

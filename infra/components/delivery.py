@@ -122,9 +122,9 @@ class Delivery(Construct):
 
         They are part of the role, because Firehose checks them when the stream is created. Firehose
         sends no `If-None-Match` and uploads in parts, so a condition can't prevent overwriting.
-        Below `commands/` it may only write objects whose names begin with a stream's, as Firehose's
-        own names do (developer guide, "Configure Amazon S3 object name format"). So it can't
-        overwrite the functions' objects there.
+        Below `commands/` it may only write objects with names that begin with a stream's, as
+        Firehose's own names do (developer guide, "Configure Amazon S3 object name format"). So it
+        can't overwrite the functions' objects there.
         """
         patterns = [
             # The first stream's name is a prefix of the others' names.

@@ -41,8 +41,8 @@ class Keys:
 class OwnKey(Construct):
     """A key for the environment, which outlives its stack: without it, no stored data is readable.
 
-    AWS replaces its material each year, and keeps the old. The account's policies decide who may
-    use it; services that work without a role of the account are named here.
+    AWS replaces its material each year, and keeps the old. The account's policies decide on its
+    use; services that work without a role of the account are named here.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, name_prefix: str) -> None:
@@ -54,7 +54,7 @@ class OwnKey(Construct):
             description=f"Everything that {name_prefix} stores",
             enable_key_rotation=True,
             pending_window=cdk.Duration.days(30),
-            # A failed first deployment deletes the key, which has encrypted nothing.
+            # A failed first deployment deletes the key, which has encrypted no data.
             removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         for statement in _allow_services(cdk.Stack.of(self), name_prefix):
@@ -128,7 +128,7 @@ def _allow_services(stack: cdk.Stack, name_prefix: str) -> list[iam.PolicyStatem
             "kms:ReEncrypt*",
             where={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": log_groups}},
         ),
-        # S3 puts events into the queues, whose policies accept the archive's only (Amazon S3 User
+        # S3 puts events into the queues; their policies accept the archive's only (Amazon S3 User
         # Guide, "Granting permissions to publish event notification messages to a destination").
         _allow_service("s3.amazonaws.com", "kms:Decrypt", "kms:GenerateDataKey"),
         # Alarms publish to the topic (Amazon SNS developer guide, "Enable compatibility between

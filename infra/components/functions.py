@@ -41,7 +41,7 @@ class Target:
 
 
 class ProductFunction(Construct):
-    """A function whose role may write its own log, and has the permissions that `allow` adds."""
+    """A function; its role may write its own log, and has the permissions that `allow` adds."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ProductFunction(Construct):
             security_groups=list(network.security_groups) if network else None,
             environment={"FOREBAY_LOG_LEVEL": log_level, **environment},
         )
-        #: The alias of the newest version; None if nothing needs versions.
+        #: The alias of the newest version; None if no setting needs versions.
         self.alias: lambda_.Alias | None = None
         if snap_start or provisioned_concurrency is not None or has_canary:
             self.alias = self._add_alias(provisioned_concurrency)

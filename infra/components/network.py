@@ -45,7 +45,7 @@ class Network(Construct):
             ip_addresses=ec2.IpAddresses.cidr(settings.cidr),
             nat_gateways=0,
             # CDK would divide the network by the number of zones: another number would move all
-            # subnets, whose addresses overlap until the old ones are deleted.
+            # subnets, with addresses that overlap until the old ones are deleted.
             subnet_configuration=[],
             # The default group has no members; removing its rules would require a function.
             restrict_default_security_group=False,
@@ -85,7 +85,7 @@ class Network(Construct):
         )
 
     def _add_subnet(self, zone: str, cidr: str) -> ec2.PrivateSubnet:
-        """Add the zone's subnet, whose id and addresses depend on the zone alone."""
+        """Add the zone's subnet, with id and addresses that depend on the zone alone."""
         blocks = list(IPv4Network(cidr).subnets(prefixlen_diff=4))
         numbered = zone.isdecimal()
         subnet = ec2.PrivateSubnet(
@@ -171,7 +171,7 @@ class Network(Construct):
         return endpoint
 
     def _log_refused_traffic(self, retention: logs.RetentionDays) -> None:
-        """Log refused packets only: they indicate a mistake or an attack, and cost nothing."""
+        """Log refused packets only: they indicate a mistake or an attack, and are free."""
         group = logs.LogGroup(
             self, "FlowLog", retention=retention, removal_policy=cdk.RemovalPolicy.DESTROY
         )

@@ -1,4 +1,4 @@
-"""The permissions of operators: what the commands of `forebay` need, and nothing else."""
+"""The permissions of operators: what the commands of `forebay` need, and no more."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OperatorPolicies(Construct):
             scope: the stack.
             construct_id: of the construct.
             name_prefix: of the environment.
-            stacks: the names of the stacks whose outputs `--env` reads.
+            stacks: the names of the stacks with the outputs that `--env` reads.
             archive: the bucket.
             streams: the ARNs of the delivery streams.
             queues: the queues of events.

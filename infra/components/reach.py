@@ -17,7 +17,7 @@ def build_access_policy(
 ) -> iam.PolicyDocument:
     """The policy of an API; one without effect if its access is not restricted.
 
-    Without any policy, an API whose restrictions the settings have removed would keep them:
+    Without any policy, an API would keep restrictions that the settings have removed:
     CloudFormation does not clear the property (aws/aws-cdk#21840).
 
     Args:

@@ -2,7 +2,7 @@
 
 Operators need a machine that reaches the database, the archive and the queues, with the code of the
 deployed release, for hours if they rebuild. A build is that machine: it exists while its command
-runs, and costs nothing at rest apart from the network's endpoints.
+runs, and is free of charge at rest apart from the network's endpoints.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def name_log_group(name_prefix: str) -> str:
 
 
 class Runner(Construct):
-    """The project, its role and its log, and the policy of those who may use it."""
+    """The project, its role and its log, and the policy of its users."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class Runner(Construct):
 
 
 def _write_build_spec() -> str:
-    """The build: one command, whose output is the log."""
+    """The build: one command, with its output in the log."""
     return json.dumps(
         {
             "version": "0.2",

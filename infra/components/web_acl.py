@@ -95,7 +95,7 @@ MANAGED: Final = (
 )
 #: The label that AWS's common set adds to a body above 8 KB if its rule only counts.
 _LARGE_BODY: Final = "awswaf:managed:aws:core-rule-set:SizeRestrictions_Body"
-#: The methods of writes, whose bodies the edge function limits.
+#: The methods of writes; the edge function limits their bodies.
 _WRITES: Final = "^(POST|PUT|PATCH)$"
 
 #: The details of the answers, by problem code.
@@ -315,7 +315,7 @@ class WebAcl(Construct):
 
 
 def _match_reads() -> wafv2.CfnWebACL.StatementProperty:
-    """A statement for requests whose method is none of a write."""
+    """A statement for requests with a method that is none of a write."""
     statement = wafv2.CfnWebACL.StatementProperty
     is_write = statement(
         regex_match_statement=wafv2.CfnWebACL.RegexMatchStatementProperty(

@@ -1,6 +1,6 @@
 """`make preflight ENV=prod`: find what would fail in the account, before a deployment.
 
-Exit codes: 0 nothing will fail; 1 something will fail, or the settings are wrong; 2 a call was not
+Exit codes: 0 no check fails; 1 a check fails, or the settings are wrong; 2 a call was not
 answered: no credentials, or a permission is missing.
 """
 

@@ -132,7 +132,7 @@ def find_action(service: str, operation: str) -> str:
 
 
 class Account:
-    """Calls that change nothing."""
+    """Calls that make no change."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect

@@ -11,7 +11,7 @@ from infra.changes.templates import Json, Stack, get_property
 from infra.front import EDGE_REGION
 from infra.settings import Settings
 
-#: Types whose names are unique only within an object that the same stack creates.
+#: Types with names that are unique only within an object that the same stack creates.
 _NESTED: Final = frozenset(
     {
         "AWS::CodeDeploy::DeploymentGroup",

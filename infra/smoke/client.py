@@ -1,4 +1,4 @@
-"""An HTTP client for the deployed API; it needs nothing but the standard library."""
+"""An HTTP client for the deployed API; it needs only the standard library."""
 
 from __future__ import annotations
 

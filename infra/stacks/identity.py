@@ -47,7 +47,7 @@ class IdentityStack(EnvironmentStack):
         self.add_output("UserPoolArn", self._pool.user_pool_arn)
 
     def _choose_people_scopes(self, scopes: Sequence[str]) -> Sequence[str]:
-        """The scopes of people who sign in; none if they can't."""
+        """The scopes of people that sign in; none if they can't."""
         if not self._cognito.callback_urls:
             return ()
         chosen = self._cognito.people_scopes

@@ -102,7 +102,7 @@ def _export_idempotency(settings: Settings, data: DataStack) -> Mapping[str, str
 
 
 def _export_max_body(settings: Settings) -> Mapping[str, str]:
-    """The edge's limit, for bodies whose length the edge can't see; empty without an edge.
+    """The edge's limit, for bodies with a length that the edge can't see; empty without an edge.
 
     A chunked body has no `Content-Length` (RFC 9112 §7.1), and HTTP/2 does not require one.
     """

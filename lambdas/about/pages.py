@@ -1,7 +1,7 @@
 """The page that shows the API's description: Swagger UI, with all files served by this function.
 
 package-lock.json pins the package `swagger-ui-dist`, and infra/bundling.py puts its files into this
-function's package. Nothing is loaded from elsewhere; the page's Content Security Policy enforces
+function's package. No file is loaded from elsewhere; the page's Content Security Policy enforces
 that.
 """
 

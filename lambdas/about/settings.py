@@ -30,7 +30,7 @@ class AboutSettings:
     require_api_key: bool
     #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
-    #: False if the API declares no query parameters whose names contain a dot.
+    #: False if the API declares no query parameters with a dot in their names.
     dotted_parameters: bool = True
 
     @classmethod

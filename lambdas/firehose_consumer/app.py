@@ -41,8 +41,8 @@ from forebay.retry import compute_backoff_seconds
 # below the function's time-out.
 PATIENCE_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1
-#: After which time a message whose commands wait for others is delivered again, by its number of
-#: deliveries. At the fourth delivery nothing may wait any more; a queue permits five or more.
+#: After which time a message with commands that wait for others is delivered again, by its number
+#: of deliveries. At the fourth delivery no command may wait any more; a queue permits five or more.
 WAITING_PAUSES_SECONDS = (15, 60, SETTLING_SECONDS - 75)
 _GREATEST_PAUSE_SECONDS = 2.0
 
@@ -104,12 +104,12 @@ class _Object:
         return self.replaying.selection if self.replaying else Selection()
 
 
-#: An object whose commands wait for others, and the error that says so.
+#: An object with commands that wait for others, and the error that says so.
 _Waiting: TypeAlias = tuple[_Object, Exception]
 
 
 class UndecidedError(TransientError):
-    """A replay met commands that can't apply yet; it decides nothing and the message returns."""
+    """A replay met commands that can't apply yet; it makes no decision, and the message returns."""
 
 
 class Consumer:

@@ -22,7 +22,7 @@ MigrateResult = Literal["migrated", "newer"]
 def migrate(url: str, revisions: Sequence[str] | None = None) -> MigrateResult:
     """Upgrade a database along both chains of migrations, to the newest or to given revisions.
 
-    Does nothing if the database is at a revision that this code does not contain. That happens
+    Has no effect if the database is at a revision that this code does not contain. That happens
     in a roll-back to an earlier release: its code works with the newer schema (the
     expand/contract rule), and a failure would only block the roll-back.
 

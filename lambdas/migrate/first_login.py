@@ -42,7 +42,7 @@ _REFUSED: Final = "FATAL"
 
 
 class LoginError(TransientError):
-    """The database did not accept the login in time; nothing was migrated."""
+    """The database did not accept the login in time; no migration ran."""
 
 
 @dataclass(frozen=True, slots=True)

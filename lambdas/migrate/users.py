@@ -111,7 +111,7 @@ def _allow(connection: psycopg.Connection[Any], user: str, rights: LiteralString
 
 
 def _filter_owned(connection: psycopg.Connection[Any], databases: Sequence[str]) -> list[str]:
-    """Filter the databases to those that this user owns, or whose owner's role it has."""
+    """Filter the databases to those that this user owns, itself or by a role that it has."""
     rows = connection.execute(
         "SELECT datname FROM pg_database"
         " WHERE datname = ANY(%s) AND pg_has_role(datdba, 'USAGE') ORDER BY datname",

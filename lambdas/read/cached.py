@@ -118,7 +118,7 @@ class CachedAnswers:
         is_proven = self._is_proven(lookup)
         changes = self._database.changes
         response = build()
-        # Another server that answered in between has proved nothing.
+        # Another server that answered in between is no proof.
         if is_proven and self._database.changes == changes:
             self._store(lookup, response)
         return response

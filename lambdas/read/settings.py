@@ -44,7 +44,7 @@ class ReadSettings:
     attachments: Bucket | None
     #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
-    #: False if the API declares no query parameters whose names contain a dot; the function then
+    #: False if the API declares no query parameters with a dot in their names; the function then
     #: does not see them (law 5).
     dotted_parameters: bool = True
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from forebay.resource.shape import Recorded
     from lambdas.write.records import Claim, Records
 
-#: A header of answers whose commands an earlier attempt has made.
+#: A header of answers with commands of an earlier attempt.
 REPLAYED: Final = "Idempotency-Replayed"
 #: The metrics of refused requests, by the problem's code.
 _METRICS: Final[Mapping[str, tuple[Metric, ...]]] = {
@@ -173,7 +173,7 @@ class WriteApp:
             if claim is None:
                 raise
             return self._send_claimed(records, claim, request.path)
-        # Without commands there is nothing to repeat, and a corrected request may have the key.
+        # Without commands there is no effect to repeat, and a corrected request may have the key.
         claim = records.claim(repeatable, plan) if plan.lines else records.find(repeatable)
         if claim is not None:
             return self._send_claimed(records, claim, request.path)
@@ -193,7 +193,7 @@ class WriteApp:
         )
 
     def _send_recorded(self, records: Records, claim: Claim, instance: str) -> _Answer:
-        """Send the commands of a plan whose record this attempt has locked."""
+        """Send the commands of a plan, under this attempt's lock of its record."""
         acceptance = self._acceptor.accept(claim.plan.lines)
         is_available = records.end(claim, is_accepted=not acceptance.not_accepted)
         answer = _build_answer(claim.plan, acceptance, instance)

@@ -15,10 +15,10 @@ from lambdas.write.requests import WriteRequest
 def read_dependencies(
     resources: Mapping[str, ResourceSpec], request: WriteRequest
 ) -> dict[tuple[str, str], Sequence[str]]:
-    """The commands whose statuses' paths `Read-After` and `If-Match` name, by resource and key.
+    """The commands with a status path in `Read-After` or `If-Match`, by resource and key.
 
     An id alone may be of another item, so it is no dependency. An entity tag names a state that a
-    replica has shown, so there is nothing to wait for.
+    replica has shown, so there is no command to wait for.
 
     Raises:
         ProblemError: the headers name more commands of an item than a condition can hold.

@@ -74,7 +74,7 @@ _Writer = Callable[[_Write], Plan]
 
 
 class Planner:
-    """Decides on requests: makes their commands and their answers, and sends nothing."""
+    """Decides on requests: makes their commands and their answers, and sends no command."""
 
     def __init__(
         self,
@@ -407,7 +407,7 @@ def _keep_columns(item: JsonText, columns: frozenset[str] | None) -> JsonText:
 
 
 def _refuse_whole(results: Sequence[_Result]) -> None:
-    """Refuse a request whose items are accepted together, if an item is refused."""
+    """Refuse a request with items that are accepted together, if an item is refused."""
     for index, result in enumerate(results):
         if isinstance(result, Problem):
             detail = f"item {index}: {result.detail}; no item was accepted"

@@ -31,8 +31,8 @@ _ALWAYS: Final = frozenset(
     {"handling=strict", "handling=lenient", "tx=commit", "respond-async", _MINIMAL}
 )
 
-#: The content of an answer: the usual document, nothing, a list with a document for each command,
-#: or the document of the only command. The last two take the place of PostgREST's rows.
+#: The content of an answer: the usual document, an empty body, a list with a document for each
+#: command, or the document of the only command. The last two take the place of PostgREST's rows.
 Returns = Literal["outcome", "minimal", "representation", "object"]
 
 

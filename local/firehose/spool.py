@@ -213,7 +213,7 @@ class Spool:
     def _make_changes(self) -> None:
         """Make all waiting changes; the calls for the later of them then find none."""
         changes = [self._changes.get() for _ in range(self._changes.qsize())]
-        # Without those whose caller has left.
+        # Without those of a caller that has left.
         group = [change for change in changes if change.future.set_running_or_notify_cancel()]
         if group:
             try:

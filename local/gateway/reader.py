@@ -19,7 +19,7 @@ _CONFIG = botocore.config.Config(
 
 
 def read_stage(endpoint_url: str, *, key: str, api_id: str, stage: str) -> Deployed:
-    """Read a stage from the emulator, whose secret access key is `key`.
+    """Read a stage from the emulator with the secret access key `key`.
 
     Raises:
         NotDeployedError: there is no such API or stage.

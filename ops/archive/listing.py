@@ -34,9 +34,9 @@ def list_commands(
 ) -> Iterator[StoredObject]:
     """Yield the objects that may contain commands accepted in a period, in the order of keys.
 
-    The objects may contain other commands too: filter the commands by their ids. Objects whose
-    names do not begin with a digit were not written by Forebay and have no hour, so they are
-    always included.
+    The objects may contain other commands too: filter the commands by their ids. Objects
+    without a digit at the begin of their names were not written by Forebay and have no hour, so
+    they are always included.
 
     Args:
         store: the archive.

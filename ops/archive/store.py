@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _READ_BLOCK_BYTES = 256 * 1024
-#: Storage classes whose objects must be restored before they can be read.
+#: Storage classes of objects that must be restored before they can be read.
 #: Source: Amazon S3 User Guide, "Working with archived objects".
 COLD_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 # Names of the files from which `Folder.create` makes objects; another process may be writing them.
@@ -40,7 +40,7 @@ class ObjectStore(Protocol):
     strays: Strays
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with `prefix` and sort after `after`, by key.
+        """Yield the objects with keys that begin with `prefix` and sort after `after`, by key.
 
         Strays are left out and added to `strays`. Bucket listings are read page by page.
 

@@ -1,4 +1,4 @@
-"""Recognizes strays: files whose names are not those of archive objects.
+"""Recognizes strays: files without the name of an archive object.
 
 File managers, editors and copying tools leave such files in a copied folder, and a synchronization
 copies them to a bucket. Listings leave them out, and results count them.
@@ -41,8 +41,8 @@ def is_stray(key: str, size_bytes: int) -> bool:
 
     Args:
         key: the object's key, or the path of a file in a copied folder.
-        size_bytes: the object's size; an empty object whose key ends with a slash is the marker of
-            a folder.
+        size_bytes: the object's size; an empty object with a slash at the end of its key is the
+            marker of a folder.
     """
     if key.startswith(IMPORTS_PREFIX):
         return False

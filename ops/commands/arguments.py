@@ -58,7 +58,7 @@ QueueUrl = Annotated[
 
 
 def build_console(context: Context, *, as_json: bool) -> Console:
-    """Return the console of a command, whose results name the context's databases and strays."""
+    """Return the console of a command: its results name the context's databases and strays."""
     return Console(as_json=as_json, databases=context.databases, strays=context.strays)
 
 

@@ -119,7 +119,7 @@ def describe_others(survey: Survey) -> str:
 def print_retry(
     console: Console, survey: Survey, counts: DecisionCounts | None, *, dry_run: bool
 ) -> None:
-    """Print the result of a retry; `counts` is None if nothing was sent."""
+    """Print the result of a retry; `counts` is None if no command was sent."""
     sentence = f"{survey.ready:,} would be sent again." if dry_run else ""
     if counts is not None:
         sentence = f"{counts.recorded:,} sent again."

@@ -14,7 +14,7 @@ from ops.errors import StoppedError, UsageError
 from ops.remote.request import encode_request
 from ops.remote.runner import Runner
 
-#: Stops the parsing of options at the command, whose options are its own.
+#: Stops the parsing of options at the command, which has options of its own.
 CONTEXT_SETTINGS = {"allow_interspersed_args": False}
 
 _Env = Annotated[
@@ -43,7 +43,7 @@ def remote(command: _Command, *, env: _Env) -> int:
 
 
 def _list_arguments(command: Sequence[str], env: str) -> list[str]:
-    """Return the arguments without the name of the environment, whose addresses the runner has.
+    """Return the arguments without the name of the environment; the runner has its addresses.
 
     Raises:
         UsageError: the command can't run there.

@@ -134,7 +134,7 @@ def _replay_here(
 
     Raises:
         RefusedError: the archive is a copy with damaged objects.
-        IncompleteError: objects failed, nothing was selected, or the archive is incomplete.
+        IncompleteError: objects failed, no command was selected, or the archive is incomplete.
     """
     is_resumed = run is not None
     stored = replaying.list_objects(context.archive, selection)

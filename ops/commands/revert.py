@@ -123,8 +123,8 @@ def _read(context: Context, console: Console, connection: Connection, planner: P
     """Read the archive twice: for the commands to undo, and for the states of their keys.
 
     Raises:
-        IncompleteError: nothing was selected, or a part of the archive is missing or unreadable, so
-            that a state could be wrong.
+        IncompleteError: no command was selected, or a part of the archive is missing or unreadable,
+            so that a state could be wrong.
     """
     selection = planner.selection
     decisions = _Decisions(connection)

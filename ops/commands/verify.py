@@ -50,7 +50,7 @@ def verify(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare the tables with the archive's commands up to a cut. Changes nothing."""
+    """Compare the tables with the archive's commands up to a cut. Makes no change."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
     console = build_console(context, as_json=as_json)
     cut = cut_of(at, "--at") if at else build_greatest_id(dt.datetime.now(dt.UTC) - EARLIER)
@@ -135,7 +135,7 @@ def _summarize(result: verifying.Verified) -> str:
 
 
 def _explain_no_comparison(result: verifying.Verified) -> str:
-    """Return why nothing was compared, and how to compare now."""
+    """Return why no row was compared, and how to compare now."""
     if result.lack:
         return result.lack
     if result.scanned.commands:

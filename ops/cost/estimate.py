@@ -341,7 +341,7 @@ def count_alarm_metrics(settings: Settings) -> int:
         case RdsDatabase(replicas=replicas):
             return count + 3 + replicas
         case AuroraDatabase(replicas=replicas, secondary=secondary):
-            # A standby applies nothing, so no alarm compares the age of its queue.
+            # A standby applies no object, so no alarm compares the age of its queue.
             return count + 2 + (1 if replicas else 0) - (1 if secondary else 0)
     return count
 

@@ -2,7 +2,7 @@
 
 Patches are folded beside the puts, creates and deletes of their keys, and a winner's body has their
 values. A decided command is replaced by the plain command that its effect makes of it; without an
-effect it is left out, because nothing has applied it yet.
+effect it is left out, because it was not applied yet.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Winners:
     held: int = 0
     #: Decided commands without a decision, by id.
     undecided: dict[str, Command] = field(default_factory=dict)
-    #: Decided commands whose places are after the cut, as the plain commands that they became.
+    #: Decided commands with places after the cut, as the plain commands that they became.
     later: list[Command] = field(default_factory=list)
     #: Numbers of the objects with such commands: a part of their commands is not applied.
     incomplete: set[int] = field(default_factory=set)
@@ -254,7 +254,7 @@ class _Folding:
     def _find_misfits(
         self, path: str, state: KeyState, patches: KeyState
     ) -> Iterator[tuple[str, tuple[Command, str]]]:
-        """Yield the ids of patches whose values can't be in a row, with patch and reason."""
+        """Yield the ids of patches with values that can't be in a row, with patch and reason."""
         encoder = self._encoders[path]
         bodies = {patch_id: patch.body or {} for patch_id, patch in state.kept.items()}
         for name, patch_id in state.fields.items():

@@ -27,7 +27,7 @@ BUCKET_BYTES = 2 * 1024 * 1024
 _MAX_FILES = 512
 _SPREAD = 16
 _MAX_DEPTH = 8  # bytes of the hash that a record keeps for further spreading
-#: Size of the lines whose records a writer collects before it writes them.
+#: Size of the lines with records that a writer collects before it writes them.
 _PENDING_BYTES = 2 * 1024 * 1024
 _WRITE_BUFFER = 4096  # bytes
 _LENGTH_BYTES = 8  # before a block of records
@@ -197,7 +197,7 @@ class Files:
                     if share:
                         _write(file, share)
         for part in parts:
-            # A single key with very many commands: further spreading would change nothing.
+            # A single key with very many commands: further spreading would have no effect.
             if part.size_bytes == size_bytes:
                 yield part
             else:

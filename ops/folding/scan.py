@@ -137,7 +137,7 @@ def add_decisions(
 
     Args:
         store: the archive.
-        writer: a writer of the partition whose records count as older than those of commands.
+        writer: a writer of the partition with records that count as older than those of commands.
         cut: the greatest command id that counts.
         position: the database must have the entries up to this number, but need not have later
             entries yet; None if all entries count.
@@ -162,7 +162,7 @@ def add_effect(writer: Writer, kind: Kind, members: Mapping[str, Any]) -> None:
     """Write the effect of a decided command into a partition.
 
     Args:
-        writer: a writer of the partition whose records count as older than those of commands.
+        writer: a writer of the partition with records that count as older than those of commands.
         kind: the kind of the record.
         members: of the effect, in the form of the decision log.
     """
@@ -180,7 +180,7 @@ def select_rejections_up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, 
 
 
 def select_effects_up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
-    """Return an entry's effects up to the cut: those whose place is not after it.
+    """Return an entry's effects up to the cut: those with a place not after it.
 
     A command that was accepted before the cut may have its place after it. Then its sums may
     contain values of commands after the cut.

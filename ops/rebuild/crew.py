@@ -1,6 +1,6 @@
 """Runs the shares of a rebuild: a single share in this process, several in a process each.
 
-The processes return their results over pipes, whose buffers are small: a process that is ahead
+The processes return their results over pipes with small buffers: a process that is ahead
 waits. If this process is killed, its pipes close, and the other processes end by themselves.
 """
 
@@ -32,7 +32,7 @@ _FOLD = "fold"
 
 
 class Crew:
-    """Runs the shares; a context manager, at whose end the processes end."""
+    """Runs the shares; a context manager: the processes end at its end."""
 
     def __init__(self, shares: Sequence[Share]) -> None:
         self._shares = shares

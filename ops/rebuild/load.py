@@ -41,14 +41,14 @@ class Loader:
         self.rows = 0
         self.tombstones = 0
         self.edits = 0
-        #: Objects with rejected commands whose ledger rows are not written yet.
+        #: Objects with rejected commands and without a ledger row yet.
         self.awaited: set[str] = set()
 
     def load(self, folded: Folded) -> None:
         """Write the rows and tombstones of some keys.
 
         Raises:
-            RefusedError: Postgres refuses a row whose command the live run has not rejected.
+            RefusedError: Postgres refuses a row of a command that the live run has not rejected.
         """
         for block in folded.blocks:
             self._copy_rows(block)

@@ -1,6 +1,6 @@
 """Rebuilds a database from the archive, strictly or with new rejections.
 
-The strict rebuild is one transaction: it completes, or it changes nothing.
+The strict rebuild is one transaction: it completes, or it makes no change.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Rebuilt:
     processes: int
     #: Objects of rejected commands that are missing in the archive: it is incomplete.
     missing: Sequence[str]
-    #: The number of objects whose names have another time than their commands, and the first keys.
+    #: The number of objects with names of another time than their commands, and the first keys.
     misplaced: int
     misplaced_named: Sequence[str]
 
@@ -175,8 +175,8 @@ def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: 
     """Fill an empty database like the live run, object by object, and reject what can't apply.
 
     As in the live run, the order of objects determines which of two conflicting commands is
-    rejected. So this is only for archives that have lost their rejections, and for resources whose
-    rules have changed. A database that owns the archive adds the new rejections to it; any other
+    rejected. So this is only for archives that have lost their rejections, and for resources with
+    changed rules. A database that owns the archive adds the new rejections to it; any other
     database keeps them in its own table.
 
     Args:
@@ -305,7 +305,7 @@ class _Filling:
         """Record the position in the decision log; refuse if a loaded command was rejected since.
 
         Raises:
-            RefusedError: the live run has rejected a command whose row was loaded.
+            RefusedError: the live run has rejected a command with a row that was loaded.
         """
         archive, resources = self.context.archive, self.context.resources
         for entry in read_log(archive, after=self.position):

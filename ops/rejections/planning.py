@@ -40,7 +40,7 @@ Verdict = Literal[
 VERDICTS: tuple[Verdict, ...] = (
     "ready", "unreadable", "no rule", "misfit", "invalid", "conditional", "overtaken",
 )  # fmt: skip
-#: The codes of rejections whose reason is the condition itself.
+#: The codes of rejections because of the condition itself.
 _OF_CONDITIONS = frozenset({PRECONDITION_FAILED, "condition_invalid"})
 
 
@@ -68,7 +68,7 @@ class _KeyState:
 
     version: str
     is_deleted: bool
-    #: By field, the id of the patch whose value the row has.
+    #: By field, the id of the patch that set the row's value.
     patches: Mapping[str, str] = field(default_factory=dict)
 
     def find_winner(self, attempt: Attempt, command: Command) -> str | None:
@@ -123,7 +123,8 @@ class Planner:
             rules: correct the commands; None sends them unchanged.
             even_overtaken: whether amendments win over the current rows of their keys: they get
                 current ids, and a create becomes a put.
-            drop_conditions: whether commands whose conditions did not hold are sent without them.
+            drop_conditions: whether commands with conditions that did not hold are sent without
+                them.
         """
         self._resources = resources
         self._by = by

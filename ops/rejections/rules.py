@@ -257,7 +257,7 @@ def load(file: Path) -> Sequence[Rule]:
 
 
 def find_rule(rules: Sequence[Rule], rejected: Rejected) -> Rule | None:
-    """Return the first rule whose conditions a command meets, if any."""
+    """Return the first rule with conditions that a command meets, if any."""
     return next((rule for rule in rules if rule.match.holds(rejected)), None)
 
 

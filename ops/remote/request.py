@@ -18,7 +18,7 @@ VARIABLE: Final = "FOREBAY_REQUEST"
 END_MARK: Final = "forebay: the command has ended with exit code "
 #: Begins each line of the command's standard error.
 ERROR_MARK: Final = "[stderr] "
-#: Options whose value is a file of the operator. Its content is part of the request.
+#: Options with a file as their value of the operator. Its content is part of the request.
 FILE_OPTIONS: Final = ("--fix", "--id-file")
 #: A careful bound: the API reference of CodeBuild names no limit for the variables of a build.
 MAX_CHARACTERS: Final = 3_500

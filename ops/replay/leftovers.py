@@ -37,7 +37,7 @@ from forebay.resource.spec import ResourceSpec
 #: The maximum number of leftovers in memory. Further objects fail; a resumed run tries them again.
 MAX_COMMANDS = 200_000
 #: In the place of an object's key, for commands of several objects that are applied together.
-#: It is not stored: the ledger stays as it is, and nothing is decided.
+#: It is not stored: the ledger stays as it is, and no decision is made.
 _SEVERAL_OBJECTS = "several objects"
 
 

@@ -1,4 +1,4 @@
-"""Plans a replay: reads all selected objects, counts, and estimates the time; changes nothing."""
+"""Plans a replay: reads all selected objects, counts, and estimates the time; makes no change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Plan:
     skipped: int = 0
     #: Commands that this release can't upcast, by resource and schema version.
     without_upcaster: Counter[str] = field(default_factory=Counter)
-    #: Commands whose bodies fit no row of this release, by resource, schema version and reason.
+    #: Commands with bodies that fit no row of this release, by resource, schema version and reason.
     misfits: Counter[str] = field(default_factory=Counter)
     storage_classes: Counter[str] = field(default_factory=Counter)
     #: The ids of the commands that were selected by their ids.

@@ -274,7 +274,7 @@ class _Results:
             self.console.note(f"{key}: {error}")
 
     def describe_stop(self, resume: str) -> str:
-        """Return the message for an operator who has stopped the replay."""
+        """Return the message for an operator that has stopped the replay."""
         return (
             f"stopped after {self.totals.objects:,} objects and {self.totals.lines:,} commands; "
             f"resume with: {resume}"

@@ -26,7 +26,7 @@ from forebay.unmet import NOT_UNMET_SQL
 from forebay.waiting import Waiting
 from ops.status.limits import LONGEST_INTERVAL_SECONDS
 
-#: The number of most recently applied objects whose times are measured.
+#: The number of most recently applied objects with measured times.
 RECENT_OBJECTS = 100
 _METRIC_MINUTES = 15
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
@@ -63,7 +63,7 @@ class Replica:
     """The lag of a replica."""
 
     bytes_behind: int
-    #: Upper bound of the time since it lacks something; 0 if it lacks nothing.
+    #: Upper bound of the time since it lacks something; 0 if it lacks no change.
     seconds_behind: float
     #: True if it is receiving WAL.
     streaming: bool
@@ -71,7 +71,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A replay whose state is `running`."""
+    """A replay in the state `running`."""
 
     run: str
     via_queue: bool
@@ -179,7 +179,7 @@ def count_outdated(connection: Connection, resources: Iterable[ResourceSpec]) ->
 
 
 def list_runs(connection: Connection) -> list[Run]:
-    """Return the replays whose state is `running`."""
+    """Return the replays in the state `running`."""
     rows = connection.execute(_RUNS).fetchall()
     return [
         Run(run, via_queue, max(0.0, silent_seconds)) for run, via_queue, silent_seconds in rows

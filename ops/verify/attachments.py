@@ -27,7 +27,7 @@ class ListsObjects(Protocol):
 
 @dataclass(slots=True)
 class AttachmentCheck:
-    """The rows that name an object, and those whose object is missing."""
+    """The rows that name an object, and those without their object."""
 
     rows: int = 0
     missing: int = 0

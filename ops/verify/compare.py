@@ -55,7 +55,7 @@ class Compared:
     name: str
     archive: Digest = field(default_factory=Digest)
     database: Digest = field(default_factory=Digest)
-    #: By slice, the digests of the table's rows whose keys the archive expects.
+    #: By slice, the digests of the table's rows with keys that the archive expects.
     slices: dict[int, Digest] = field(default_factory=lambda: defaultdict(Digest))
     #: Expected keys that are not compared: commands after the cut have changed them, or the row in
     #: place of an expected tombstone is outdated and is itself a difference.
@@ -139,7 +139,7 @@ class TableComparison:
         return slices
 
     def find_extra(self, bucket: Bucket, slices: Sequence[int], winners: Winners) -> None:
-        """Report the rows of slices whose keys the archive does not expect in this table."""
+        """Report the rows of slices with keys that the archive does not expect in this table."""
         own_slices = [number for number in slices if number in bucket.slices]
         if not own_slices:
             return
@@ -170,7 +170,7 @@ class TableComparison:
         )
 
     def find_differing(self, commands: Sequence[Command]) -> list[tuple[str, str | None]]:
-        """Return the keys whose rows differ from those of the commands, with the rows' versions.
+        """Return the keys with rows that differ from the commands' rows, with the rows' versions.
 
         If Postgres refuses a command's values, the version is the command's own.
 
@@ -199,7 +199,7 @@ class TableComparison:
         ]
 
     def read_patches(self, key: str) -> dict[str, str]:
-        """Return the ids of the patches whose values a row has, by field."""
+        """Return the ids of the patches that set values of a row, by field."""
         return dict(self._connection.execute(_PATCHES, [self.spec.path, key]).fetchall())
 
     def report(self, key: str, archive: str, database: str) -> None:

@@ -13,7 +13,7 @@ _TOMBSTONES = "forebay.tombstones"
 
 
 def check_counts(connection: Connection, findings: Findings, *, known: Collection[str] = ()) -> int:
-    """Report the ledger rows whose counts, histogram or times contradict each other.
+    """Report the ledger rows with counts, a histogram or times that contradict each other.
 
     Every line counts as one of the five: applied, superseded, duplicate, rejected or skipped. The
     live run adds every line that is a command to the histogram. A replay leaves the histogram
@@ -22,7 +22,7 @@ def check_counts(connection: Connection, findings: Findings, *, known: Collectio
     Args:
         connection: a connection to the database.
         findings: receives the differences.
-        known: objects whose rows are reported already.
+        known: objects with rows that are reported already.
 
     Returns:
         The number of such rows.

@@ -49,7 +49,7 @@ class NewerCheck:
     #: By key, the objects up to the cut that also hold later commands.
     crossing: Mapping[str, StoredObject]
     edits: EditsCheck
-    #: Decided commands up to the cut whose places are after it, as plain commands.
+    #: Decided commands up to the cut with places after it, as plain commands.
     later: Sequence[Command]
 
     def run(self, folder: Path) -> None:

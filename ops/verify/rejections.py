@@ -23,7 +23,7 @@ Members = dict[str, Any]
 
 
 def check_members(connection: Connection, archived: Archived, cut: str, findings: Findings) -> int:
-    """Report rejections whose members differ from those in the archive.
+    """Report rejections with members that differ from those in the archive.
 
     Rejections of commands after the cut are reported, too, if the archive does not have them. The
     database is read first, as a rejection is archived before it is committed.

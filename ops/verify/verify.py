@@ -88,7 +88,7 @@ class Verified:
 
     @property
     def agrees(self) -> bool:
-        """True if something was compared, nothing was missing, and there was no difference."""
+        """True if rows were compared, no object was missing, and there was no difference."""
         return self.is_clean and not self.missing and self.compared + self.skipped > 0
 
     def facts(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def verify(
     scratch: Path | None,
     trust_ledger: bool = True,
 ) -> Verified:
-    """Compare the archive's commands up to the cut with the tables; change nothing.
+    """Compare the archive's commands up to the cut with the tables; make no change.
 
     Args:
         context: the addresses of archive and database; a replica is used if one is configured.

@@ -39,7 +39,7 @@ from tests.crossings.scheduler import Actor, CrashedError, Fault, Scheduler
 _RECEIVES = 3
 #: Lines of a chunk; few, so that a small object takes several transactions.
 _CHUNK_LINES = 4
-#: The actor of an operator who works on the scratch database.
+#: The actor of an operator that works on the scratch database.
 SCRATCH_OPERATOR = "scratch operator"
 
 

@@ -36,7 +36,7 @@ Fault = Literal["crash", "cut", "lost"]
 
 _LOOK_SECONDS = 0.002
 _STUCK_SECONDS = 15.0
-#: Modules whose threads take no part in a history.
+#: Modules with threads that take no part in a history.
 _SERVERS = frozenset({"tests.fixtures.proxies", "tests.fixtures.firehose", "socketserver"})
 _MOST_ELECTIONS = 20_000
 _SESSIONS = """

@@ -265,7 +265,7 @@ def test_a_command_that_is_applied_by_its_decision_sees_the_patches_since(arena:
 
 
 def test_a_rebuild_takes_references_to_a_table_that_sorts_before(arena: Arena) -> None:
-    """`things` refers to `owners`, whose key can't be dropped before the reference."""
+    """`things` refers to `owners`: the key of `owners` can't be dropped before the reference."""
     with history(arena, 1, CALM) as lived:
         owner = lived.draw.make("put", "owners", "ann", {"note": None})
         lived.deliver([encode(owner), encode(thing(lived, 1, owner="ann"))])

@@ -1,4 +1,4 @@
-"""A closed connection leaves nothing behind in its session, which is used again."""
+"""A closed connection leaves no trace in its session, which is used again."""
 
 from __future__ import annotations
 

@@ -31,13 +31,13 @@ FAULTS = {"duplicate": 0.3, "reorder": 0.5, "lost_ack": 0.2, "partial_failure": 
 MAX_TRIES = 100
 READERS_PAUSE_SECONDS = 0.2
 POLLING_SECONDS = 0.3
-# Each concurrent request needs a process of its function, whose start takes seconds.
+# Each concurrent request needs a process of its function, and a start takes seconds.
 MAX_REQUESTS = 4
 
 
 @dataclass
 class Counter:
-    """A city whose population many clients change."""
+    """A city with a population that many clients change."""
 
     stack: RunningStack
     path: str
@@ -144,7 +144,7 @@ class Watch:
 
 @pytest.fixture
 def disorderly(stack: RunningStack) -> RunningStack:
-    """The stack, whose Firehose repeats, reorders and refuses records."""
+    """The stack, with a Firehose that repeats, reorders and refuses records."""
     stack.set_faults(**FAULTS)
     return stack
 

@@ -127,7 +127,7 @@ def emulated(stack: RunningStack, service: str) -> Any:
 
 
 def function_order(name: str) -> str:
-    """The body that makes Lambda create a function; a caller who can send it can run code."""
+    """The body that makes Lambda create a function; a caller that can send it can run code."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("a.py", "def h(event, context):\n    return 1\n")

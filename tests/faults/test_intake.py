@@ -116,7 +116,7 @@ def test_a_write_function_killed_after_firehose_has_acknowledged(
 
 
 def stored(stack: FaultyStack, unsure: list[Sent]) -> int:
-    """The number of applied writes among those whose clients received an error."""
+    """The number of applied writes with an error as their answer."""
     keys = ", ".join(str(one.city["geonameid"]) for one in unsure)
     ((count,),) = stack.as_superuser(f"SELECT count(*) FROM cities WHERE geonameid IN ({keys})")
     return int(count)

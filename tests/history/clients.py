@@ -50,7 +50,7 @@ class Someone:
     seen: dict[str, str] = field(default_factory=dict)
     #: The entity tag of each item's last read, by the item's path.
     tags: dict[str, str] = field(default_factory=dict)
-    #: Its own writes whose status it may request.
+    #: Its own writes, as far as it may request their statuses.
     own: list[Operation] = field(default_factory=list)
     _count: int = 0
 
@@ -116,7 +116,7 @@ class Someone:
             )
 
     async def announce(self) -> None:
-        """Send a POST whose key the server generates, repeated as if the answer had been lost."""
+        """Send a POST without a key, repeated as if the answer had been lost."""
         self._count += 1
         title = f"{self.name} announces {self._count}"
         sent = {"title": title, "body": "Text.", "published_on": "2026-11-21", "pinned": True}

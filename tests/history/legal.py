@@ -33,7 +33,7 @@ class Model:
     stored: defaultdict[Place, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     #: The ids of stored writes that the primary and the replica have processed.
     primary: set[str] = field(default_factory=set)
-    #: The ids of writes whose condition did not hold when the primary processed them.
+    #: The ids of writes with a condition that did not hold when the primary processed them.
     failed: set[str] = field(default_factory=set)
     replica: set[str] = field(default_factory=set)
     free: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_CLIENTS, 0.0))

@@ -50,7 +50,7 @@ class Operation:
     faulty: bool = False
 
     # The answer
-    #: Id of an accepted write, or of the command whose status was requested.
+    #: Id of an accepted write, or of the command of the requested status.
     command_id: str | None = None
     #: Version of an item that was read; a list contains no versions.
     version: str | None = None
@@ -119,7 +119,7 @@ class Edited:
     #: The id of the command that made the row.
     base: str | None = None
     tombstone: str | None = None
-    #: By field, the id of the patch whose value the item has.
+    #: By field, the id of the patch that set the item's value.
     fields: Mapping[str, str] = field(default_factory=dict)
 
 

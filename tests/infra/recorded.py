@@ -1,4 +1,4 @@
-"""An AWS account whose answers are recorded: every call goes through botocore's service models.
+"""An AWS account with recorded answers: every call goes through botocore's service models.
 
 botocore checks the parameters of each call by the service's model, and this account checks the
 recorded answer by it too, as `botocore.stub.Stubber` does; unlike the stubber, it has no order.

@@ -129,7 +129,7 @@ def test_cached_routes_are_kept_as_long_as_the_settings_say(either: Synthesised)
 
 
 def test_nothing_but_lists_and_items_is_ever_cached(either: Synthesised) -> None:
-    """The cache cluster caches every GET whose settings don't disable it."""
+    """The cache cluster caches every GET, unless its settings disable it."""
     uncached = list(_routes(either, cached=False))
 
     assert {route.action for route, _ in uncached} == {

@@ -1,4 +1,4 @@
-"""The bucket of attachments: who reaches it, how long objects are kept, and what reports it."""
+"""The bucket of attachments: its access, how long objects are kept, and what reports it."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def _declare(root: Path, name: str) -> None:
-    """A minimal `resources` package, whose compiled form is its name."""
+    """A minimal `resources` package; its compiled form is its name."""
     (root / "forebay/resource/compiled.py").write_text("dump = str.encode\n")
     (root / "resources/__init__.py").write_text(f"load = lambda: {name!r}\n")
 

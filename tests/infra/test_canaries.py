@@ -26,7 +26,7 @@ _SHORTEST_CANARY_MINUTES: Final = 5
 
 @pytest.fixture(scope="module")
 def canary(flags: Mapping[str, Any], package: Path) -> Synthesised:
-    """The development environment, whose functions have no snapshots, with canaries."""
+    """The development environment, without snapshots of functions, with canaries."""
     return Synthesised.of(settings_of("dev", _CANARY), flags, package)
 
 
@@ -154,7 +154,7 @@ def test_clients_and_queues_call_the_aliases(moving: Synthesised) -> None:
         assert calls, function
         assert all(call.endswith(":live/invocations") for call in calls), function
     fed = [consumer in find_references(mapping) for mapping in mappings]
-    # The third queue is that of imports, whose calls move at once.
+    # The third queue is that of imports: their calls move at once.
     assert sorted(fed) == [False, True, True]
 
 

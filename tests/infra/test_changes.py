@@ -78,7 +78,7 @@ def test_a_change_that_can_t_be_made_names_the_way_around(
 
     ways = [advise(obstacle) for obstacle in obstacles if obstacle.rule == refusal.rule]
     assert any(refusal.way in way for way in ways), obstacles
-    # Obstacles change nothing.
+    # Obstacles prevent every change.
     assert account.deploy(synthesise(refusal.base, refusal.before)) == []
 
 

@@ -1,4 +1,4 @@
-"""The database on AWS: who can reach it, how users log in, and what survives a deletion."""
+"""The database on AWS: access to it, how users log in, and what survives a deletion."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ _WITHOUT_KEY: Final = frozenset(
     }
 )
 
-#: The types that store nothing, or nothing but configuration.
+#: The types that store no data, or only configuration.
 _STORE_NOTHING: Final = frozenset(
     {
         "AWS::ApiGateway::Account",

@@ -78,7 +78,7 @@ ACTIONS: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 
-#: Types of the CDK whose function has a role of its own.
+#: Types of the CDK with a function that has a role of its own.
 WITHOUT_ACTIONS: Final = frozenset({"Custom::Trigger"})
 
 

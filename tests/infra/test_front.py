@@ -249,7 +249,7 @@ def test_where_iam_decides_the_api_s_own_policy_only_forbids(flags: Mapping[str,
 def test_an_api_without_restrictions_has_a_policy_that_replaces_a_former_one(
     flags: Mapping[str, Any],
 ) -> None:
-    """CloudFormation keeps the policy of an API whose template has none (aws/aws-cdk#21840)."""
+    """CloudFormation keeps an API's policy if its template has none (aws/aws-cdk#21840)."""
     for authorization in ({"kind": "none"}, {"kind": "lambda", "function_arn": JUDGE_ARN}):
         template = api_template({"api.authorization": authorization}, flags)
         (api,) = properties(template, "AWS::ApiGateway::RestApi")

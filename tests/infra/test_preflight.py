@@ -73,7 +73,7 @@ def stacks_of(flags: Mapping[str, Any], package: Path) -> Callable[[Settings], M
 
 @pytest.fixture(scope="session")
 def plan_of(stacks_of: Callable[[Settings], Mapping[str, Stack]]) -> PlanOf:
-    """The plan of an environment with changed settings, of which nothing is deployed."""
+    """The plan of an environment with changed settings, without any deployed stack."""
 
     def plan_of(name: str, changes: Changes, *, deployed: bool = False) -> Plan:
         settings = settings_of(name, changes)

@@ -1,4 +1,4 @@
-"""The read cache on AWS: who reaches it, how it is protected, and where it is refused."""
+"""The read cache on AWS: its access, how it is protected, and where it is refused."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ def test_no_stack_holds_what_another_has(prod: Synthesised) -> None:
 
 
 def test_a_stream_that_is_taken_away_delivers_what_it_holds(prod: Synthesised) -> None:
-    """Trap: Firehose drops the buffer of a deleted stream, whose writes were answered 202."""
+    """Trap: Firehose drops the buffer of a deleted stream, and its writes were answered 202."""
     streams = prod.resources("data", "AWS::KinesisFirehose::DeliveryStream")
     added = [
         properties

@@ -1,4 +1,4 @@
-"""Decided commands: commands whose outcome depends on the item as it is when they are applied.
+"""Decided commands: commands with a result that depends on the item at the time of their apply.
 
 These are commands with a condition, and patches with an increment. Needs no database.
 """
@@ -53,7 +53,7 @@ class Decider:
     guards: Mapping[str, Guard] = field(default_factory=dict)
     #: By the ids of the commands that have any.
     increments: Mapping[str, Sequence[_Increment]] = field(default_factory=dict)
-    #: The fields whose values the decisions need.
+    #: The fields with values that the decisions need.
     field_names: Collection[str] = ()
     decided_at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     #: Fields with sums that were found valid: many commands come to the same sum.

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Self
 from forebay.command import Body, Command
 from forebay.conditional import make_state_tag
 
-#: How many ids of patches of which nothing is left a key remembers, the greatest of them: their
+#: How many ids of patches without any effect left a key remembers, the greatest of them: their
 #: statuses, and whether they are repetitions, can't be seen otherwise.
 RECENT_IDS = 16
 
@@ -45,7 +45,7 @@ class KeyState:
     """The state of a key: its base, its patches, and the item's values as far as they are known."""
 
     base: Base | None = None
-    #: By field, the id of the patch whose value the item has.
+    #: By field, the id of the patch that set the item's value.
     fields: dict[str, str] = field(default_factory=dict)
     #: Patches without effect by id, each with the fields that it may still set.
     kept: dict[str, Command] = field(default_factory=dict)
@@ -152,7 +152,7 @@ class KeyState:
         The common case; most checks of `absorb` can't apply.
 
         Returns:
-            False if it is no patch, or is older than the item; nothing has changed.
+            False if it is no patch, or is older than the item; the state is unchanged.
         """
         base = self.base
         if patch.op != "patch" or base is None or patch.id <= base.id:
@@ -238,7 +238,7 @@ class KeyState:
 
 
 def _make_part(command: Command, patch_id: str) -> Command:
-    """What is left of a patch whose values were in a row; its caller is not known any more."""
+    """What is left of a patch with values in a row; its caller is not known any more."""
     return command._replace(
         id=patch_id, op="patch", by="", trace=None, body=None, amends=None, condition=None
     )

@@ -32,7 +32,7 @@ by_id = attrgetter("id")
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """The keys of a table whose commands are to be merged."""
+    """Keys of a table, and their commands, which are to be merged."""
 
     table: Table
     commands: KeyCommands

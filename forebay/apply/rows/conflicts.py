@@ -64,8 +64,8 @@ def find_hopeless(
 ) -> dict[int, Refusal]:
     """Find rows that stay refused in any order of `rows`: a row of another key is in the way.
 
-    Args, returns: as `find_conflicts`; a single row is examined too. `keys` are those whose rows
-    may change, if they are more than those of `rows`.
+    Args, returns: as `find_conflicts`; a single row is examined too. `keys` are those with rows
+    that may change, if they are more than those of `rows`.
     """
     waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
     hopeless: dict[int, Refusal] = {}
@@ -84,7 +84,7 @@ def find_hopeless(
 def find_claimants(
     table: Table, rows: Rows, error: psycopg.Error, keys: Collection[str]
 ) -> Iterator[tuple[int, str]]:
-    """Yield rows whose unique value the row of one of these keys has: their places, and its key."""
+    """Yield rows with a unique value of one of these keys' rows: their places, and that key."""
     for place, _, blocking_key in _find_obstacles(table, rows, error, among=False, keys=keys):
         if blocking_key is not None:
             yield place, blocking_key

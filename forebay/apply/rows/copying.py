@@ -28,11 +28,11 @@ from forebay.decisions.refusals import Refusal
 
 
 def insert_new(table: Table, commands: Sequence[Command]) -> Result:
-    """Insert commands whose keys are expected to be new, in the order of their keys.
+    """Insert commands with keys that are expected to be new, in the order of their keys.
 
     Rows are copied straight into their table, which is the fastest way. COPY fails on an existing
-    row, where an upsert would update it. So commands whose keys exist, or that conflict with other
-    rows, are deferred.
+    row, where an upsert would update it. So commands with existing keys, or that conflict with
+    other rows, are deferred.
 
     Raises:
         psycopg.Error: not the data's fault.

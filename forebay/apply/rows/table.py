@@ -18,7 +18,7 @@ from forebay.db.faults import choose_code
 from forebay.decisions.refusals import Refusal
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
-# Resources whose statements are kept. No declaration has as many, but tests may.
+# Resources with statements that are kept. No declaration has as many, but tests may.
 _CACHED = 500
 
 
@@ -318,7 +318,7 @@ class Statements:
     copy_new = _template(
         "COPY {table} ({columns}, _version, _by_create) FROM STDIN (ON_ERROR ignore)"
     )
-    # By version too: another consumer may have inserted a key whose row was skipped here.
+    # By version too: another consumer may have inserted a key with a row that was skipped here.
     not_copied = _template("""
         SELECT a.position - 1
         FROM unnest(%(keys)s::{key_type}[], %(versions)s::uuid[])

@@ -48,7 +48,7 @@ class Values:
         """Start without values.
 
         Args:
-            limits: the statement's limits; None for a statement that embeds nothing.
+            limits: the statement's limits; None for a statement that embeds no relation.
         """
         self.limits = limits or Limits()
         self.bound: dict[str, object] = {}
@@ -70,7 +70,7 @@ class Scope:
     depth: int = 0
 
     def related(self) -> Scope:
-        """The scope of a table whose rows are related to the rows of this one."""
+        """The scope of a table with rows that are related to the rows of this one."""
         return Scope(f"r{self.depth + 1}", self.values, self.depth + 1)
 
     def column(self, column: FieldSpec) -> sql.Composed:

@@ -32,7 +32,7 @@ from tests.fixtures.tables import Database
 
 
 class Size(enum.Enum):
-    """An enumeration whose values differ from its names; the values are stored."""
+    """An enumeration with values that differ from its names; the values are stored."""
 
     SMALL = "small"
     ODD = "\t\\N"

@@ -71,7 +71,7 @@ def test_members_of_enumerations_that_an_upcaster_makes_are_their_values(
         schema_version=2,
         upcasters={1: lambda body: {**body, "name": Mood.GOOD, "population": Size.LARGE}},
     ):
-        """A city whose upcaster returns members of enumerations."""
+        """A city with an upcaster that returns members of enumerations."""
 
     declared = {**resources.load(), "cities": EnumCity.spec_}
     outcome = database.apply([city(1, key=1), city(2, key=2)], resources=declared)
@@ -88,7 +88,7 @@ def test_an_integer_that_python_makes_no_text_of_hurts_nobody_else(database: Dat
             1: lambda body: {**body, "population": 10**5000} if body["name"] == "odd" else body
         },
     ):
-        """A city whose upcaster has a defect."""
+        """A city with an upcaster that has a defect."""
 
     declared = {**resources.load(), "cities": LongCity.spec_}
     database.apply(
@@ -115,7 +115,7 @@ def test_whatever_an_upcaster_makes_hurts_nobody_else(
         schema_version=2,
         upcasters={1: lambda body: {**body, field: value}},
     ):
-        """A city whose upcaster has a defect."""
+        """A city with an upcaster that has a defect."""
 
         more: list[str]
 

@@ -117,7 +117,7 @@ def test_a_repeated_event_gives_the_same_line_even_after_the_upload_has_expired(
 
 
 class Barrier(AttachmentStore):
-    """A bucket whose creations wait until two have come."""
+    """A bucket in which creations wait until two have come."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         super().__init__(client, bucket)

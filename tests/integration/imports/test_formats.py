@@ -36,7 +36,7 @@ class Note(Resource, path="notes"):
 
 
 class Memo(Resource, path="memos"):
-    """A resource whose key the server makes."""
+    """A resource with a key that the server makes."""
 
     text: str
 

@@ -103,7 +103,7 @@ class Site:
 
         Args:
             file: key and version.
-            release: name of the release whose declarations it has.
+            release: name of the release of its declarations.
             at: the step at which `do` is called: 0 is before the first request to S3, 1 after it, 2
                 before the second request.
             do: called at that step; if None, the run is killed there.

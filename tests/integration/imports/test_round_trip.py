@@ -39,7 +39,7 @@ PSQL_EXAMPLES = 50
 
 
 class Size(enum.Enum):
-    """An enumeration whose values differ from its names; the values are stored."""
+    """An enumeration with values that differ from its names; the values are stored."""
 
     SMALL = "small"
     NONE = ""

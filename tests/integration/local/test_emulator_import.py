@@ -25,7 +25,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 def define(*paths: str) -> Mapping[str, Any]:
-    """A definition whose paths have a cached GET, an OPTIONS and a method ANY."""
+    """A definition of paths with a cached GET, an OPTIONS and a method ANY."""
     function = {"type": "aws_proxy", "httpMethod": "POST", "uri": URI}
     return {
         "openapi": "3.0.1",
@@ -73,7 +73,7 @@ def define(*paths: str) -> Mapping[str, Any]:
 
 
 def deploy(emulator: Emulator, stack: str, definition: Mapping[str, Any], key: str | None) -> str:
-    """Create or update a stack whose API has the definition; return the API's id."""
+    """Create or update a stack of an API with the definition; return the API's id."""
     properties: dict[str, Any] = {"Name": NAME, "Mode": "overwrite"}
     if key is None:
         properties["Body"] = definition

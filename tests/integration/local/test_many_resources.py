@@ -60,7 +60,7 @@ def caller_of(number: int, access: str) -> str:
 
 
 def project(folder: Path) -> Path:
-    """A checkout whose only resources are the generated ones."""
+    """A checkout with the generated resources only."""
     checkout = copy_checkout(folder / "checkout")
     shutil.copy(ROOT / "tests" / "project" / "resources" / "__init__.py", folder / "init")
     shutil.rmtree(checkout / "resources")

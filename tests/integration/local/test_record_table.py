@@ -188,7 +188,7 @@ def test_a_missing_part_is_an_error_and_no_shorter_answer(
 
 
 class FailingClient:
-    """A client of DynamoDB whose calls all fail."""
+    """A client of DynamoDB with calls that all fail."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error

@@ -91,7 +91,7 @@ def scratch(postgres_cluster: PostgresServer) -> Iterator[Database]:
 
 
 class WithNotes(Context):
-    """An environment whose release declares the new notes."""
+    """An environment with a release that declares the new notes."""
 
     @cached_property
     def resources(self) -> Mapping[str, ResourceSpec]:

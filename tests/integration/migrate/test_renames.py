@@ -54,7 +54,7 @@ OLD, NEW, BARE, FILLED = ({"lakes": one.spec_} for one in (Old, New, Bare, Fille
 
 @pytest.fixture
 def recorded(project: Project, database: Database, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A checkout whose database has a table with a row, recorded as the current declaration."""
+    """A checkout, and its database with a row, recorded as the current declaration."""
     project.record({})
     project.make(database, OLD, "Add lakes")
     project.upgrade(database, OLD)

@@ -105,7 +105,7 @@ def test_only_the_chosen_letters_move(site: Site) -> None:
 
 
 class Cut(Queue):
-    """A queue whose connection breaks after the given number of calls of one kind."""
+    """A queue with a connection that breaks after the given number of calls of one kind."""
 
     sends = deletes = 10**9
 

@@ -18,7 +18,7 @@ from tests.fixtures.site import Site
 
 @pytest.fixture(params=["service", "database"])
 def deployed(request: pytest.FixtureRequest, site: Site, emulator: Emulator) -> Iterator[str]:
-    """The name of an environment whose stacks have the site's outputs, as those of `infra`.
+    """The name of an environment with the site's outputs, as those of `infra`.
 
     The environment's own database has a stack; an external database is an output of the service.
     """
@@ -57,7 +57,7 @@ def template(name: str, outputs: Mapping[str, str]) -> str:
 
 
 def somebody(endpoint: str, **more: str) -> Operator:
-    """An operator who has an account's credentials and no other settings."""
+    """An operator with an account's credentials and no other settings."""
     settings = {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_DEFAULT_REGION": REGION,

@@ -23,7 +23,7 @@ SECRET = b"a secret outside of the archive\n"
 
 @pytest.fixture
 def operator(tmp_path: Path, database_url: str) -> Operator:
-    """An operator whose archive has one valid object."""
+    """An operator with an archive of one valid object."""
     new_operator = Operator(tmp_path / "archive", database_url)
     put(
         new_operator,

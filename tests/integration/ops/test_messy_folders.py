@@ -55,7 +55,7 @@ def litter(operator: Operator) -> None:
 
 @pytest.fixture
 def operator(tmp_path: Path, database_url: str) -> Operator:
-    """An operator whose archive has two good objects."""
+    """An operator with an archive of two good objects."""
     new_operator = Operator(tmp_path / "archive", database_url)
     put(
         new_operator,
@@ -300,7 +300,7 @@ def test_history_says_which_objects_it_could_not_read(operator: Operator) -> Non
 
 @pytest.fixture
 def incomplete(operator: Operator) -> Operator:
-    """An operator whose copy lacks an object that the ledger has, with the row of key 1 of it."""
+    """An operator with a copy without an object of the ledger, which has the row of key 1."""
     for number in (10, 11):
         put(operator, f"{HOUR}/{number}.gz", gzip.compress(encode(city(number, key=number))))
     apply_live(operator)

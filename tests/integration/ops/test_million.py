@@ -42,7 +42,7 @@ def databases(postgres_cluster: PostgresServer) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture(scope="module")
 def million(tmp_path_factory: pytest.TempPathFactory, databases: Callable[[], str]) -> Operator:
-    """An operator whose database has the archive of a million commands, replayed once."""
+    """An operator of a database with the archive of a million commands, replayed once."""
     archive = tmp_path_factory.mktemp("million") / "archive"
     write_archive(archive, Recipe(1_000_000))
     operator = Operator(archive, databases())

@@ -138,7 +138,7 @@ def test_the_consumer_brings_every_version_into_the_current_table(
 
 
 class WithParcels(Context):
-    """An environment whose release declares parcels."""
+    """An environment with a release that declares parcels."""
 
     @cached_property
     def resources(self) -> Mapping[str, ResourceSpec]:

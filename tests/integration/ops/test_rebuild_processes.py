@@ -108,7 +108,7 @@ class OddError(Exception):
 
 
 class FailingShare(Share):
-    """A share whose archive fails."""
+    """A share with an archive that fails."""
 
     def read(self, advance: Callable[[int], None]) -> Scanned:  # noqa: ARG002
         if self.cut == "odd":

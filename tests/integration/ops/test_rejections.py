@@ -363,7 +363,7 @@ def test_what_was_there_before_does_not_overtake(site: Site, operator: Operator)
 
 
 class Broken(Archive):
-    """An archive whose given methods fail."""
+    """An archive; the given methods fail."""
 
     def __init__(self, site: Site, error: BaseException, *methods: str) -> None:
         super().__init__(site.s3, site.bucket)

@@ -17,7 +17,7 @@ from tests.fixtures.emulator import Emulator
 
 @pytest.fixture
 def runner(emulator: Emulator) -> Iterator[Runner]:
-    """A runner whose builds end at once, without any output."""
+    """A runner with builds that end at once, without any output."""
     codebuild, name = emulator.client("codebuild"), f"forebay-t{uuid.uuid4().hex[:8]}-runner"
     codebuild.create_project(
         name=name,

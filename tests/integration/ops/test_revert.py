@@ -1,4 +1,4 @@
-"""`forebay revert`: commands are undone by new commands, and nothing else changes."""
+"""`forebay revert`: commands are undone by new commands, without any other change."""
 
 from __future__ import annotations
 

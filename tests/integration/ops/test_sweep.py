@@ -197,7 +197,7 @@ def test_a_queue_that_does_not_answer_is_for_the_next_sweep(site: Site) -> None:
 
 
 def store_import(site: Site, name: str) -> str:
-    """Store a file to import whose event is lost; return its key."""
+    """Store a file to import, with a lost event; return its key."""
     key = f"imports/cities/put/{name}"
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"{")
     return key

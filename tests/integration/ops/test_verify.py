@@ -190,7 +190,7 @@ def test_a_missing_ledger_row_is_found(applied: Operator, order: str) -> None:
 
 
 def test_an_object_that_an_earlier_release_has_held_is_not_applied_yet(applied: Operator) -> None:
-    """That release has applied a part of the object, whose ledger row comes with the rest."""
+    """That release has applied a part of the object; the ledger row comes with the rest."""
     ((key,),) = applied.rows(
         "DELETE FROM forebay.ledger WHERE object = (SELECT min(object) FROM forebay.ledger)"
         " RETURNING object"

@@ -186,7 +186,7 @@ def test_reading_after_asks_the_primary_where_the_replica_is_behind(
 def test_reading_after_an_old_command_that_is_nowhere_leaves_the_primary_alone(
     database: Database,
 ) -> None:
-    """Ids cost nothing to invent."""
+    """Ids are free to invent."""
     no_primary = "postgresql://127.0.0.1:1/none"
     statements: list[str] = []
     with closing_after(reader_of(database.url, no_primary, statements)) as reader:

@@ -219,7 +219,7 @@ class Asking:
             "Prefer": draw.choice(["", "count=exact", "count=planned", "count=estimated"]),
             **draw.choice([{}, {}, {"Range": "0-4"}, {"Range": "2-"}]),
         }
-        # Prefer callers who may read all resources of the question, or all but one.
+        # Prefer callers that may read all resources of the question, or all but one.
         exact = {path, *reached}
         lacking = exact - {draw.choice(sorted(exact))}
         readable = draw.choice([draw.choice([*subsets()]), exact, lacking])

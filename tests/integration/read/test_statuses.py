@@ -138,7 +138,7 @@ def test_waiting_ends_with_its_time(reader: Reader, prefer: str) -> None:
 
 
 def test_an_id_that_can_be_pending_no_more_is_answered_at_once(reader: Reader) -> None:
-    """Ids cost nothing to invent, and a wait costs an instance of the function."""
+    """Ids are free to invent, and a wait costs an instance of the function."""
     started = time.monotonic()
     response = reader.get("cities", key="5", command=command_id(1), Prefer="wait=2")
     assert time.monotonic() - started < 2

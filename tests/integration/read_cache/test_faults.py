@@ -264,7 +264,7 @@ def test_after_a_failover_of_the_database_only_its_new_history_is_cached(
                 assert new.name() == "version 2"
                 read_until_cached(new, capsys)
 
-                # The server that was left behind proves nothing, even with later transactions.
+                # The server that was left behind is no proof, even with later transactions.
                 connection.execute("UPDATE cities SET name = 'lost' WHERE geonameid = 1")
                 own_valkey.call("UNLINK", *own_valkey.keys("answer"))
                 assert old.name() == "lost"
@@ -416,7 +416,7 @@ def test_a_migration_ends_all_answers(
 
 
 class SlowServer:
-    """Accepts connections, and answers nothing."""
+    """Accepts connections, and sends no answer."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))

@@ -24,7 +24,7 @@ def add_country(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class Person(Resource, path="people", schema_version=3, upcasters={1: split_name, 2: add_country}):
-    """A resource whose schema has changed twice."""
+    """A resource with a schema that has changed twice."""
 
     given: Annotated[str, Field(max_length=50)]
     family: Annotated[str, Field(max_length=50)]
@@ -73,7 +73,7 @@ def test_an_upcaster_that_makes_no_object_is_named() -> None:
         schema_version=2,
         upcasters={1: lambda _: None},
     ):
-        """A resource whose upcaster returns None."""
+        """A resource with an upcaster that returns None."""
 
         name: str
 

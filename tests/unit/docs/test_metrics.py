@@ -40,7 +40,7 @@ def test_the_queries_of_the_page_name_declared_metrics() -> None:
 
 
 def used_in(files: Iterable[Path]) -> set[str]:
-    """The metrics whose constants the code of some files uses, apart from its imports."""
+    """The metrics of the constants that the code of some files uses, apart from its imports."""
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     code = re.sub(r"^from \S+ import (\([^)]*\)|.*)$", "", text, flags=re.MULTILINE)
     words = set(re.findall(r"\b[A-Z_]+\b", code))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -160,7 +162,7 @@ def test_upcasters_are_those_of_the_declaration_whether_they_have_a_name_or_not(
 
 
 class Twice(Resource, path="first"):
-    """A class whose name is reassigned to another class below."""
+    """A class with a name that is assigned again to another class below."""
 
     a: int
 
@@ -238,3 +240,24 @@ def test_a_declaration_that_cannot_work_stops_the_build(tmp_path: Path) -> None:
         SettingsError, match=r"DeclarationError: Bad: path='Bad' must be a lower-case"
     ):
         compile_resources(tmp_path)
+
+
+def test_a_declaration_that_is_corrected_within_a_second_is_compiled_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's cached bytecode has the time of its source in whole seconds, and its size."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    (tmp_path / "forebay").symlink_to(ROOT / "forebay")
+    folder = tmp_path / "resources"
+    folder.mkdir()
+    (folder / "__init__.py").write_bytes((ROOT / "resources" / "__init__.py").read_bytes())
+    source = "from forebay.resource import Resource\nclass Bad(Resource, path='{}'):\n    a: int\n"
+    file, second = folder / "bad.py", time.time() // 1
+
+    file.write_text(source.format("Bad"))
+    os.utime(file, (second, second))
+    with pytest.raises(SettingsError, match="path='Bad'"):
+        compile_resources(tmp_path)
+    file.write_text(source.format("bad"))
+    os.utime(file, (second + 0.5, second + 0.5))
+    assert compile_resources(tmp_path)

@@ -53,7 +53,7 @@ def _small(value: int) -> int:
 
 
 class Spelled(Resource, path="spelled"):
-    """One field of each type whose text has several readings."""
+    """One field of each type with a text that has several readings."""
 
     text: str | None = None
     whole: int | None = None
@@ -79,7 +79,7 @@ class Spelled(Resource, path="spelled"):
 
 SPEC = Spelled.spec_
 FINGERPRINT = "0" * 16
-#: Kinds whose values are strings in JSON.
+#: Kinds with values that are strings in JSON.
 QUOTED = {Kind.TEXT, Kind.DECIMAL, Kind.DATE, Kind.TIMESTAMP, Kind.UUID}
 FIELDS = {
     Kind.TEXT: "text",

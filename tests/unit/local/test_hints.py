@@ -91,7 +91,7 @@ def declared(*classes: type[Resource]) -> dict[str, ResourceSpec]:
 
 
 def paste(api: Api, *classes: type[Resource]) -> None:
-    """Runs what is printed, as a user who pastes it."""
+    """Runs what is printed, as a user that pastes it."""
     text = build_commands(declared(*classes), api.url)
     subprocess.run(["sh", "-eu"], input=text, text=True, capture_output=True, check=True)
 

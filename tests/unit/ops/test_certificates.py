@@ -22,7 +22,7 @@ URL = f"postgresql://forebay_write@{HOST}:5432/forebay?sslmode=verify-full"
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A file of certificates whose path has characters that a URL escapes."""
+    """A file of certificates with characters in its path that a URL escapes."""
     file = tmp_path / "a folder" / "bundle.pem"
     file.parent.mkdir()
     file.write_text("")

@@ -45,7 +45,7 @@ class CloudFormation:
 
 
 class ContextOnAws(Context):
-    """A context whose only client is the given one."""
+    """A context with the given client only."""
 
     cloudformation: CloudFormation
 

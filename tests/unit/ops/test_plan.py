@@ -18,7 +18,7 @@ def second(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class Lake(Resource, path="lakes", schema_version=2, upcasters={1: second}):
-    """A resource whose second schema version has limits."""
+    """A resource with limits in its second schema version."""
 
     number: Annotated[int, Key()]
     title: Annotated[str, Field(max_length=5)]

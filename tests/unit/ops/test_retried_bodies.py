@@ -14,7 +14,7 @@ from ops.rejections import planning
 
 
 class Fixed(Resource, path="fixed"):
-    """A resource whose rejected commands an operator fixes with `rejections retry --fix`."""
+    """A resource with rejected commands that an operator fixes with `rejections retry --fix`."""
 
     number: Annotated[int, Field(ge=0), Key()]
     day: dt.date

@@ -74,7 +74,7 @@ def test_the_filters_of_an_inner_relation_belong_to_the_query() -> None:
 
 @pytest.mark.parametrize("name", ["books.limit", "books.offset"])
 def test_so_does_which_of_its_rows_count(name: str) -> None:
-    """An inner relation excludes a row whose related rows are all outside the limit."""
+    """An inner relation excludes a row if all related rows are outside the limit."""
     query = {"select": "name,books!author_code!inner(title)"}
     other = parsed({**query, name: "7"}, "authors")
     assert other.fingerprint != parsed(query, "authors").fingerprint

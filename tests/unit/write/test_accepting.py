@@ -13,7 +13,7 @@ from tests.fixtures.commands import CITY
 
 ITEM = {"geonameid": 5, **CITY}
 NEWS = {"title": "t", "body": "b", "published_on": "2026-01-01"}
-# A version from a writer whose clock is five minutes ahead.
+# A version from a writer with a clock five minutes ahead.
 AHEAD = f"{NOW_MS + 5 * 60_000:012x}"
 AHEAD_ID = f"{AHEAD[:8]}-{AHEAD[8:]}-7fff-bfff-ffffffffffff"
 
@@ -121,7 +121,7 @@ BATCH_TYPES = ["application/json", "application/x-ndjson"]
 
 
 def keys_of(bench: WriteBench, items: list[object], *, media: str, key: str = "k") -> list[str]:
-    """Send a batch whose items are all accepted, and return their keys."""
+    """Send a batch of valid items, and return their keys."""
     texts = [json.dumps(item) for item in items]
     raw = f"[{','.join(texts)}]" if media == "application/json" else "\n".join(texts)
     sent = bench.send("POST", "/announcements", raw=raw, media=media, Idempotency_Key=key)

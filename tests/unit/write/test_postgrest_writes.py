@@ -18,7 +18,7 @@ NEWS = {"title": "t", "body": "b", "published_on": "2026-01-01"}
 
 
 def connect(bench: WriteBench) -> SyncPostgrestClient:
-    """PostgREST's own client, whose requests the write app answers."""
+    """PostgREST's own client; the write app answers its requests."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         proxy_event = event(

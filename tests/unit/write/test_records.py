@@ -138,7 +138,7 @@ class Kill:
 
 @dataclass
 class SteppingSink(RecordingSink):
-    """A stream whose process may end before or after it takes the lines."""
+    """A stream; its process may end before or after it takes the lines."""
 
     on_step: Callable[[str], None] = lambda _: None
 

@@ -32,7 +32,7 @@ from tests.unit.write.test_records import (
 
 
 def test_a_refused_request_leaves_no_record() -> None:
-    """Nothing was accepted, so the corrected request may have the same key."""
+    """No command was accepted, so the corrected request may have the same key."""
     bench, table = bench_of()
 
     assert bench.send("POST", "/cities", {}, Idempotency_Key="k").status == 422
