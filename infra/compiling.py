@@ -11,14 +11,16 @@ from typing import Final
 
 from forebay.errors import SettingsError
 
-#: Writes to a file, because declarations may print to stdout. Python takes cached bytecode as
-#: current if the source has the same size and was changed within the same second, as after a quick
-#: correction. So the bytecode of the declarations is kept apart, and only for this run.
+#: Writes to a file, because declarations may print to stdout. The checkout's modules are compiled
+#: from their sources in each run, for two reasons. Python takes cached bytecode as current if the
+#: source has the same size and was changed within the same second, as after a quick correction. And
+#: a pickle depends on which equal strings are one object, which differs with cached bytecode.
 _PROGRAM: Final = """
 import sys
-from forebay.resource import compiled, declaration
+import pydantic
 file, sys.pycache_prefix = sys.argv[1:]
 import resources
+from forebay.resource import compiled
 made = compiled.dump(resources.load())
 open(file, "wb").write(made)
 """

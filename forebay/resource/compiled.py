@@ -26,6 +26,8 @@ from forebay.resource.body import BodySchema, BodyValidator
 from forebay.resource.spec import Resources, ResourceSpec, find_retired
 
 _PROTOCOL = 5
+#: Members of a core schema that name a definition: where it is, and where it is used.
+_REFERENCES = frozenset({"ref", "schema_ref"})
 _HEADER = f"pydantic-core {pydantic_core.__version__}\n".encode()
 
 
@@ -117,7 +119,7 @@ def load(data: bytes) -> Resources | None:
 
 def _compile(spec: ResourceSpec) -> ResourceSpec:
     declaration = Declaration(*spec.body.source.declared_as)
-    schema = spec.body.source.schema()
+    schema = _number_references(spec.body.source.schema())
     if declaration.spec() is not spec:
         raise DeclarationError(
             f"{spec.name}: {declaration.module}.{declaration.name} is a different class; declare "
@@ -135,3 +137,26 @@ def _compile(spec: ResourceSpec) -> ResourceSpec:
         version: partial(declaration.upcast_patch, version) for version in spec.patch_upcasters
     }
     return replace(spec, body=body, upcasters=upcasters, patch_upcasters=patch_upcasters)
+
+
+def _number_references(schema: BodySchema) -> BodySchema:
+    """The schema with numbers as the names of its definitions.
+
+    pydantic's names contain addresses of memory, so each run would compile other bytes, and each
+    deployment would replace functions without a change.
+    """
+    numbers: dict[str, str] = {}
+
+    def rename(node: Any) -> Any:  # noqa: ANN401 - a part of a schema of pydantic-core
+        if isinstance(node, dict):
+            return {
+                name: numbers.setdefault(part, f"definition-{len(numbers)}")
+                if name in _REFERENCES and isinstance(part, str)
+                else rename(part)
+                for name, part in node.items()
+            }
+        if isinstance(node, list | tuple):
+            return type(node)(map(rename, node))
+        return node
+
+    return replace(schema, item=rename(schema.item), key=rename(schema.key))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from forebay.errors import SettingsError
+from forebay.routes import API_PREFIX
 from infra.preflight.findings import Finding, State
 from infra.smoke.client import Answer, SmokeClient
 
@@ -17,15 +19,33 @@ _ORIGIN = "https://smoke.example"
 
 
 def check_root(client: SmokeClient) -> Iterator[Finding]:
-    """The API answers, and its root names its parts."""
+    """The API answers, and its root names its parts.
+
+    Raises:
+        SettingsError: the API is not at this address, but below it.
+    """
     answer = client.send("GET", "/")
+    links = _read_links(answer)
+    if links:
+        yield Finding(State.OK, "root", client.url, f"{len(links)} links")
+        return
+    if _read_links(client.send("GET", f"{API_PREFIX}/")):
+        raise SettingsError(
+            f"{client.url} is not the address of the API; pass the stage as well: "
+            f"make smoke URL={client.url}{API_PREFIX}"
+        )
+    next_step = "compare URL with the outputs ApiId and StageName of the service stack"
+    detail = f"expected 200 with links, not {answer.describe()}"
+    yield Finding(State.WILL_FAIL, "root", client.url, detail, next_step)
+
+
+def _read_links(answer: Answer) -> Mapping[str, Any]:
+    """The links of the API's root; empty if the answer is of another resource."""
     document = answer.read_json()
-    if answer.status == _OK and isinstance(document, dict) and document.get("links"):
-        yield Finding(State.OK, "root", client.url, f"{len(document['links'])} links")
-    else:
-        next_step = "compare URL with the outputs ApiId and StageName of the service stack"
-        detail = f"expected 200 with links, not {answer.describe()}"
-        yield Finding(State.WILL_FAIL, "root", client.url, detail, next_step)
+    if answer.status != _OK or not isinstance(document, dict):
+        return {}
+    links = document.get("links")
+    return links if isinstance(links, dict) else {}
 
 
 def read_description(client: SmokeClient) -> Mapping[str, Any]:

@@ -84,3 +84,13 @@ def test_a_path_without_the_stage_fails_with_the_next_step(
     lines = capsys.readouterr().out.splitlines()
     assert code == 1
     assert "compare URL with the outputs ApiId" in lines[0]
+
+
+def test_an_address_without_the_stage_is_refused_with_the_right_one(
+    stack: RunningStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://127.0.0.1:{stack.settings.ports.gateway}"
+
+    code = main([url], {})
+
+    assert (code, f"make smoke URL={url}/v1" in capsys.readouterr().err) == (2, True)

@@ -261,3 +261,30 @@ def test_a_declaration_that_is_corrected_within_a_second_is_compiled_as_it_is(
     file.write_text(source.format("bad"))
     os.utime(file, (second + 0.5, second + 0.5))
     assert compile_resources(tmp_path)
+
+
+def test_the_same_declarations_are_compiled_to_the_same_bytes(tmp_path: Path) -> None:
+    """Otherwise each deployment would replace functions, and each save would reload them."""
+    (tmp_path / "forebay").symlink_to(ROOT / "forebay")
+    folder = tmp_path / "resources"
+    folder.mkdir()
+    (folder / "__init__.py").write_bytes((ROOT / "resources" / "__init__.py").read_bytes())
+    (folder / "pictures.py").write_text(_WITH_DEFINITIONS)
+    assert compile_resources(tmp_path) == compile_resources(tmp_path)
+
+
+#: pydantic names the definitions of these fields by the addresses of their classes.
+_WITH_DEFINITIONS = """
+from typing import Annotated
+from pydantic import BaseModel
+from forebay.resource import Attachment, Media, Resource
+
+class Size(BaseModel):
+    width: int
+    height: int
+
+class Picture(Resource, path="pictures"):
+    title: str
+    sizes: list[Size]
+    file: Annotated[Attachment | None, Media("image/png", max_bytes=1000)] = None
+"""

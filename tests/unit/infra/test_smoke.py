@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from devtools.openapi import render_file
 from forebay.errors import SettingsError
 from infra.smoke.__main__ import main
 from infra.smoke.client import SmokeClient, parse_url
 from infra.smoke.writing import choose_item
-from local.settings import ROOT
 
 
 @pytest.fixture(scope="module")
 def description() -> Any:
-    return json.loads((ROOT / "docs" / "openapi.json").read_bytes())
+    return json.loads(render_file())
 
 
 def test_a_resource_whose_keys_the_server_makes_needs_no_item(description: Any) -> None:
