@@ -180,8 +180,8 @@ synth: $(READY) $(PACKAGES) ## synthesise the CloudFormation templates of an env
 	@exec $(BIN)/python -m devtools cdk synth --quiet -c env=$(or $(ENV),dev)
 
 .PHONY: preflight
-preflight: $(READY) $(PACKAGES) ## check the account before a deployment: quotas, names, versions (ENV=prod, JSON=1)
-	@exec $(BIN)/python -m devtools preflight $(or $(ENV),dev) $(if $(JSON),--json)
+preflight: $(READY) $(PACKAGES) ## check the account before a deployment: quotas, names, versions (ENV=prod, JSON=1, TRIAL=1)
+	@exec $(BIN)/python -m devtools preflight $(or $(ENV),dev) $(if $(JSON),--json) $(if $(TRIAL),--trial)
 
 # The CDK's CLI is the one of package-lock.json; ARGS are more of its options. STACKS="a b" names
 # some of the stacks, without those that they depend on.

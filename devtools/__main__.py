@@ -61,7 +61,7 @@ def _check_account(options: argparse.Namespace) -> int:
     from devtools.templates import check_account
 
     node.ensure(ROOT)
-    return check_account(ROOT, options.environment, as_json=options.json)
+    return check_account(ROOT, options.environment, as_json=options.json, has_trial=options.trial)
 
 
 def _destroy(options: argparse.Namespace) -> int:
@@ -110,6 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
     preflight = add("preflight", _check_account, "check an AWS account before a deployment")
     preflight.add_argument("environment")
     preflight.add_argument("--json", action="store_true", help="print a JSON array")
+    preflight.add_argument(
+        "--trial", action="store_true", help="import the API's definition, and delete the API"
+    )
     destroying = add("destroy", _destroy, "delete the stacks of an environment on AWS")
     destroying.add_argument("environment")
     destroying.add_argument("--accept", metavar="NAME", help="the environment's name, again")

@@ -56,10 +56,17 @@ def compare_changes(root: Path, name: str) -> int:
     return subprocess.call([sys.executable, "-m", "infra.changes", name], cwd=root, env=env)  # noqa: S603
 
 
-def check_account(root: Path, name: str, *, as_json: bool) -> int:
-    """Check an account before a deployment of an environment; return the exit code."""
+def check_account(root: Path, name: str, *, as_json: bool, has_trial: bool) -> int:
+    """Check an account before a deployment of an environment; return the exit code.
+
+    Args:
+        root: the checkout.
+        name: of the environment.
+        as_json: print a JSON array.
+        has_trial: import the API's definition into an API that is deleted at once.
+    """
     env = node.build_environment(os.environ)
-    options = ["--json"] if as_json else []
+    options = [*(["--json"] if as_json else []), *(["--trial"] if has_trial else [])]
     command = [sys.executable, "-m", "infra.preflight", name, *options]
     return subprocess.call(command, cwd=root, env=env)  # noqa: S603
 

@@ -18,12 +18,13 @@ from botocore.exceptions import BotoCoreError
 
 import resources
 from forebay.errors import ForebayError, SettingsError
-from forebay.routes import routes
+from forebay.routes import drop_dotted, routes
 from infra.changes.__main__ import CDK_FILE, synthesise
 from infra.changes.deployed import list_names, read_deployed
 from infra.changes.templates import Stack
 from infra.on_aws import load_other_settings, load_settings_on_aws
 from infra.preflight.account import Account, Connect, CredentialsError
+from infra.preflight.answers import collect
 from infra.preflight.checks import run_checks
 from infra.preflight.findings import (
     EXIT_UNKNOWN,
@@ -34,6 +35,7 @@ from infra.preflight.findings import (
     format_lines,
 )
 from infra.preflight.plan import Plan
+from infra.preflight.trial import try_definition
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,9 +52,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make preflight", description=__doc__.split("\n")[0])
     parser.add_argument("environment")
     parser.add_argument("--json", action="store_true", help="print a JSON array")
+    parser.add_argument("--trial", action="store_true", help="import the API, and delete it")
     options = parser.parse_args(arguments)
     try:
-        findings = examine(load_settings_on_aws(options.environment), _build_connect())
+        settings = load_settings_on_aws(options.environment)
+        findings = examine(settings, _build_connect(), has_trial=options.trial)
     except CredentialsError as error:
         sys.stderr.write(f"forebay: no credentials of an account: {error}; {_CREDENTIALS_STEP}\n")
         return EXIT_UNKNOWN
@@ -62,8 +66,13 @@ def main(arguments: list[str]) -> int:
     return choose_exit_code(findings)
 
 
-def examine(settings: Settings, connect: Connect) -> list[Finding]:
+def examine(settings: Settings, connect: Connect, *, has_trial: bool = False) -> list[Finding]:
     """The findings of all checks.
+
+    Args:
+        settings: of the environment.
+        connect: creates clients.
+        has_trial: whether the API's definition is imported, which is no read.
 
     Raises:
         CredentialsError: there are no credentials, or AWS refuses them.
@@ -72,15 +81,22 @@ def examine(settings: Settings, connect: Connect) -> list[Finding]:
     account_id = account.call("sts", settings.region, "get_caller_identity")["Account"]
     flags = json.loads(CDK_FILE.read_bytes())["context"]
     deployed, findings = _read_deployed(settings, connect)
+    served = routes(resources.load())
+    if not settings.api.dotted_parameters:
+        served = drop_dotted(served)
     plan = Plan(
         settings=settings,
         account_id=account_id,
         stacks=synthesise(settings, flags),
         deployed=deployed,
         others=load_other_settings(settings),
-        paths=sorted({route.path for route in routes(resources.load())}),
+        paths=sorted({route.path for route in served}),
     )
-    return [*findings, *run_checks(plan, account)]
+    findings += run_checks(plan, account)
+    if has_trial:
+        trial = try_definition(settings, served, account)
+        findings += collect("definition", settings.prefix, trial)
+    return findings
 
 
 def _read_deployed(

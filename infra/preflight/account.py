@@ -1,4 +1,4 @@
-"""Read-only calls to one AWS account, with the errors that the checks distinguish.
+"""Calls to one AWS account, with the errors that the checks distinguish.
 
 PreflightError
 ├── CredentialsError   no call can succeed: no credentials, or AWS refuses them
@@ -91,6 +91,8 @@ MISSING: Final = frozenset(
 
 #: IAM's prefix of a service, if it is not the name of the SDK.
 _PREFIXES: Final = {"service-quotas": "servicequotas"}
+#: HTTP's methods of the calls of API Gateway that the trial makes; all others only read.
+_METHODS: Final = {"ImportRestApi": "POST", "DeleteRestApi": "DELETE"}
 #: IAM's action, if it is not the call's name.
 _ACTIONS: Final = {"s3:HeadBucket": "s3:ListBucket"}
 
@@ -120,19 +122,23 @@ class MissingError(PreflightError):
 
 
 class UnansweredError(PreflightError):
-    """AWS did not answer the call."""
+    """AWS did not answer the call; `code` is that of AWS's error, empty without any."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def find_action(service: str, operation: str) -> str:
     """IAM's name of the permission for a call."""
-    if service == "apigateway":
-        return "apigateway:GET"
+    if service == "apigateway":  # whose actions are HTTP's methods
+        return f"apigateway:{_METHODS.get(operation, 'GET')}"
     action = f"{_PREFIXES.get(service, service)}:{operation}"
     return _ACTIONS.get(action, action)
 
 
 class Account:
-    """Calls that make no change."""
+    """The account's calls; those of the checks make no change."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -210,4 +216,4 @@ def _translate(exc: ClientError, action: str) -> PreflightError:
         return MissingError(str(exc))
     if code in _DENIED or status == 403:  # noqa: PLR2004 - HTTP's Forbidden
         return DeniedError(action, str(exc))
-    return UnansweredError(str(exc))
+    return UnansweredError(str(exc), code)

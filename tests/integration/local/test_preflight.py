@@ -14,14 +14,14 @@ from tests.fixtures.emulator import Emulator, running_emulator
 from tests.fixtures.gateway import ROOT
 
 
-def run(emulator: Emulator, name: str) -> tuple[int, list[dict[str, Any]]]:
+def run(emulator: Emulator, name: str, *options: str) -> tuple[int, list[dict[str, Any]]]:
     env = {
         **node.build_environment(os.environ),
         "AWS_ENDPOINT_URL": emulator.url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
     }
-    command = [sys.executable, "-m", "infra.preflight", name, "--json"]
+    command = [sys.executable, "-m", "infra.preflight", name, "--json", *options]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=False)
     assert done.stdout, done.stderr.decode()
     return done.returncode, json.loads(done.stdout)
@@ -39,9 +39,12 @@ def test_an_account_with_leftovers_of_an_environment_is_described(tmp_path: Path
         emulator.client("sqs").create_queue(QueueName="forebay-dev-replay")
         emulator.client("logs").create_log_group(logGroupName="/aws/lambda/forebay-dev-read")
 
-        code, findings = run(emulator, "dev")
+        code, findings = run(emulator, "dev", "--trial")
+        apis = emulator.client("apigateway").get_rest_apis()["items"]
 
     assert code == 1
+    assert states(findings, "definition") == {"forebay-dev-trial": "ok"}
+    assert apis == []
     assert states(findings, "bootstrap") == {"us-east-1": "ok"}
     assert states(findings, "stack") == {"forebay-dev": "ok"}
     names = states(findings, "names")
