@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from infra.preflight import database, front, names, quotas, standing
+from infra.preflight import database, front, keys, names, quotas, standing
 from infra.preflight.account import Account
 from infra.preflight.answers import collect
 from infra.preflight.findings import Finding
@@ -29,7 +29,8 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("instance class", database.check_classes),
     ("rds quotas", quotas.check_databases),
     ("read cache", database.check_read_cache),
-    ("key", standing.check_key),
+    ("key", keys.check_key),
+    ("encryption key", keys.check_encryption),
     ("service role", standing.check_service_roles),
     ("cloudfront", standing.check_cloudfront),
     ("log policies", quotas.check_log_policies),

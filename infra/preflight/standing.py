@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from infra.changes.deployed import list_names
-from infra.database import AuroraDatabase, ExternalDatabase, RdsDatabase
+from infra.database import AuroraDatabase, RdsDatabase
 from infra.front import EDGE_REGION
 from infra.preflight.account import Account, MissingError
 from infra.preflight.findings import Finding, State
@@ -221,21 +221,3 @@ def check_service_roles(plan: Plan, account: Account) -> Iterator[Finding]:
                 "fail once",
                 f"aws iam create-service-linked-role --aws-service-name {service}",
             )
-
-
-def check_key(plan: Plan, account: Account) -> Iterator[Finding]:
-    """AWS's key for databases exists in the region of a secondary, which refers to it by name."""
-    database = plan.settings.database
-    if isinstance(database, ExternalDatabase) or not plan.settings.standby:
-        return
-    region = plan.settings.region
-    if account.exists("kms", region, "describe_key", KeyId="alias/aws/rds"):
-        yield Finding(State.OK, "key", "alias/aws/rds", f"exists in {region}")
-    else:
-        yield Finding(
-            State.WILL_FAIL,
-            "key",
-            "alias/aws/rds",
-            f"does not exist in {region}: AWS creates it with the first encrypted database there",
-            "create any encrypted database in the region once, and delete it",
-        )

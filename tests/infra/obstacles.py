@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from infra.preflight.findings import State
 from tests.infra.account_answers import REGION, ZONES, limit_lambda, offer_class
@@ -32,6 +33,30 @@ class Obstacle:
     check: str
     detail: str
     state: State = State.WILL_FAIL
+
+
+#: The ARN of an existing key.
+KEY: Final = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/0f0f0f0f-0000-4000-8000-000000000000"
+_SERVICES: Final = ("logs.us-east-1.amazonaws.com", "s3.amazonaws.com", "cloudwatch.amazonaws.com")
+
+
+def answer_key(
+    *,
+    state: str = "Enabled",
+    spec: str = "SYMMETRIC_DEFAULT",
+    usage: str = "ENCRYPT_DECRYPT",
+    services: Sequence[str] = _SERVICES,
+) -> Answers:
+    """The answers about a key, with a policy that allows these services."""
+    statements = [
+        {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}},
+        *({"Effect": "Allow", "Principal": {"Service": service}} for service in services),
+    ]
+    metadata = {"KeyId": "key", "KeyState": state, "KeySpec": spec, "KeyUsage": usage}
+    return {
+        "kms:DescribeKey": {"KeyMetadata": metadata},
+        "kms:GetKeyPolicy": {"Policy": json.dumps({"Statement": statements})},
+    }
 
 
 def _plan(kind: str, status: str) -> Answers:
@@ -418,5 +443,48 @@ OBSTACLES = [
         answers={"cloudfront:ListDistributions": Refusal("OptInRequired", 403)},
         check="cloudfront",
         detail="may not use the service yet",
+    ),
+    Obstacle(
+        name="a key that does not exist",
+        changes={"encryption.key": KEY},
+        answers={"kms:DescribeKey": Refusal("NotFoundException")},
+        check="encryption key",
+        detail="does not exist in us-east-1",
+    ),
+    Obstacle(
+        name="a disabled key",
+        changes={"encryption.key": KEY},
+        answers=answer_key(state="Disabled"),
+        check="encryption key",
+        detail="its state is Disabled",
+    ),
+    Obstacle(
+        name="a former key that is deleted soon",
+        changes={"encryption.former_keys": [KEY]},
+        answers=answer_key(state="PendingDeletion"),
+        check="encryption key",
+        detail="its state is PendingDeletion",
+    ),
+    Obstacle(
+        name="a key for signatures",
+        changes={"encryption.key": KEY},
+        answers=answer_key(spec="RSA_2048", usage="SIGN_VERIFY"),
+        check="encryption key",
+        detail="a key for SIGN_VERIFY of the kind RSA_2048",
+    ),
+    Obstacle(
+        name="a key that CloudWatch may not use",
+        changes={"encryption.key": KEY},
+        answers=answer_key(services=("logs.us-east-1.amazonaws.com", "s3.amazonaws.com")),
+        check="encryption key",
+        detail="its policy does not allow cloudwatch.amazonaws.com",
+    ),
+    Obstacle(
+        name="a usable key",
+        changes={"encryption.key": KEY},
+        answers=answer_key(),
+        check="encryption key",
+        detail="is enabled",
+        state=State.OK,
     ),
 ]
