@@ -269,6 +269,9 @@ def _price_edge(settings: Settings, load: Load) -> Iterator[Item]:
     dollars = max(0.0, gigabytes - 1024) * prices.CLOUDFRONT_TRAFFIC.dollars
     dollars += max(0.0, requests - 10e6) * prices.CLOUDFRONT_REQUEST.dollars
     dollars += max(0.0, requests - 2e6) * prices.CLOUDFRONT_FUNCTION.dollars
+    # The edge's function looks a read's resource up, and reads its parameters.
+    lookups = 2 * load.reads_per_second * SECONDS_PER_MONTH
+    dollars += lookups * prices.CLOUDFRONT_READ.dollars
     yield Item("CloudFront", dollars, f"{requests / 1e6:,.1f} M, {gigabytes:,.0f} GB")
     dollars = prices.WAF_FIXED.dollars + requests * prices.WAF_REQUEST.dollars
     yield Item("WAF", dollars, "one ACL, six rules")

@@ -119,7 +119,7 @@ class Plan:
             "storage_classes": dict(self.storage_classes),
             "objects_to_restore": cold,
             "commands_per_second": round(speed) if speed else None,
-            "estimated_seconds": None if seconds is None else round(seconds, 1),
+            "estimated_seconds": None if seconds is None else round(seconds, 3),
             "estimated_duration": None if seconds is None else format_duration(seconds),
         }
 

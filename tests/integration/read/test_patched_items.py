@@ -176,7 +176,7 @@ def test_the_status_of_a_condition_that_failed_and_of_one_that_held(
     assert get_status(reader, held.id)["status"] == "applied"
     status = get_status(reader, failed.id)
     assert (status["status"], status["error"]["code"]) == ("rejected", "precondition_failed")
-    assert "the value was 'b'" in status["error"]["detail"]
+    assert 'the value was "b"' in status["error"]["detail"]
     response = get(reader, Read_After=held.id)
     assert json.loads(response.body)["name"] == "b"
     effective = parse_version(response.headers["ETag"])
