@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "performance.md"
 
 #: A table's comments, the names of its comparisons, and the table.
 MARKED = re.compile(r"(<!-- bench: ([a-z_ ]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
-_HEAD = ("| What | Beside | Ratio | Rounds from, to | Aim | |", "|---|---|---|---|---|---|")
+_HEAD = ("| What | Compared with | Ratio | Rounds from, to | Aim | |", "|---|---|---|---|---|---|")
 _WORDS = {
     "speed": "{:.2f} times as fast",
     "time": "{:.2f} times the time",

@@ -133,7 +133,7 @@ class Bucket:
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self | None:
-        """Read FOREBAY_ATTACHMENTS_BUCKET and the variables beside it; None without a bucket.
+        """Read FOREBAY_ATTACHMENTS_BUCKET and the related variables; None without a bucket.
 
         Raises:
             SettingsError: a variable is missing or invalid.

@@ -25,7 +25,7 @@ _ENDS: Final = tuple(round(1000 * FIRST_SECONDS * RATIO**bucket) for bucket in r
 def histogram(ids: Sequence[str], now_ms: int) -> list[int]:
     """The commands per bucket, if all are applied now, without empty buckets at the end.
 
-    An id from the future (a writer's clock is ahead of ours) counts in bucket 0.
+    An id from the future (a writer's clock is ahead of this one) counts in bucket 0.
 
     Args:
         ids: of the commands, ascending: their texts sort by acceptance time.

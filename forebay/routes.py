@@ -194,7 +194,7 @@ def routes(
 def drop_dotted(routes: Sequence[Route]) -> tuple[Route, ...]:
     """The routes without query parameters with a dot in their names: `not.and`, `country.name`.
 
-    No document of AWS settles whether API Gateway accepts such names beside `and` and `name`.
+    No document of AWS settles whether API Gateway accepts such names next to `and` and `name`.
     """
     return tuple(
         replace(

@@ -134,8 +134,8 @@ class ManagedDatabase(Section):
     """The common settings of RDS and Aurora."""
 
     read_timeout_seconds: ReadTimeout
-    #: Another number creates another, empty database in a stack of its own, beside the one that is
-    #: deployed: for changes that no database survives (infra/README.md).
+    #: Another number creates another, empty database in a stack of its own, next to the deployed
+    #: stack: for changes that no database survives (infra/README.md).
     number: Annotated[int, Field(ge=1, le=9)] = 1
     network: NetworkSettings
     #: The server's default would be about 112 for each gibibyte of memory.

@@ -170,7 +170,7 @@ class ApiSettings(Section):
     cache: CacheSettings
     domain: DomainSettings | None = None
     #: False if the API declares no query parameters with a dot in their names (`not.and`,
-    #: `country.name`), in case API Gateway does not accept them beside `and` and `name`.
+    #: `country.name`), in case API Gateway does not accept them next to `and` and `name`.
     dotted_parameters: bool = True
     #: The account's quota of API Gateway's resources per API, if AWS has raised it.
     resources_quota: Annotated[int, Field(ge=300)] = 300

@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m local run | migrate | reset | psql | alembic | …`.
+"""The commands of the Makefile: `python -m local run | migrate | reset | psql | alembic | …`.
 
 Exit codes: 0 success (for `run`: stopped on request); 1 failure, with one sentence that gives the
 reason; 2 wrong usage. A command named after a program returns that program's exit code.

@@ -1,4 +1,4 @@
-"""Meltano's target-postgres, from a separate virtual environment: its versions differ from ours.
+"""Meltano's target-postgres, in a virtual environment of its own, with versions of its own.
 
 It loads into its own table and creates the primary key; the table gets the same index as Forebay's.
 """

@@ -1,4 +1,4 @@
-"""Reads chunks ahead in a thread, because apply mostly waits for Postgres."""
+"""Reads chunks ahead in a thread, because apply waits for Postgres most of the time."""
 
 from __future__ import annotations
 

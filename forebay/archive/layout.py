@@ -37,7 +37,7 @@ class StoredObject:
 
 
 def format_hour(moment: dt.datetime, prefix: str = COMMANDS_PREFIX) -> str:
-    """The beginning of the keys of that hour (UTC), without the slash behind the hour.
+    """The beginning of the keys of that hour (UTC), without the slash after the hour.
 
     It sorts before the keys of all objects of that hour and of later hours.
     """

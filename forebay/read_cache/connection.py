@@ -1,4 +1,4 @@
-"""A connection for programs that change tables beside the consumer, such as operators' tools."""
+"""A connection for programs that change tables as well as the consumer: operators' tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attachments: fields with content in an object in S3, beside the row.
+"""Attachments: fields with content in an object in S3, next to the row.
 
 The module imports no pydantic: functions load compiled declarations with schemas that name the
 class `Attachment`.

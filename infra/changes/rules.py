@@ -38,7 +38,7 @@ CREATE_ONLY: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::Cognito::UserPoolClient": ("GenerateSecret", "UserPoolId"),
     "AWS::Cognito::UserPoolDomain": ("Domain", "UserPoolId"),
     "AWS::Cognito::UserPoolResourceServer": ("Identifier", "UserPoolId"),
-    # The first two may not change in an existing key; ours never do.
+    # The first two may not change in an existing key; Forebay's never do.
     "AWS::DynamoDB::Table": ("AttributeDefinitions", "KeySchema", "TableName"),
     "AWS::EC2::FlowLog": (
         "DeliverLogsPermissionArn",
@@ -239,6 +239,6 @@ KEEPING: Final = frozenset({"Retain", "RetainExceptOnCreate"})
 #: server between subnet groups of one network ("You cannot move DB instance …",
 #: hashicorp/terraform-provider-aws#512), and takes no subnet out of a group while a server is in it
 #: (aws/aws-cdk#26135). While network interfaces of functions are in them, AWS does not delete them:
-#: after three attempts CloudFormation leaves them behind (AWS re:Post, "Why is my CloudFormation
+#: after three attempts CloudFormation abandons them (AWS re:Post, "Why is my CloudFormation
 #: stack stuck in the … CLEANUP_IN_PROGRESS state?").
 PLACES: Final = frozenset({"AWS::EC2::SecurityGroup", "AWS::EC2::Subnet", "AWS::EC2::VPC"})

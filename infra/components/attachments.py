@@ -1,4 +1,4 @@
-"""The bucket of attachments: objects beside rows."""
+"""The bucket of attachments: objects next to rows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The trial: has API Gateway import the API's definition into an API that is deleted at once.
 
-No document settles whether API Gateway accepts query parameters such as `and` and `not.and` beside
-each other, so only an import shows it. The trial's API has no authorizers, is not deployed, and
+No document settles whether API Gateway accepts query parameters such as `and` and `not.and`
+together, so only an import shows it. The trial's API has no authorizers, is not deployed, and
 costs nothing.
 """
 

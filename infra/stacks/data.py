@@ -55,7 +55,7 @@ class DataStack(EnvironmentStack):
             visibility_seconds=6 * settings.functions.imports.timeout_seconds,
         )
         # Firehose's role, then the queues, then the bucket with their events, then the streams:
-        # CloudFormation waits for each of them, and meanwhile the role becomes known.
+        # CloudFormation waits for each of them, and the role becomes known in that time.
         self.events.dead_letters.node.add_dependency(self.delivery.role)
         self.archive.notify(
             self.events.queue.queue_arn,

@@ -30,7 +30,7 @@ PASSWORD_PATIENCE_SECONDS: Final = 30.0
 #: The share of the function's remaining time that may pass before the migration begins.
 WAITING_SHARE: Final = 0.5
 #: Short, because a packet that a new network interface drops is not answered later. A paused server
-#: resumes meanwhile, although the attempt that woke it fails.
+#: resumes in that time, although the attempt that woke it fails.
 CONNECT_TIMEOUT_SECONDS: Final = 10
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _GREATEST_PAUSE_SECONDS: Final = 10.0

@@ -1,8 +1,8 @@
 """Fold a bucket: the state of each key, and the commands that can't apply and lack a rejection.
 
-Patches are folded beside the puts, creates and deletes of their keys, and a winner's body has their
-values. A decided command is replaced by the plain command that its effect makes of it; without an
-effect it is left out, because it was not applied yet.
+Patches are folded together with the puts, creates and deletes of their keys, and a winner's body
+has their values. A decided command is replaced by the plain command that its effect makes of it;
+without an effect it is left out, because it was not applied yet.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """No update is lost: clients change one field of one item concurrently, over HTTP.
 
-Firehose repeats and reorders records meanwhile, and loses acknowledgements, so that the write
+Firehose repeats and reorders records, and loses acknowledgements, so that the write
 function stores commands twice.
 """
 

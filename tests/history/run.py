@@ -107,7 +107,7 @@ def run(stack: FaultyStack, *, seconds: float, seed: int, clients: int) -> Check
         stack: the running stack; its faults are reverted at the end.
         seconds: how long clients work and faults happen.
         seed: seed of all random choices.
-        clients: number of concurrent clients; every second also has an editor beside it.
+        clients: number of concurrent clients; every second also has an editor.
     """
     # Writes of before may still be on their way.
     first_id = make_id_at(time.time_ns() // 1_000_000, create=False)

@@ -216,7 +216,7 @@ def _explain_left_out(table: Table, change: Command) -> Refusal:
 
 
 def write_edits(table: Table, states: Mapping[KeyValue, KeyState]) -> None:
-    """Write what the keys' states have beside rows and tombstones.
+    """Write what the keys' states have in addition to rows and tombstones.
 
     While the resource is locked exclusively, only this transaction adds such rows.
     """

@@ -31,7 +31,7 @@ class _Constraint:
     #: The other table of a foreign key, quoted for SQL, and its columns in the same order.
     other: str | None = None
     other_columns: Sequence[str] = ()
-    #: True if the other table refers to ours; False if ours refers to the other.
+    #: True if the other table refers to this table; False if this table refers to the other.
     is_referred_to: bool = False
 
 
@@ -147,7 +147,7 @@ def _read_constraints(table: Table, error: psycopg.Error) -> Iterator[_Constrain
 def _build_values(
     table: Table, constraint: _Constraint, rows: Rows
 ) -> dict[str, Sequence[str | None]]:
-    """The values of the columns as `v0`, `v1` and so on, beside the commands' ids and keys."""
+    """The values of the columns as `v0`, `v1` and so on, with the commands' ids and keys."""
     columns = dict(zip([column.name for column in table.spec.columns], rows.columns, strict=False))
     return {
         "ids": [command.id for command in rows.commands],

@@ -1,7 +1,7 @@
 """Limits for the size of one item, which the statement itself enforces.
 
 Related rows and repeated columns make an item larger than any row of a table. A check of the
-finished text is too late: by then the server's process has built it.
+finished text is too late: the server's process has built it already.
 """
 
 from __future__ import annotations

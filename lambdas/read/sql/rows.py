@@ -12,7 +12,7 @@ from lambdas.read.sql.statement import Query, Scope, Values, table
 
 def item_query(spec: ResourceSpec, key: KeyValue) -> Query:
     """One row: the item's version, its state tag if it has patches, and its JSON text."""
-    # A join would cost twice as much, most of it for its plan.
+    # A join would double the cost, mostly for its plan.
     text = """
         SELECT t._version::text,
                (SELECT e.tag FROM forebay.edits AS e

@@ -147,7 +147,7 @@ def test_strays_of_a_bucket_are_left_out_as_well(site: Site, emulator: Emulator)
 
 
 def damage(operator: Operator) -> dict[str, tuple[int, str]]:
-    """Puts objects beside the good ones that can't be read; the line and the code of each."""
+    """Adds objects that can't be read to the good ones; the line and the code of each."""
     whole = gzip.compress(encode(city(4, key=4)) + encode(city(5, key=5)) * 2_000, 0)
     put(operator, f"{HOUR}/cut-off.gz", whole[: len(whole) // 2])
     put(operator, f"{HOUR}/empty.gz", b"")

@@ -67,7 +67,7 @@ def shell_lines(page: str) -> Iterator[str]:
 
 
 def calls(page: str, program: str) -> Iterator[list[str]]:
-    """The words behind each call of a program."""
+    """The words after each call of a program."""
     for line in shell_lines(page):
         # Nothing but a call: what is around it is the shell's.
         for match in re.finditer(

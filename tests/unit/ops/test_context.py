@@ -85,7 +85,7 @@ def test_a_stack_that_is_not_deployed_is_named() -> None:
 
 
 def test_blanks_around_a_value_do_not_count() -> None:
-    """A file of variables that an editor has saved with carriage returns leaves one behind."""
+    """Carriage returns that an editor has saved in a file of variables are no part of a value."""
     variables = {"FOREBAY_ARCHIVE_BUCKET": "bucket\r", "FOREBAY_DATABASE_URL": " \r"}
     context = Context({DATABASE: "postgresql://host/db \n"}, environment=variables)
 
