@@ -83,7 +83,7 @@ class FirehoseSink:
         """
         pending = list(_pack(lines))
         deadline = self._clock() + DEADLINE_SECONDS
-        first_stream = _CHANCE.randrange(len(self._streams))
+        first_stream = _CHANCE.randrange(len(self._streams)) if len(self._streams) > 1 else 0
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._sleep(compute_backoff_seconds(attempt, first=FIRST_PAUSE_SECONDS))

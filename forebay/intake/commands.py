@@ -110,8 +110,8 @@ class CommandMaker:
         if valid.key is not None:
             fault = {"pointer": f"#/{spec.key.name}", "detail": "Use PUT to choose the key"}
             raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
-        if origin.idempotency_key is None:  # a new random key has no earlier version
-            origin = replace(origin, after=None)
+        if origin.idempotency_key is None and origin.after is not None:
+            origin = replace(origin, after=None)  # a new random key has no earlier version
         return self._build_line(spec, "create", _make_key(spec, origin, name), valid.body, origin)
 
     def put(

@@ -224,10 +224,10 @@ def _build_answer(plan: Plan, acceptance: Acceptance, instance: str) -> _Answer:
 
 def _measure(acceptance: Acceptance, *, refused: int) -> dict[Metric, float]:
     """Return the metrics of an accepted request; `refused` is the number of its refused items."""
-    values = {
-        COMMANDS_ACCEPTED: len(acceptance.accepted),
-        COMMANDS_BY_FALLBACK: acceptance.by_fallback,
-        COMMANDS_NOT_ACCEPTED: len(acceptance.not_accepted),
-        ITEMS_REFUSED: refused,
-    }
-    return {metric: value for metric, value in values.items() if value}
+    values = (
+        (COMMANDS_ACCEPTED, len(acceptance.accepted)),
+        (COMMANDS_BY_FALLBACK, acceptance.by_fallback),
+        (COMMANDS_NOT_ACCEPTED, len(acceptance.not_accepted)),
+        (ITEMS_REFUSED, refused),
+    )
+    return {metric: value for metric, value in values if value}

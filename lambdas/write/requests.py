@@ -8,7 +8,7 @@ import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from forebay.conditional import EXISTS, parse_state_tag, parse_version
 from forebay.http import MERGE_TYPE
@@ -28,6 +28,8 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 # AWS: "Enable payload compression for an API in API Gateway".
 _INFLATED_BY_GATEWAY = frozenset({"gzip", "deflate"})
 
+#: Headers that a request may have several times.
+_REPEATED: Final = ("prefer", "if-match", "read-after")
 _MAX_IDEMPOTENCY_KEY = 255  # characters
 # An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
@@ -88,6 +90,7 @@ class WriteRequest:
     ) -> WriteRequest:
         """Read an API Gateway proxy event; `body` refuses a body above the limit."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        repeated = _collect_values(event, headers)
         return cls(
             path=prefix + str(event.get("path") or ""),
             route_path=str(event.get("resource") or ""),
@@ -97,9 +100,9 @@ class WriteRequest:
                 for name, value in (event.get("pathParameters") or {}).items()
             },
             headers=headers,
-            prefer=_collect_values(event, headers, "prefer"),
-            if_match=_collect_values(event, headers, "if-match"),
-            read_after=_collect_values(event, headers, "read-after"),
+            prefer=repeated["prefer"],
+            if_match=repeated["if-match"],
+            read_after=repeated["read-after"],
             query=event.get("multiValueQueryStringParameters")
             or event.get("queryStringParameters")
             or {},
@@ -197,7 +200,7 @@ class WriteRequest:
             after=self._read_seen_version(now_ms),
             # Older releases named programs `user:`, and derived keys must not depend on the
             # release.
-            key_owner=re.sub(r"^client:", "user:", by),
+            key_owner=f"user:{by.removeprefix('client:')}" if by.startswith("client:") else by,
         )
 
     def must_not_exist(self) -> bool:
@@ -296,19 +299,18 @@ def is_ahead(version: str | None, now_ms: int) -> bool:
 
 
 def _collect_values(
-    event: Mapping[str, Any], headers: Mapping[str, str], name: str
-) -> tuple[str, ...]:
-    """The values of all headers with a lower-case name."""
-    multi_values = event.get("multiValueHeaders") or {}
-    values = [
-        value
-        for key, header_values in multi_values.items()
-        if key.lower() == name
-        for value in header_values
-    ]
-    if not values and name in headers:
-        values = [headers[name]]
-    return tuple(values)
+    event: Mapping[str, Any], headers: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """The values of each header of `_REPEATED`, by its lower-case name."""
+    values: dict[str, tuple[str, ...]] = dict.fromkeys(_REPEATED, ())
+    for key, header_values in (event.get("multiValueHeaders") or {}).items():
+        name = key.lower()
+        if name in values:
+            values[name] += tuple(header_values)
+    for name in _REPEATED:
+        if not values[name] and name in headers:
+            values[name] = (headers[name],)
+    return values
 
 
 def _encode(text: str) -> bytes:

@@ -76,10 +76,10 @@ def test_a_command_that_is_rejected_is_a_failed_step(
     assert lines[-1].startswith("failed   write: /cities: 422")
 
 
-def test_a_path_without_the_stage_fails_with_the_next_step(
+def test_a_wrong_path_fails_with_the_next_step(
     stack: RunningStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main([f"http://127.0.0.1:{stack.settings.ports.gateway}"], {})
+    code = main([f"http://127.0.0.1:{stack.settings.ports.gateway}/v2"], {})
 
     lines = capsys.readouterr().out.splitlines()
     assert code == 1
