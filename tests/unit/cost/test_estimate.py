@@ -274,7 +274,10 @@ def test_an_edge_replaces_the_traffic_of_the_gateway() -> None:
     assert "Traffic" not in {item.name for item in bill.items}
     requests = 150 * SECONDS_PER_MONTH
     assert dollars(bill, "CloudFront") == pytest.approx(
-        (requests - 10e6) * 1e-6 + (requests - 2e6) * 0.1e-6
+        (requests - 10e6) * 1e-6
+        + (requests - 2e6) * 0.1e-6
+        # Two lookups of each read in the edge's table.
+        + 2 * LOAD.reads_per_second * SECONDS_PER_MONTH * 0.03e-6
     )
 
 
