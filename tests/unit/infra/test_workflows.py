@@ -43,7 +43,7 @@ def read_targets() -> set[str]:
 
 def test_there_are_workflows() -> None:
     names = {file.stem for file in WORKFLOWS}
-    assert names == {"check", "deploy", "deploy-environment", "diff"}
+    assert names == {"check", "deploy", "deploy-environment", "diff", "nightly"}
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
