@@ -108,6 +108,25 @@ def test_an_environment_is_checked_before_it_is_deployed_and_tested_after() -> N
     assert job["concurrency"]["cancel-in-progress"] is False
 
 
+def test_the_test_of_a_deployment_has_the_credentials_of_every_kind_of_callers() -> None:
+    (smoke,) = (
+        step
+        for step in list_steps(FOLDER / "deploy-environment.yml")
+        if "make smoke" in step.get("run", "")
+    )
+    assert {"KEY", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET"} <= set(smoke["env"])
+    called = read(FOLDER / "deploy-environment.yml")[True]["workflow_call"]["secrets"]
+    for job in list_jobs(FOLDER / "deploy.yml"):
+        assert "secrets" not in job or set(job["secrets"]) == set(called)
+
+
+def test_the_role_of_a_deployment_lasts_as_long_as_its_job() -> None:
+    file = FOLDER / "deploy-environment.yml"
+    (job,) = list_jobs(file)
+    (login,) = (step for step in list_steps(file) if "role-to-assume" in step.get("with", {}))
+    assert login["with"]["role-duration-seconds"] == 60 * job["timeout-minutes"]
+
+
 def test_a_role_is_given_to_one_environment_of_one_repository_only() -> None:
     (statement,) = json.loads((BOOTSTRAP / "github-trust-policy.json").read_bytes())["Statement"]
     conditions = statement["Condition"]["StringEquals"]
