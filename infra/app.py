@@ -154,6 +154,7 @@ def _find_runner_place(
             network.clients.security_group_id,
             *([] if cache_clients is None else [cache_clients]),
         ],
+        logins=[*reach.owner.arns, *reach.writer.arns, *reach.replicas.arns],
         variables={
             "FOREBAY_DATABASE_URL": format_for_operators(reach.writer.url),
             "FOREBAY_REPLICA_URL": format_for_operators(reach.replicas.url),

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from psycopg.conninfo import conninfo_to_dict
 
 import resources
@@ -324,7 +324,8 @@ class Context:
         # The import takes a third of a second and 11 MiB, and most commands don't need it.
         import boto3  # noqa: PLC0415
 
-        return boto3.Session()
+        # As the AWS CLI does; boto3 reads AWS_DEFAULT_REGION and the profile only.
+        return boto3.Session(region_name=self.environment.get("AWS_REGION") or None)
 
     @cached_property
     def _outputs(self) -> Mapping[str, str]:
@@ -356,6 +357,8 @@ class Context:
                 f"the stack {name} can't be described: {exc}; "
                 "check that it is deployed, and the account and region"
             ) from exc
+        except NoCredentialsError:
+            raise  # a repetition can't help
         except BotoCoreError as exc:
             raise UnavailableError(f"CloudFormation did not answer: {exc}; try again") from exc
         return {
