@@ -87,6 +87,10 @@ IMPORT_DEAD_LETTERS: Final = Setting(
     "--import-dead-letter-queue-url",
     "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
 )
+UPLOAD_QUEUE: Final = Setting("the uploads' queue", None, "FOREBAY_UPLOAD_QUEUE_URL")
+UPLOAD_DEAD_LETTERS: Final = Setting(
+    "the uploads' dead-letter queue", None, "FOREBAY_UPLOAD_DEAD_LETTER_QUEUE_URL"
+)
 READ_CACHE: Final = Setting("the read cache", None, "FOREBAY_READ_CACHE")
 ATTACHMENTS: Final = Setting("the bucket of attachments", None, "FOREBAY_ATTACHMENTS_BUCKET")
 STREAMS: Final = Setting("the delivery streams", None, "FOREBAY_STREAMS")
@@ -102,6 +106,8 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
     REPLAY_DEAD_LETTERS: "ReplayDeadLetterQueueUrl",
     IMPORT_QUEUE: "ImportQueueUrl",
     IMPORT_DEAD_LETTERS: "ImportDeadLetterQueueUrl",
+    UPLOAD_QUEUE: "UploadQueueUrl",
+    UPLOAD_DEAD_LETTERS: "UploadDeadLetterQueueUrl",
     READ_CACHE: "ReadCacheUrl",
     ATTACHMENTS: "AttachmentsBucketName",
     STREAMS: "DeliveryStreamNames",

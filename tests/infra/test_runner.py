@@ -139,6 +139,7 @@ def test_commands_have_every_address_without_cloudformation(project: Mapping[str
 
     known = {setting.variable for setting in _OUTPUTS} - {
         *("FOREBAY_READ_CACHE", "FOREBAY_ATTACHMENTS_BUCKET"),
+        *("FOREBAY_UPLOAD_QUEUE_URL", "FOREBAY_UPLOAD_DEAD_LETTER_QUEUE_URL"),
     }
     assert known == set(variables) - {"PYTHONUNBUFFERED"}
     assert all(variables.values())
