@@ -1,10 +1,9 @@
 """Applies one chunk: first all commands that need no decision, then the candidates.
 
-`ChunkApplier.apply` runs in a transaction under the locks that the chunk needs, which other chunks
-may share. A command that fails there is only a candidate, because another consumer may have the
-same command. `ChunkApplier.decide` tries the
-candidates again in a second transaction, under the exclusive locks of their resources, and rejects
-the commands that fail there.
+`ChunkApplier.apply` runs in a transaction under shared locks, except for resources with deletes or
+edited keys. A command that fails there is only a candidate, because another consumer may have the
+same command. `ChunkApplier.decide` tries the candidates again in a second transaction, under the
+exclusive locks of their resources, and rejects the commands that fail there.
 """
 
 from __future__ import annotations

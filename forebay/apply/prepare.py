@@ -82,7 +82,7 @@ class Chunk:
     #: Upcast commands, and commands with an effect, in their archived form, for rejections.
     archived: Mapping[str, Command] = field(default_factory=dict)
     #: Keys that are edited although the chunk has no patch or condition of them: they have patches
-    #: in the database, or claim a unique value together with an edited key.
+    #: in the database, or their commands have to be tried in one order with those of an edited key.
     edited: frozenset[Target] = frozenset()
     #: Why commands are held for newer code, if any are.
     held: str | None = None
