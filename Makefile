@@ -209,7 +209,8 @@ destroy: $(READY) $(PACKAGES) ## delete the stacks of an environment on AWS, aft
 	@$(NAME_ENV)
 	@exec $(BIN)/python -m devtools destroy $(ENV) $(if $(ACCEPT),--accept $(ACCEPT))
 
-# KEY and TOKEN may be environment variables, so that they appear in no command line.
+# KEY and TOKEN may be environment variables, so that they appear in no command line. Instead of
+# TOKEN, TOKEN_URL, CLIENT_ID and CLIENT_SECRET have a token fetched.
 .PHONY: smoke
 smoke: $(READY) ## test a deployed API (URL=https://…/v1, KEY=, TOKEN=); it only reads without WRITE=resource
 	@test -n "$(URL)" || { echo 'URL is missing: make smoke URL=https://…/v1' >&2; exit 2; }

@@ -155,7 +155,7 @@ CACHE_CHANGES_MISSED: Final = Metric(
 )
 
 OBJECTS_MISSED: Final = Metric(
-    "ObjectsMissed", "sweep", "archive objects and imports that the sweep has enqueued"
+    "ObjectsMissed", "sweep", "archive objects, imports and uploads that the sweep has enqueued"
 )
 OBJECTS_DEAD: Final = Metric(
     "ObjectsDead",

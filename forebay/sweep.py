@@ -143,15 +143,15 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportSurvey:
-    """Counts of the newest versions of files below `imports/`."""
+class FileSurvey:
+    """Counts of files that functions read: those below `imports/`, and uploads of attachments."""
 
     listed: int = 0
-    #: Without a report of their newest version, but so young that their events may still arrive.
+    #: Not read, but so young that their events may still arrive.
     young: int = 0
-    #: Without such a report, and dead letters: they failed, and an operator must look at them.
+    #: Not read, and dead letters: they failed, and an operator must look at them.
     dead: int = 0
-    #: Without such a report, neither young nor dead letters. Their messages may still be queued.
+    #: Not read, neither young nor dead letters. Their messages may still wait in the queue.
     missed: tuple[Stored, ...] = ()
 
     @property
@@ -170,19 +170,20 @@ class ImportSurvey:
         }
 
 
-def survey_imports(
+def survey_files(
     objects: Iterable[Stored],
     *,
     since: dt.datetime | None = None,
     born_before: dt.datetime | None = None,
     dead: frozenset[str] = frozenset(),
-) -> ImportSurvey:
-    """Find files to import that have no report.
+) -> FileSurvey:
+    """Find the files that no function has read.
 
-    A report that is at least as new as its file is a report of the file's newest version.
+    A file to import has a report then, at least as new as the file's newest version. An upload is
+    deleted then.
 
     Args:
-        objects: below `imports/`, reports among them.
+        objects: files below one prefix; below `imports/`, reports among them.
         since: files that were stored earlier are ignored; None for no limit.
         born_before: younger files count as `young`; None for no minimum age.
         dead: keys of files that are dead letters.
@@ -197,8 +198,8 @@ def survey_imports(
     unread = [
         file for file in files if file.key not in reported or reported[file.key] < file.modified
     ]
-    reasons = [_find_import_reason(file, born_before, dead) for file in unread]
-    return ImportSurvey(
+    reasons = [_find_file_reason(file, born_before, dead) for file in unread]
+    return FileSurvey(
         len(files),
         reasons.count("young"),
         reasons.count("dead"),
@@ -206,7 +207,7 @@ def survey_imports(
     )
 
 
-def _find_import_reason(
+def _find_file_reason(
     file: Stored, born_before: dt.datetime | None, dead: frozenset[str]
 ) -> Reason:
     if file.key in dead:
@@ -246,7 +247,7 @@ def list_keys(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str
 
 
 def is_explained_by_backlog(
-    survey: Survey | ImportSurvey, waiting: int, *, now: dt.datetime, patience: dt.timedelta
+    survey: Survey | FileSurvey, waiting: int, *, now: dt.datetime, patience: dt.timedelta
 ) -> bool:
     """Return whether the queue's backlog explains the missed objects: it holds at least as many.
 

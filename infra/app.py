@@ -23,6 +23,7 @@ from infra.database import ExternalDatabase
 from infra.front import CognitoSettings, IamSettings, OpenSettings
 from infra.quotas import check_template
 from infra.settings import CONTEXT, Settings, read_context
+from infra.stacks.attachments import export_upload_queues
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack
 from infra.stacks.edge import EdgeStack
@@ -143,9 +144,6 @@ def _find_runner_place(
         return None
     network, reach = database.network, database.reach
     cache = {} if service.read_cache_url is None else {"FOREBAY_READ_CACHE": service.read_cache_url}
-    attachments = (
-        {} if data.attachments is None else {"FOREBAY_ATTACHMENTS_BUCKET": data.attachments.name}
-    )
     cache_clients = service.read_cache_clients_id
     return RunnerPlace(
         vpc_id=network.vpc.vpc_id,
@@ -154,6 +152,7 @@ def _find_runner_place(
             network.clients.security_group_id,
             *([] if cache_clients is None else [cache_clients]),
         ],
+        logins=[*reach.owner.arns, *reach.writer.arns, *reach.replicas.arns],
         variables={
             "FOREBAY_DATABASE_URL": format_for_operators(reach.writer.url),
             "FOREBAY_REPLICA_URL": format_for_operators(reach.replicas.url),
@@ -165,8 +164,8 @@ def _find_runner_place(
             "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL": data.replay.dead_letters.queue_url,
             "FOREBAY_IMPORT_QUEUE_URL": data.imports.queue.queue_url,
             "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL": data.imports.dead_letters.queue_url,
+            **export_upload_queues(data),
             **cache,
-            **attachments,
         },
     )
 

@@ -137,7 +137,7 @@ class Settings(Section):
     #: The environment's name, which is its file's. The longest name derived from it is the
     #: archive's, `forebay-<env>-archive-<account>-<region>`; S3 accepts 63 characters. RDS accepts
     #: no two hyphens in a row.
-    name: Annotated[str, Field(pattern=r"^[a-z](-?[a-z0-9]){0,18}$")]
+    name: Annotated[str, Field(pattern=r"^[a-z](-?[a-z0-9])*$", max_length=19)]
     target: Literal["aws", "emulator"]
     region: str
     #: None: the stacks go to the account that the CLI is logged in to.
@@ -417,7 +417,8 @@ def _drop_kinds(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return tuple(
         part
         for previous, part in zip((None, *location), location, strict=False)
-        if previous not in {"database", "authorization"} or not _is_kind(part)
+        if (previous not in {"database", "authorization"} or not _is_kind(part))
+        and not str(part).startswith(("literal[", "constrained-str"))
     )
 
 
@@ -437,6 +438,15 @@ def _describe_problem(file: Path, location: tuple[int | str, ...], error: Mappin
             return f"{prefix} is not a setting"
         case "value_error":
             return f"{prefix}: {error['ctx']['error']}"
+        case "union_tag_invalid":
+            kinds = error["ctx"]["expected_tags"].replace("'", "")
+            return f"{prefix}.kind is {error['ctx']['tag']!r}, but must be one of {kinds}"
+        case _ if location == ("name",):
+            return (
+                f"{file}: {error['input']!r} is no name of an environment: it begins with a "
+                "lower-case letter, and has lower-case letters, digits and single hyphens, at most "
+                "19 characters"
+            )
         case _:
             return f"{prefix}: {error['msg']}, not {error['input']!r}"
 

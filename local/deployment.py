@@ -46,6 +46,8 @@ class Deployed:
     queue_url: str
     dead_letter_queue_url: str
     import_queue_url: str
+    attachments_bucket: str
+    upload_queue_url: str
     #: The functions' names in the emulator.
     functions: Mapping[FunctionName, str]
 
@@ -60,6 +62,8 @@ class Deployed:
             queue_url=data["QueueUrl"],
             dead_letter_queue_url=data["DeadLetterQueueUrl"],
             import_queue_url=data["ImportQueueUrl"],
+            attachments_bucket=data["AttachmentsBucketName"],
+            upload_queue_url=data["UploadQueueUrl"],
             functions={name: service[_name_output(name)] for name in get_args(FunctionName)},
         )
 

@@ -5,8 +5,9 @@ import sys
 from contextlib import AbstractContextManager
 
 from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX
+from forebay.attachments import UPLOADS_PREFIX
 from forebay.db.connect import Connection, connect
-from forebay.sweep import Sweep, enqueue, survey_imports
+from forebay.sweep import Sweep, enqueue, survey_files
 from local import emulator
 from local.aws import Emulated
 from local.deployment import Deployed
@@ -87,9 +88,14 @@ def enqueue_missed(emulated: Emulated, deployed: Deployed, database_url: str) ->
         for keys in sweep.missed(archive.list(COMMANDS_PREFIX)):
             enqueue(queue, deployed.archive_bucket, keys)
             count += len(keys)
-        imports = [file.key for file in survey_imports(archive.list(IMPORTS_PREFIX)).missed]
-        enqueue(emulated.queue(deployed.import_queue_url), deployed.archive_bucket, imports)
-    return count + len(imports)
+        for bucket, prefix, url in (
+            (deployed.archive_bucket, IMPORTS_PREFIX, deployed.import_queue_url),
+            (deployed.attachments_bucket, UPLOADS_PREFIX, deployed.upload_queue_url),
+        ):
+            files = survey_files(emulated.archive(bucket).list(prefix)).missed
+            enqueue(emulated.queue(url), bucket, [file.key for file in files])
+            count += len(files)
+    return count
 
 
 def _connect(database_url: str) -> AbstractContextManager[Connection]:

@@ -6,8 +6,9 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Final
 
 import psycopg
 import typer
@@ -103,6 +104,15 @@ def _build_command() -> Callable[..., object]:
     return typer.main.get_command(app)
 
 
+_CREDENTIALS_STEP: Final = "; set AWS_PROFILE or log in (`aws sso login`)"
+#: Follows the message of an error of boto3.
+_NEXT_STEPS: Final[Mapping[type[BaseException], str]] = {
+    NoCredentialsError: _CREDENTIALS_STEP,
+    NoRegionError: " Set AWS_REGION to that of the environment.",
+    ProfileNotFound: _CREDENTIALS_STEP,
+}
+
+
 def _describe_error(error: BaseException) -> tuple[str, ExitCode]:  # noqa: PLR0911 - a table
     """Return the message and the exit code for an error."""
     message = " ".join(str(error).split()) or type(error).__name__
@@ -112,7 +122,7 @@ def _describe_error(error: BaseException) -> tuple[str, ExitCode]:  # noqa: PLR0
         case TyperException():
             return f"{error.format_message()} See forebay --help.".strip(), ExitCode.USAGE
         case SettingsError() | NoRegionError() | NoCredentialsError() | ProfileNotFound():
-            return message, ExitCode.USAGE
+            return message + _NEXT_STEPS.get(type(error), ""), ExitCode.USAGE
         case BotoCoreError() | ClientError():
             message, code = describe_aws_error(error)
             return f"AWS: {message}", code

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from psycopg.conninfo import conninfo_to_dict
 
 import resources
@@ -87,6 +87,10 @@ IMPORT_DEAD_LETTERS: Final = Setting(
     "--import-dead-letter-queue-url",
     "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
 )
+UPLOAD_QUEUE: Final = Setting("the uploads' queue", None, "FOREBAY_UPLOAD_QUEUE_URL")
+UPLOAD_DEAD_LETTERS: Final = Setting(
+    "the uploads' dead-letter queue", None, "FOREBAY_UPLOAD_DEAD_LETTER_QUEUE_URL"
+)
 READ_CACHE: Final = Setting("the read cache", None, "FOREBAY_READ_CACHE")
 ATTACHMENTS: Final = Setting("the bucket of attachments", None, "FOREBAY_ATTACHMENTS_BUCKET")
 STREAMS: Final = Setting("the delivery streams", None, "FOREBAY_STREAMS")
@@ -102,6 +106,8 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
     REPLAY_DEAD_LETTERS: "ReplayDeadLetterQueueUrl",
     IMPORT_QUEUE: "ImportQueueUrl",
     IMPORT_DEAD_LETTERS: "ImportDeadLetterQueueUrl",
+    UPLOAD_QUEUE: "UploadQueueUrl",
+    UPLOAD_DEAD_LETTERS: "UploadDeadLetterQueueUrl",
     READ_CACHE: "ReadCacheUrl",
     ATTACHMENTS: "AttachmentsBucketName",
     STREAMS: "DeliveryStreamNames",
@@ -324,7 +330,8 @@ class Context:
         # The import takes a third of a second and 11 MiB, and most commands don't need it.
         import boto3  # noqa: PLC0415
 
-        return boto3.Session()
+        # As the AWS CLI does; boto3 reads AWS_DEFAULT_REGION and the profile only.
+        return boto3.Session(region_name=self.environment.get("AWS_REGION") or None)
 
     @cached_property
     def _outputs(self) -> Mapping[str, str]:
@@ -356,6 +363,8 @@ class Context:
                 f"the stack {name} can't be described: {exc}; "
                 "check that it is deployed, and the account and region"
             ) from exc
+        except NoCredentialsError:
+            raise  # a repetition can't help
         except BotoCoreError as exc:
             raise UnavailableError(f"CloudFormation did not answer: {exc}; try again") from exc
         return {

@@ -1,4 +1,4 @@
-"""The operators' sweep: explain why objects are not applied, wait for them, find missed imports."""
+"""The operators' sweep: explain why objects are not applied, wait for them, find missed files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,33 @@ from typing import Any, Literal, TypeAlias
 
 from forebay.archive.layout import IMPORTS_PREFIX
 from forebay.archive.lines import InvalidLine, read_chunks
+from forebay.attachments import UPLOADS_PREFIX
+from forebay.aws.archive import Archive
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
 from forebay.errors import PermanentError
 from forebay.resource.spec import ResourceSpec
 from forebay.sweep import (
-    ImportSurvey,
+    FileSurvey,
     Reason,
     Stored,
     Survey,
     enqueue,
     find_dead_objects,
-    survey_imports,
+    survey_files,
 )
 from ops.archive.store import ObjectStore, parse_bucket_name
 from ops.console import Console
-from ops.context import ARCHIVE, IMPORT_DEAD_LETTERS, IMPORT_QUEUE, Context
+from ops.context import (
+    ARCHIVE,
+    ATTACHMENTS,
+    IMPORT_DEAD_LETTERS,
+    IMPORT_QUEUE,
+    UPLOAD_DEAD_LETTERS,
+    UPLOAD_QUEUE,
+    Context,
+    Setting,
+)
 
 #: The number of objects to explain (each may have to be read), and of files to name.
 MAX_NAMED = 20
@@ -168,36 +179,56 @@ def wait_until_applied(
     return result
 
 
-class MissedImports:
-    """The files below `imports/`, listed once; none if the imports' queue is not configured."""
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """Files that a function reads and leaves marked as read; all settings of its parts."""
 
-    def __init__(self, context: Context, *, since: dt.datetime | None, grace: dt.timedelta) -> None:
+    #: What the files are, in results and questions.
+    name: str
+    prefix: str
+    bucket: Setting
+    queue: Setting
+    dead_letters: Setting
+
+
+IMPORTS = Inbox("files to import", IMPORTS_PREFIX, ARCHIVE, IMPORT_QUEUE, IMPORT_DEAD_LETTERS)
+UPLOADS = Inbox("uploads", UPLOADS_PREFIX, ATTACHMENTS, UPLOAD_QUEUE, UPLOAD_DEAD_LETTERS)
+
+
+class MissedFiles:
+    """The missed files of an inbox, listed once; none if its queue is not configured."""
+
+    def __init__(
+        self, context: Context, inbox: Inbox, *, since: dt.datetime | None, grace: dt.timedelta
+    ) -> None:
         """List the files.
 
         Args:
-            context: names the archive and the queues.
+            context: names the buckets and the queues.
+            inbox: the files.
             since: files that were stored earlier are ignored; None includes all files.
             grace: younger files are ignored.
         """
-        self._bucket = parse_bucket_name(context.get(ARCHIVE))
+        self.name = inbox.name
         self._queue: Queue | None = None
-        self._survey = ImportSurvey()
-        url = context.find(IMPORT_QUEUE)
+        self._survey = FileSurvey()
+        url = context.find(inbox.queue)
         if url is None:
             return
         self._queue = Queue(context.sqs, url)
-        self._survey = survey_imports(
-            context.archive.list(IMPORTS_PREFIX),
+        self._bucket = parse_bucket_name(context.get(inbox.bucket))
+        self._survey = survey_files(
+            Archive(context.s3, self._bucket).list(inbox.prefix),
             since=since,
             born_before=dt.datetime.now(dt.UTC) - grace,
             dead=find_dead_objects(
-                Queue(context.sqs, context.get(IMPORT_DEAD_LETTERS)), self._bucket, IMPORTS_PREFIX
+                Queue(context.sqs, context.get(inbox.dead_letters)), self._bucket, inbox.prefix
             ),
         )
 
     @property
     def keys(self) -> list[str]:
-        """The files with an event that the import may never have received."""
+        """The files with an event that their function may never have received."""
         return [file.key for file in self._survey.missed]
 
     @property
@@ -206,7 +237,7 @@ class MissedImports:
         return self._survey.dead
 
     def enqueue(self) -> None:
-        """Enqueue the missed files; this is harmless for a file that has got a report since."""
+        """Enqueue the missed files; this is harmless for a file that has been read since."""
         if self._queue is not None:
             enqueue(self._queue, self._bucket, self.keys)
 

@@ -136,6 +136,17 @@ class AttachmentStore:
             raise self._describe(upload.object_name, exc) from exc
         return True
 
+    def delete_upload(self, upload: Upload) -> None:
+        """Delete a claimed upload: the uploads that stay are those that still need an event.
+
+        Raises:
+            TransientError: possibly not deleted.
+        """
+        try:
+            self._client.delete_object(Bucket=self.bucket, Key=upload.upload_name)
+        except (ClientError, BotoCoreError, HTTPClientError, OSError) as exc:
+            raise self._describe(upload.upload_name, exc) from exc
+
     def list_names(self, resource: str) -> Iterator[str]:
         """Yield the names of the objects that rows of a resource may name.
 

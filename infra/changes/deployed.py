@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    NoAuthTokenError,
     NoCredentialsError,
     PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 
 from forebay.errors import SettingsError
@@ -18,6 +22,16 @@ from infra.changes.templates import Json, Stack, find_reads
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
+
+_NO_CREDENTIALS: Final = (
+    CredentialRetrievalError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
 
 
 def read_deployed(
@@ -32,7 +46,10 @@ def read_deployed(
     Raises:
         SettingsError: CloudFormation did not return a template.
     """
-    clients = {region: connect(region) for region in set(regions.values())}
+    try:
+        clients = {region: connect(region) for region in set(regions.values())}
+    except _NO_CREDENTIALS as exc:
+        raise _describe_credentials(exc) from exc
     stacks = {}
     for name, region in regions.items():
         template = _read_template(clients[region], name)
@@ -59,13 +76,17 @@ def _read_template(client: CloudFormationClient, name: str) -> Mapping[str, Json
             f"the template of the stack {name} can't be read: {exc}; check account and "
             "permissions (cloudformation:GetTemplate)"
         ) from exc
-    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
-        raise SettingsError(
-            f"no credentials of an account: {exc}; set AWS_PROFILE or log in (`aws sso login`)"
-        ) from exc
+    except _NO_CREDENTIALS as exc:
+        raise _describe_credentials(exc) from exc
     except BotoCoreError as exc:
         raise SettingsError(f"CloudFormation did not answer: {exc}; try again") from exc
     return body  # boto3 has parsed it, because CDK's templates are JSON
+
+
+def _describe_credentials(cause: Exception) -> SettingsError:
+    return SettingsError(
+        f"no credentials of an account: {cause}; set AWS_PROFILE or log in (`aws sso login`)"
+    )
 
 
 def _find_dependencies(template: Mapping[str, Json]) -> frozenset[str]:

@@ -162,7 +162,7 @@ class Network(Construct):
         if attachments_arn is not None:
             endpoint.add_to_policy(
                 iam.PolicyStatement(
-                    sid="NamesOfAttachments",  # for `forebay verify` on the runner
+                    sid="NamesOfAttachments",  # for the sweep, and `forebay verify` on the runner
                     principals=[iam.AnyPrincipal()],
                     actions=["s3:ListBucket"],
                     resources=[attachments_arn],

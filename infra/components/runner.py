@@ -48,6 +48,9 @@ class RunnerPlace:
     vpc_id: str
     subnet_ids: Sequence[str]
     security_group_ids: Sequence[str]
+    #: The resources of `rds-db:connect` in the database of that network. The policies of operators
+    #: name the database that the functions use, which may still be another one.
+    logins: Sequence[str]
     #: Environment variables of the commands, by name.
     variables: Mapping[str, str]
 
@@ -153,6 +156,9 @@ class Runner(Construct):
             # The interfaces' names are unknown in advance (AWS CodeBuild user guide, "Allow
             # CodeBuild access to AWS services required to create a VPC network interface").
             _allow(*_INTERFACE_ACTIONS, on="*"),
+            iam.PolicyStatement(
+                actions=["rds-db:connect"], resources=list(dict.fromkeys(place.logins))
+            ),
             iam.PolicyStatement(
                 actions=["ec2:CreateNetworkInterfacePermission"],
                 resources=[interfaces],

@@ -22,6 +22,7 @@ from forebay.routes import drop_dotted, routes
 from infra.changes.__main__ import CDK_FILE, synthesise
 from infra.changes.deployed import list_names, read_deployed
 from infra.changes.templates import Stack
+from infra.front import EDGE_REGION
 from infra.on_aws import load_other_settings, load_settings_on_aws
 from infra.preflight.account import Account, Connect, CredentialsError
 from infra.preflight.answers import collect
@@ -78,7 +79,8 @@ def examine(settings: Settings, connect: Connect, *, has_trial: bool = False) ->
         CredentialsError: there are no credentials, or AWS refuses them.
     """
     account = Account(connect)
-    account_id = account.call("sts", settings.region, "get_caller_identity")["Account"]
+    # Not in the environment's region, which may not exist: a check reports that.
+    account_id = account.call("sts", EDGE_REGION, "get_caller_identity")["Account"]
     flags = json.loads(CDK_FILE.read_bytes())["context"]
     deployed, findings = _read_deployed(settings, connect)
     served = routes(resources.load())

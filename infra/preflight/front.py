@@ -103,7 +103,7 @@ def check_copy(plan: Plan, account: Account) -> Iterator[Finding]:
     copy = plan.settings.archive.copy_to
     if copy is None:
         return
-    create = "create it first, with versions (infra/README.md)"
+    create = "create it first, with versions (docs/runbooks/region-lost.md, “Before it happens”)"
     try:
         answer = account.call("s3", copy.region, "get_bucket_versioning", Bucket=copy.bucket)
     except MissingError:

@@ -29,6 +29,8 @@ _STUCK: Final = {
     "DELETE_FAILED": "delete the stack again: aws cloudformation delete-stack",
     "UPDATE_ROLLBACK_FAILED": "aws cloudformation continue-update-rollback",
 }
+#: The states after a deployment with `--no-rollback` that failed.
+_PAUSED: Final = frozenset({"CREATE_FAILED", "UPDATE_FAILED"})
 #: The state after a first deployment that failed; the CDK deletes such a stack itself.
 _FAILED_FIRST: Final = "ROLLBACK_COMPLETE"
 
@@ -163,16 +165,23 @@ def check_stacks(plan: Plan, account: Account) -> Iterator[Finding]:
             name = stack["StackName"]
             if name in names and plan.find_region(name) == region:
                 found = True
-                yield _judge_status(name, stack["StackStatus"], region)
+                yield _judge_status(name, stack["StackStatus"], region, plan.settings.name)
     if not found:
         yield Finding(State.OK, "stack", plan.settings.prefix, "no stack exists yet")
 
 
-def _judge_status(name: str, status: str, region: str) -> Finding:
+def _judge_status(name: str, status: str, region: str, environment: str) -> Finding:
     target = f"--region {region} --stack-name {name}"
     if status in _STUCK:
         next_step = f"{_STUCK[status]} {target}"
         return Finding(State.WILL_FAIL, "stack", name, status, next_step)
+    if status in _PAUSED:
+        detail = f"{status}: a deployment with --no-rollback failed, and what it made is kept"
+        next_step = (
+            f'mend the cause, then make deploy ENV={environment} ARGS="--no-rollback"; without '
+            "this option, the CDK asks to roll the stack back first"
+        )
+        return Finding(State.WARNING, "stack", name, detail, next_step)
     if status == _FAILED_FIRST:
         detail = f"{status}: its first deployment failed; the next one deletes it first"
         next_step = (

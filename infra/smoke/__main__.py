@@ -16,6 +16,7 @@ from forebay.errors import ForebayError, SettingsError
 from infra.preflight.findings import Finding, State
 from infra.smoke import reading
 from infra.smoke.client import SmokeClient, parse_url
+from infra.smoke.token import fetch_token
 from infra.smoke.writing import choose_item, write_and_delete
 
 _FAILED = 1
@@ -29,6 +30,7 @@ def main(arguments: list[str], env: Mapping[str, str]) -> int:
     Args:
         arguments: of the command line.
         env: `KEY` and `TOKEN` are the caller's credentials; command lines are visible to others.
+            With `TOKEN_URL`, a token is fetched with `CLIENT_ID` and `CLIENT_SECRET`.
     """
     parser = argparse.ArgumentParser(prog="make smoke", description=__doc__.split("\n")[0])
     parser.add_argument("url")
@@ -75,8 +77,8 @@ def _read_credentials(env: Mapping[str, str]) -> dict[str, str]:
     credentials = {}
     if env.get("KEY"):
         credentials["x-api-key"] = env["KEY"]
-    if env.get("TOKEN"):
-        credentials["Authorization"] = f"Bearer {env['TOKEN']}"
+    if token := env.get("TOKEN") or fetch_token(env):
+        credentials["Authorization"] = f"Bearer {token}"
     return credentials
 
 

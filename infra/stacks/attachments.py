@@ -24,7 +24,7 @@ def grant_attachments(
     for function in (write, imports):
         # With it, S3 answers 404 for an object that does not exist; without it, 403.
         function.allow("s3:ListBucket", on=attachments.arn)
-    imports.allow("s3:GetObject", on=attachments.objects(UPLOADS_PREFIX))
+    imports.allow("s3:GetObject", "s3:DeleteObject", on=attachments.objects(UPLOADS_PREFIX))
     imports.allow("s3:PutObject", on=objects, where=ONLY_CREATE)
     for stream in data.delivery.arns:
         imports.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
@@ -37,6 +37,25 @@ def export_attachments(settings: Settings, data: DataStack) -> Mapping[str, str]
     return {
         "FOREBAY_ATTACHMENTS_BUCKET": data.attachments.name,
         "FOREBAY_ATTACHMENTS_VALID_SECONDS": str(settings.attachments.valid_minutes * 60),
+    }
+
+
+def grant_sweep_of_uploads(data: DataStack, sweep: ProductFunction) -> None:
+    """Let the sweep find uploads whose events were lost, and enqueue them."""
+    attachments = data.attachments
+    assert attachments is not None  # noqa: S101 - checked by the caller
+    prefix = {"StringEquals": {"s3:prefix": UPLOADS_PREFIX}}
+    sweep.allow("s3:ListBucket", on=attachments.arn, where=prefix)
+
+
+def export_upload_queues(data: DataStack) -> Mapping[str, str]:
+    """The variables of the sweep of uploads; empty without the setting."""
+    if data.attachments is None or data.uploads is None:
+        return {}
+    return {
+        "FOREBAY_ATTACHMENTS_BUCKET": data.attachments.name,
+        "FOREBAY_UPLOAD_QUEUE_URL": data.uploads.queue.queue_url,
+        "FOREBAY_UPLOAD_DEAD_LETTER_QUEUE_URL": data.uploads.dead_letters.queue_url,
     }
 
 

@@ -35,7 +35,7 @@ from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.deployment import CANARY_FUNCTIONS
 from infra.settings import FunctionName, PackageName, Settings
-from infra.stacks.attachments import grant_attachments
+from infra.stacks.attachments import grant_attachments, grant_sweep_of_uploads
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack, Login, Reach, build_external_reach
@@ -92,6 +92,7 @@ class ServiceStack(EnvironmentStack):
         self._grant(data)
         if data.uploads is not None:
             grant_attachments(data, write=self.write, read=self.read, imports=self.imports)
+            grant_sweep_of_uploads(data, self.sweep)
             self._connect_imports(data.uploads)
         self._grant_logins()
         self._grant_keys(data)
@@ -311,7 +312,7 @@ class ServiceStack(EnvironmentStack):
         self.about.allow("sqs:GetQueueAttributes", on=data.events.dead_letters.queue_arn)
         sweep_prefixes = {"StringEquals": {"s3:prefix": [COMMANDS_PREFIX, IMPORTS_PREFIX]}}
         self.sweep.allow("s3:ListBucket", on=archive.arn, where=sweep_prefixes)
-        for events in (data.events, data.imports):
+        for events in filter(None, (data.events, data.imports, data.uploads)):
             self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=events.queue.queue_arn)
             self.sweep.allow(
                 "sqs:ReceiveMessage",

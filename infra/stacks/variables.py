@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from infra.front import ApiSettings, IamSettings
 from infra.settings import FunctionName, Settings
-from infra.stacks.attachments import export_attachments, export_uploads
+from infra.stacks.attachments import export_attachments, export_upload_queues, export_uploads
 from infra.stacks.data import DataStack
 from infra.stacks.database import Reach
 
@@ -68,6 +68,7 @@ def build_variables(
             "FOREBAY_DATABASE_URL": reach.reader.url,
             **archive,
             **_export_queues(data),
+            **export_upload_queues(data),
             **_export_sweep(settings),
         },
     }

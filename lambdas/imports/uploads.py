@@ -37,6 +37,9 @@ class Store(Protocol):
     def create(self, upload: Upload, claimed: Claimed, content: IO[bytes]) -> bool:
         """Store the object that the row will name; False if there is one."""
 
+    def delete_upload(self, upload: Upload) -> None:
+        """Delete a claimed upload."""
+
 
 class _RefusalError(Exception):
     """An event or an upload that becomes no command, however often it is delivered."""
@@ -91,7 +94,9 @@ class UploadClaims:
                 self._refuse(refusal, name)
 
     def _claim(self, name: str) -> None:
-        """Make the command of an upload, and store it.
+        """Make the command of an upload, and store it; then delete the upload.
+
+        An upload that stays behind is claimed again by the next sweep, with the same command.
 
         Raises:
             _RefusalError: it is no upload, or not an allowed one.
@@ -105,6 +110,7 @@ class UploadClaims:
         command = self._make_command(upload, claimed)
         if self._acceptor.accept([Line(command, encode(command))]).not_accepted:
             raise TransientError(f"the command of {name} was not accepted")
+        self._store.delete_upload(upload)
         self._log.event(
             "upload_claimed",
             metrics={UPLOADS_CLAIMED: 1},
@@ -118,7 +124,11 @@ class UploadClaims:
         opened = self._store.open(upload)
         if opened is None:
             raise _RefusalError("upload_missing", "the bucket has no such upload")
-        self._check(upload, opened)
+        try:
+            self._check(upload, opened)
+        except _RefusalError:
+            self._store.delete_upload(upload)
+            raise
         with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as content:
             sha256 = _copy(opened, content)
             spec = self._resources[upload.resource]

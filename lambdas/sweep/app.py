@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import psycopg
 
 from forebay import metrics
-from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX, StoredObject, format_hour
+from forebay.archive.layout import COMMANDS_PREFIX, StoredObject, format_hour
 from forebay.aws.archive import Archive
 from forebay.aws.queue import Queue
 from forebay.db.faults import is_connection_lost
@@ -21,7 +22,7 @@ from forebay.sweep import (
     enqueue,
     find_dead_objects,
     is_explained_by_backlog,
-    survey_imports,
+    survey_files,
 )
 from forebay.waiting import Waiting
 from lambdas.sweep.settings import SweepSettings
@@ -29,8 +30,20 @@ from lambdas.sweep.settings import SweepSettings
 Result = Literal["nothing_missed", "waiting_in_queue", "enqueued"]
 
 
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """Files that a function reads and leaves marked as read: imports, or uploads of attachments."""
+
+    bucket: Archive
+    #: Of the files.
+    prefix: str
+    #: Of the function's events.
+    queue: Queue
+    dead_letters: Queue
+
+
 class SweepApp:
-    """Finds archive objects and imports that were missed, and enqueues them."""
+    """Finds archive objects, imports and uploads that were missed, and enqueues them."""
 
     def __init__(
         self,
@@ -39,8 +52,8 @@ class SweepApp:
         archive: Archive,
         queue: Queue,
         dead_letters: Queue,
-        imports: Queue,
-        dead_imports: Queue,
+        imports: Inbox,
+        uploads: Inbox | None,
         session: Session,
         log: Log,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
@@ -50,7 +63,7 @@ class SweepApp:
         self._queue = queue
         self._dead_letters = dead_letters
         self._imports = imports
-        self._dead_imports = dead_imports
+        self._uploads = uploads
         self._session = session
         self._log = log
         self._now = now
@@ -66,36 +79,38 @@ class SweepApp:
             TransientError: S3 or SQS did not answer; the next sweep tries again.
             psycopg.Error: the primary did not answer.
         """
-        imports = self._sweep_imports()
+        files = {"imports": self._sweep_files(self._imports)}
+        if self._uploads is not None:
+            files["uploads"] = self._sweep_files(self._uploads)
         was_open = self._session.is_open
         try:
-            return self._sweep_once(imports)
+            return self._sweep_once(files)
         except psycopg.OperationalError as exc:
             if not (was_open and is_connection_lost(exc)):
                 raise
-        return self._sweep_once(imports)
+        return self._sweep_once(files)
 
-    def _sweep_imports(self) -> dict[str, Any]:
-        """Enqueue the files that have no report yet; needs no database."""
+    def _sweep_files(self, inbox: Inbox) -> dict[str, Any]:
+        """Enqueue the files that were not read yet; needs no database."""
         now, settings = self._now(), self._settings
-        bucket = self._archive.bucket
-        survey = survey_imports(
-            self._archive.list(IMPORTS_PREFIX),
+        bucket = inbox.bucket.bucket
+        survey = survey_files(
+            inbox.bucket.list(inbox.prefix),
             since=now - dt.timedelta(seconds=settings.lookback_seconds),
             born_before=now - dt.timedelta(seconds=settings.grace_seconds),
-            dead=find_dead_objects(self._dead_imports, bucket, IMPORTS_PREFIX),
+            dead=find_dead_objects(inbox.dead_letters, bucket, inbox.prefix),
         )
-        waiting = self._imports.depth().total
+        waiting = inbox.queue.depth().total
         patience = dt.timedelta(seconds=settings.patience_seconds)
         result: Result = "nothing_missed"
         if survey.missed and is_explained_by_backlog(survey, waiting, now=now, patience=patience):
             result = "waiting_in_queue"
         elif survey.missed:
-            enqueue(self._imports, bucket, [file.key for file in survey.missed])
+            enqueue(inbox.queue, bucket, [file.key for file in survey.missed])
             result = "enqueued"
         return {**survey.as_counts, "waiting": waiting, "result": result}
 
-    def _sweep_once(self, imports: dict[str, Any]) -> dict[str, Any]:
+    def _sweep_once(self, files: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         now = self._now()
         patience = dt.timedelta(seconds=self._settings.patience_seconds)
         dead = find_dead_objects(self._dead_letters, self._archive.bucket)
@@ -122,7 +137,7 @@ class SweepApp:
             metrics.COMMANDS_WAITING: patches.commands,
             metrics.OLDEST_WAITING: round((patches.measure_age(now) or 0) * 1000),
         }
-        return self._report(survey, waiting, result, imports, values)
+        return self._report(survey, waiting, result, files, values)
 
     def _list_objects(self, now: dt.datetime) -> Iterator[StoredObject]:
         since = now - dt.timedelta(seconds=self._settings.lookback_seconds)
@@ -133,18 +148,18 @@ class SweepApp:
         survey: Survey,
         waiting: int,
         result: Result,
-        imports: dict[str, Any],
+        files: Mapping[str, dict[str, Any]],
         values: Mapping[metrics.Metric, int],
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {
             **survey.as_counts,
             "waiting": waiting,
             "result": result,
-            "imports": imports,
+            **files,
         }
         missed = survey.missed if result == "enqueued" else 0
-        missed += imports["missed"] if imports["result"] == "enqueued" else 0
-        dead = survey.dead + imports["dead"]
+        missed += sum(part["missed"] for part in files.values() if part["result"] == "enqueued")
+        dead = survey.dead + sum(part["dead"] for part in files.values())
         values = {metrics.OBJECTS_MISSED: missed, metrics.OBJECTS_DEAD: dead, **values}
         self._log.event("swept", metrics=values, **fields)
         return fields

@@ -25,6 +25,11 @@ class SweepSettings:
     #: The queue of events for files below `imports/`, and its dead-letter queue.
     import_queue_url: str
     import_dead_letter_queue_url: str
+    #: The bucket of attachments, the queue of events for its uploads, and its dead-letter queue;
+    #: empty without attachments.
+    attachments_bucket: str
+    upload_queue_url: str
+    upload_dead_letter_queue_url: str
     #: Younger objects are skipped: their events may still be in flight.
     grace_seconds: float
     #: How far back the archive is listed. Firehose retries a delivery for 24 hours, and an object's
@@ -40,6 +45,7 @@ class SweepSettings:
         Raises:
             forebay.errors.SettingsError: a variable is missing or not a number.
         """
+        bucket = environment.get("FOREBAY_ATTACHMENTS_BUCKET", "")
         return cls(
             database_url=required(environment, "FOREBAY_DATABASE_URL"),
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
@@ -48,6 +54,11 @@ class SweepSettings:
             import_queue_url=required(environment, "FOREBAY_IMPORT_QUEUE_URL"),
             import_dead_letter_queue_url=required(
                 environment, "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL"
+            ),
+            attachments_bucket=bucket,
+            upload_queue_url=required(environment, "FOREBAY_UPLOAD_QUEUE_URL") if bucket else "",
+            upload_dead_letter_queue_url=(
+                required(environment, "FOREBAY_UPLOAD_DEAD_LETTER_QUEUE_URL") if bucket else ""
             ),
             grace_seconds=number(environment, "FOREBAY_SWEEP_GRACE_SECONDS", DEFAULT_GRACE_SECONDS),
             lookback_seconds=number(

@@ -188,6 +188,7 @@ def _list_depths(report: dict[str, Any]) -> dict[str, int]:
         "live": "dead_letters",
         "of replays": "replay_dead_letters",
         "of imports": "import_dead_letters",
+        "of uploads": "upload_dead_letters",
     }
     return {label: report[name]["total"] for label, name in names.items() if report[name]}
 

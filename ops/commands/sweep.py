@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -27,7 +27,14 @@ from ops.context import (
     Context,
 )
 from ops.exit_codes import ExitCode
-from ops.sweeping import Explainer, MissedImports, Unapplied, wait_until_applied
+from ops.sweeping import (
+    IMPORTS,
+    UPLOADS,
+    Explainer,
+    MissedFiles,
+    Unapplied,
+    wait_until_applied,
+)
 
 _GRACE_SECONDS = 120
 
@@ -78,7 +85,7 @@ def sweep(
 ) -> int:
     """Compare the archive with the ledger, enqueue missed objects, and explain why others wait.
 
-    Files to import that have no report are enqueued too.
+    Files to import that have no report, and uploads that were not claimed, are enqueued too.
     """
     context = Context(
         {
@@ -95,14 +102,17 @@ def sweep(
     queue = Queue(context.sqs, context.get(QUEUE))
     begin = options.parse_moment(since, "--from") if since else None
     after = format_hour(begin) if begin else ""
-    imports = MissedImports(context, since=begin, grace=dt.timedelta(seconds=grace))
+    age = dt.timedelta(seconds=grace)
+    imports, uploads = files = tuple(
+        MissedFiles(context, inbox, since=begin, grace=age) for inbox in (IMPORTS, UPLOADS)
+    )
     with context.connect(purpose="sweep") as connection:
-        inspection = _Inspection(context, connection, after, dt.timedelta(seconds=grace))
+        inspection = _Inspection(context, connection, after, age)
         survey = inspection.survey()
         waiting = queue.depth().total
         enqueued = 0
-        if imports.keys and not dry_run:
-            _enqueue_imports(console, imports, yes=yes)
+        if not dry_run:
+            _enqueue_files(console, files, yes=yes)
         if survey.missed and not dry_run:
             enqueued = _enqueue_missed(console, inspection, queue, survey, waiting, yes=yes)
         if wait:
@@ -118,18 +128,21 @@ def sweep(
             "enqueued": enqueued,
             "not_applied": [archive_object.to_json() for archive_object in unapplied],
             "imports": imports.to_json(),
+            "uploads": uploads.to_json(),
         }
     )
-    return _exit_code(survey, imports, dry_run=dry_run, waited=bool(wait))
+    return _exit_code(survey, files, dry_run=dry_run, waited=bool(wait))
 
 
-def _enqueue_imports(console: Console, imports: MissedImports, *, yes: bool) -> None:
-    console.confirm(
-        f"Enqueue {len(imports.keys):,} files to import that have no report? A file whose import "
-        "is running is not imported twice.",
-        yes=yes,
-    )
-    imports.enqueue()
+def _enqueue_files(console: Console, files: Sequence[MissedFiles], *, yes: bool) -> None:
+    for missed in files:
+        if missed.keys:
+            console.confirm(
+                f"Enqueue {len(missed.keys):,} {missed.name} that were not read? A file that is "
+                "being read gives no second command.",
+                yes=yes,
+            )
+            missed.enqueue()
 
 
 def _enqueue_missed(
@@ -156,10 +169,14 @@ def _enqueue_missed(
     return enqueued
 
 
-def _exit_code(survey: Survey, imports: MissedImports, *, dry_run: bool, waited: bool) -> ExitCode:
-    if survey.dead or imports.dead or (waited and survey.applied < survey.listed):
+def _exit_code(
+    survey: Survey, files: Sequence[MissedFiles], *, dry_run: bool, waited: bool
+) -> ExitCode:
+    dead = survey.dead or any(part.dead for part in files)
+    if dead or (waited and survey.applied < survey.listed):
         return ExitCode.INCOMPLETE
-    return ExitCode.FOUND if dry_run and (survey.missed or imports.keys) else ExitCode.OK
+    missed = survey.missed or any(part.keys for part in files)
+    return ExitCode.FOUND if dry_run and missed else ExitCode.OK
 
 
 class _Inspection:

@@ -17,7 +17,8 @@ _PUTS: Final = 2
 _GETS: Final = 2
 _MESSAGES: Final = 3  # sent by S3, received, deleted
 _CLAIM_SECONDS: Final = 0.5
-_UPLOAD_DAYS: Final = 14  # infra/components/attachments.py
+#: A claimed upload is deleted, but its old version stays (infra/components/attachments.py).
+_UPLOAD_DAYS: Final = 1
 
 
 class Uploads(Protocol):

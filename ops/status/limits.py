@@ -50,6 +50,7 @@ def _check_dead_letters(report: Mapping[str, Any], limits: Limits) -> Iterator[s
         ("dead_letters", "dead letters", ""),
         ("replay_dead_letters", "dead letters of replays", " --dead-letter-queue-url {queue}"),
         ("import_dead_letters", "dead letters of imports", " --dead-letter-queue-url {queue}"),
+        ("upload_dead_letters", "dead letters of uploads", " --dead-letter-queue-url {queue}"),
     ):
         queue = report[name]
         if queue and queue["total"] > limits.dead_letters:

@@ -20,6 +20,7 @@ from ops.context import (
     REPLAY_DEAD_LETTERS,
     REPLICA,
     STREAMS,
+    UPLOAD_DEAD_LETTERS,
     Context,
     Setting,
 )
@@ -103,6 +104,7 @@ class _Report:
                 "dead_letters": lambda: self._read_dead_letters(DEAD_LETTERS),
                 "replay_dead_letters": lambda: self._read_dead_letters(REPLAY_DEAD_LETTERS),
                 "import_dead_letters": lambda: self._read_dead_letters(IMPORT_DEAD_LETTERS),
+                "upload_dead_letters": lambda: self._read_dead_letters(UPLOAD_DEAD_LETTERS),
                 "stream": self._read_streams,
                 "archive": self._list_objects,
                 "primary": self._ask_position,
@@ -224,7 +226,10 @@ class _Report:
         }
 
 
-_QUEUES = ("queue", "dead_letters", "replay_dead_letters", "import_dead_letters")
+_QUEUES = (
+    *("queue", "dead_letters"),
+    *("replay_dead_letters", "import_dead_letters", "upload_dead_letters"),
+)
 _IMPATIENTLY: Final[Mapping[str, Any]] = {
     "purpose": "status",
     "statement_timeout_ms": _STATEMENT_TIMEOUT_MS,

@@ -9,10 +9,10 @@ import pytest
 
 from tests.crossings.histories import Arena, HistoryFailedError, live_through
 
-_HISTORIES = int(os.environ.get("FOREBAY_HISTORIES", "300"))
+_HISTORIES = int(os.environ.get("FOREBAY_HISTORIES", "60"))
 _FIRST_SEED = int(os.environ.get("FOREBAY_CROSSINGS_SEED", "0"))
 _SECONDS = float(os.environ.get("FOREBAY_CROSSINGS_SECONDS", "3600"))
-#: Number of tests in `make test`, which run on several cores.
+#: Number of tests, which run on several cores.
 _PARTS = 6
 
 

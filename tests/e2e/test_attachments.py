@@ -246,6 +246,14 @@ def test_events_without_an_upload_of_a_form_change_nothing(stack: RunningStack) 
     sqs = aws_client("sqs", stack.settings.emulator_url, key=secret)
     queue = sqs.get_queue_url(QueueName="forebay-local-upload-events")["QueueUrl"]
     dead = sqs.get_queue_url(QueueName="forebay-local-upload-events-dead")["QueueUrl"]
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+
+    def count(url: str) -> int:
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(int(attributes[name]) for name in names)
+
+    # S3's test event, if the stack was stopped while a function had received it.
+    earlier = count(queue)
     for body in (
         build_event(bucket, name),
         build_event(bucket, name.replace("/image/", "/title/")),
@@ -254,14 +262,7 @@ def test_events_without_an_upload_of_a_form_change_nothing(stack: RunningStack) 
         "no event",
     ):
         sqs.send_message(QueueUrl=queue, MessageBody=body)
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-
-    def count(url: str) -> int:
-        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-        return sum(int(attributes[name]) for name in names)
-
-    # One message a call, and each call after another.
-    wait_until(lambda: count(queue) == 0, "the events are consumed", timeout_seconds=240)
+    wait_until(lambda: count(queue) <= earlier, "the events are consumed", timeout_seconds=60)
     assert count(dead) == 0
     assert lines_of(stack, form["command_id"]) == []
     assert image_of(stack, path) is None

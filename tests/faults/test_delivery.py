@@ -43,8 +43,8 @@ def test_messages_come_in_a_storm(faulty_stack: FaultyStack) -> None:
     sent = 0
     with stack.fault(
         "SQS redelivery storm",
-        "each new object's event is sent 20 times more, and messages come back after 1 s, whoever "
-        "still works on them",
+        "each new object's event is sent 20 times more, and messages come back after 1 s, also "
+        "during their processing",
         part=PART,
     ) as watched:
         stack.hide_messages_for(1)
@@ -106,5 +106,5 @@ def test_events_are_lost(faulty_stack: FaultyStack) -> None:
             NotificationConfiguration=kept,  # type: ignore[arg-type]  # the answer of the get call
         )
         watched.ends()
-        watched.fault.remark = f"{missed} objects nobody was told of"
+        watched.fault.remark = f"{missed} objects without an event"
     assert missed > 0

@@ -120,7 +120,7 @@ def test_a_writers_clock_is_wrong(faulty_stack: FaultyStack, *, ahead: bool) -> 
     with stack.fault(
         f"clock of one writer 5 minutes {'ahead' if ahead else 'behind'}",
         "a writer with that clock and the write function put one key in turn, first without "
-        "having seen the other's version, then with `If-Match`",
+        "naming the other's version, then with `If-Match`",
         part="intake",
     ) as watched:
         if ahead:
@@ -136,6 +136,6 @@ def test_a_writers_clock_is_wrong(faulty_stack: FaultyStack, *, ahead: bool) -> 
         assert item.status(last) == "applied"
         watched.ends()
         watched.fault.remark = (
-            "who writes without having seen the other's version may lose to it: the status says "
+            "a write that names no version may lose to the other clock's: its status is "
             "`superseded`; with `If-Match` or `Read-After` the later write wins"
         )

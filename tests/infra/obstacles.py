@@ -158,6 +158,13 @@ OBSTACLES = [
         state=State.WARNING,
     ),
     Obstacle(
+        name="a failed deployment without a rollback",
+        answers=_stack("forebay-dev-database", "CREATE_FAILED"),
+        check="stack",
+        detail="a deployment with --no-rollback failed",
+        state=State.WARNING,
+    ),
+    Obstacle(
         name="the concurrency of a new account",
         answers={"lambda:GetAccountSettings": limit_lambda(10, 10)},
         check="lambda concurrency",

@@ -14,6 +14,7 @@ from infra.app import build_app
 from infra.components.watched import Watched
 from infra.settings import FunctionName
 from lambdas.imports.settings import ImportSettings
+from lambdas.sweep.settings import SweepSettings
 from ops.context import _OUTPUTS, ATTACHMENTS
 from tests.infra.templates import Synthesised, readable
 from tests.infra.variants import settings_of
@@ -105,10 +106,12 @@ def test_each_function_may_do_what_it_signs_or_claims(attached: Synthesised) -> 
         "read": {("s3:GetObject", f"{arn}/objects/*")},
         "imports": {
             ("s3:GetObject", f"{arn}/uploads/*"),
+            ("s3:DeleteObject", f"{arn}/uploads/*"),
             ("s3:GetObject", f"{arn}/objects/*"),
             ("s3:PutObject", f"{arn}/objects/*"),
             ("s3:ListBucket", arn),
         },
+        "sweep": {("s3:ListBucket", arn)},
     }
     for name in FUNCTIONS:
         granted = {pair for pair in attached.granted(name) if "-files-" in pair[1]}
@@ -139,6 +142,33 @@ def test_the_functions_get_the_variables_that_their_settings_read(attached: Synt
     assert settings.attachments_bucket == NAME
     assert settings.uploads_queue_arn
     assert settings.streams
+    variables = attached.function("sweep")["Environment"]["Variables"]
+    swept = SweepSettings.from_env({key: readable(value) for key, value in variables.items()})
+    assert swept.attachments_bucket == NAME
+    assert "UploadEvents" in swept.upload_queue_url
+    assert "UploadEvents" in swept.upload_dead_letter_queue_url
+
+
+def test_the_sweep_lists_uploads_and_reaches_their_queues(attached: Synthesised) -> None:
+    (listing,) = (
+        statement
+        for policy in attached.properties("service", "AWS::IAM::Policy")
+        for statement in policy["PolicyDocument"]["Statement"]
+        if readable(statement["Resource"]).endswith(NAME)
+        and statement.get("Condition", {}).get("StringEquals", {}).get("s3:prefix")
+    )
+    assert listing["Action"] == "s3:ListBucket"
+    assert listing["Condition"] == {"StringEquals": {"s3:prefix": "uploads/"}}
+    dead, live = (
+        {
+            action
+            for action, resource in attached.granted("sweep")
+            if "UploadEvents" in resource and ("DeadLetters" in resource) is is_dead
+        }
+        for is_dead in (True, False)
+    )
+    assert live == {"sqs:SendMessage", "sqs:GetQueueAttributes"}
+    assert dead == {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
 
 
 def test_operators_and_the_runner_find_it(attached: Synthesised) -> None:

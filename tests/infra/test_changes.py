@@ -236,6 +236,16 @@ def test_missing_credentials_are_named_with_the_next_step(monkeypatch: pytest.Mo
         read_deployed({"forebay-dev-data": "us-east-1"}, lambda _: client)
 
 
+def test_a_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nope")
+
+    def connect(region: str) -> Any:
+        return boto3.Session().client("cloudformation", region)
+
+    with pytest.raises(SettingsError, match=r"no credentials.*nope.*set AWS_PROFILE"):
+        read_deployed({"forebay-dev-data": "us-east-1"}, connect)
+
+
 @pytest.mark.parametrize("base", ["dev", "prod"])
 def test_every_resource_has_its_rules(synthesise: Synthesis, base: str) -> None:
     types = {

@@ -139,6 +139,7 @@ def test_commands_have_every_address_without_cloudformation(project: Mapping[str
 
     known = {setting.variable for setting in _OUTPUTS} - {
         *("FOREBAY_READ_CACHE", "FOREBAY_ATTACHMENTS_BUCKET"),
+        *("FOREBAY_UPLOAD_QUEUE_URL", "FOREBAY_UPLOAD_DEAD_LETTER_QUEUE_URL"),
     }
     assert known == set(variables) - {"PYTHONUNBUFFERED"}
     assert all(variables.values())
@@ -164,9 +165,39 @@ def test_the_role_has_the_policies_of_operators_and_what_a_build_needs(
         for action in as_list(statement["Action"])
         for resource in as_list(statement["Resource"])
     }
-    assert {action.partition(":")[0] for action, _ in granted} == {"logs", "s3", "ec2"}
+    services = {action.partition(":")[0] for action, _ in granted}
+    assert services == {"logs", "s3", "ec2", "rds-db"}
     # Only interfaces have no names in advance.
     assert all(action.startswith("ec2:") for action, resource in granted if "*" in resource)
+
+
+def test_the_runner_logs_in_to_a_second_database_before_the_functions_use_it(
+    flags: Mapping[str, Any], package: Path
+) -> None:
+    """Only the stacks of the database and of the runner are deployed before it is filled."""
+    app = cdk.App(context=dict(flags))
+    settings = settings_of("prod", {"operations.runner": True, "database.number": 2})
+    build_app(settings, app=app, packages=lambda _: package)
+    operations = next(
+        Template.from_stack(stack)
+        for stack in app.node.children
+        if isinstance(stack, cdk.Stack) and stack.stack_name == "forebay-prod-operations"
+    )
+    (own,) = (
+        policy
+        for role in properties(operations, "AWS::IAM::Role")
+        for policy in role.get("Policies", ())
+    )
+    logins = [
+        json.dumps(resource)
+        for statement in own["PolicyDocument"]["Statement"]
+        if statement["Action"] == "rds-db:connect"
+        for resource in as_list(statement["Resource"])
+    ]
+    assert all(any(user in login for login in logins) for user in ("_owner", "_write", "_read"))
+    assert all("forebay-prod-database-2" in login for login in logins)
+    # Nothing that the stack reads is in the service stack, which still has the first database.
+    assert '"forebay-prod-service"' not in json.dumps(operations.to_json())
 
 
 def test_the_policies_exist_before_the_role(stacks: Mapping[str, cdk.Stack]) -> None:

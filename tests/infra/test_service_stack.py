@@ -55,7 +55,6 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
 }
 OWN_VARIABLES["status"] = OWN_VARIABLES["read"]
 FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
-_SWEPT = ("ArchiveEvents", "ImportEvents")
 COMMON_VARIABLES = {
     "FOREBAY_ENV",
     "FOREBAY_LOG_LEVEL",
@@ -301,10 +300,13 @@ def test_the_function_that_tells_about_the_api_may_list_and_count_and_read_nothi
     commands = {"StringEquals": {"s3:prefix": "commands/"}}
     rejections = {"StringEquals": {"s3:prefix": ["decisions/", "rejections/"]}}
     swept = {"StringEquals": {"s3:prefix": ["commands/", "imports/"]}}
+    uploads = {"StringEquals": {"s3:prefix": "uploads/"}}
+    has_uploads = either.settings.attachments is not None
     assert conditions.count(commands) == 1
     assert conditions.count(swept) == 1
     assert conditions.count(rejections) == 1  # the consumer
-    assert len(conditions) == 3
+    assert conditions.count(uploads) == has_uploads
+    assert len(conditions) == 3 + has_uploads
 
 
 def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesised) -> None:
@@ -343,8 +345,11 @@ def test_the_sweep_may_list_the_archive_enqueue_and_look_at_dead_letters(
     either: Synthesised,
 ) -> None:
     """The sweep reads no objects, deletes no messages, and receives none from the live queues."""
-    queues = [f"<{_export(either, f'{name}Queue', 'Arn')}>" for name in _SWEPT]
-    dead_letters = [f"<{_export(either, f'{name}DeadLetters', 'Arn')}>" for name in _SWEPT]
+    names = ["ArchiveEvents", "ImportEvents"]
+    if either.settings.attachments is not None:
+        names.append("UploadEvents")
+    queues = [f"<{_export(either, f'{name}Queue', 'Arn')}>" for name in names]
+    dead_letters = [f"<{_export(either, f'{name}DeadLetters', 'Arn')}>" for name in names]
 
     assert _own(either.granted("sweep")) == {
         ("s3:ListBucket", _archive(either)),

@@ -21,7 +21,7 @@ from tests.fixtures.tables import Database, cut_after, end_session, open_connect
 
 OPS: tuple[Op, ...] = ("create", "put", "delete")
 # Each example opens several connections, which is slow if Postgres runs in a container.
-EXAMPLES = int(os.environ.get("FOREBAY_DELIVERIES", "300"))
+EXAMPLES = int(os.environ.get("FOREBAY_DELIVERIES", "100"))
 MANY_EXAMPLES = 5000
 State = tuple[dict[int, tuple[str, bool, str]], dict[tuple[str, str], str]]
 

@@ -21,7 +21,7 @@ from tests.fixtures.edits import Decisions, Item, fold
 from tests.fixtures.tables import CountingCursor, Database
 from tests.integration.apply.test_convergence import Delivery, deliver, deliveries, examples
 
-EXAMPLES = int(os.environ.get("FOREBAY_DELIVERIES", "300"))
+EXAMPLES = int(os.environ.get("FOREBAY_DELIVERIES", "100"))
 MANY_EXAMPLES = 5000
 OPS: tuple[Op, ...] = ("create", "put", "delete", "patch", "patch", "patch")
 CITY = load_resources()["cities"]

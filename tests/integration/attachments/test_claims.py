@@ -12,9 +12,11 @@ import pytest
 from mypy_boto3_s3 import S3Client
 
 import resources
-from forebay.attachments import Claimed, Upload, encode_details
+from forebay.attachments import UPLOADS_PREFIX, Claimed, Upload, encode_details
+from forebay.aws.archive import Archive
 from forebay.aws.attachments import AttachmentStore
 from forebay.aws.events import build_event
+from forebay.errors import TransientError
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
 from forebay.log import Log
@@ -52,6 +54,10 @@ class Bench:
         self.s3.put_object(
             Bucket=self.store.bucket, Key=upload.upload_name, Body=content, **arguments
         )
+
+    def list_uploads(self) -> list[str]:
+        """The uploads that are neither claimed nor refused."""
+        return [upload.key for upload in Archive(self.s3, self.store.bucket).list(UPLOADS_PREFIX)]
 
     def tell(self, name: str, *, bucket: str | None = None) -> dict[str, Any]:
         """Deliver the event of an object."""
@@ -99,6 +105,7 @@ def test_an_upload_becomes_a_patch_with_the_facts_of_its_object(bench: Bench) ->
         }
     }
     assert bench.names() == [upload.object_name]
+    assert bench.list_uploads() == []
 
 
 def test_a_repeated_event_gives_the_same_line_even_after_the_upload_has_expired(
@@ -109,7 +116,7 @@ def test_a_repeated_event_gives_the_same_line_even_after_the_upload_has_expired(
     bench.tell(upload.upload_name)
     bench.put(upload, OTHER, ContentType="image/jpeg")
     bench.tell(upload.upload_name)
-    bench.s3.delete_object(Bucket=bench.store.bucket, Key=upload.upload_name)
+    assert bench.list_uploads() == []
     bench.tell(upload.upload_name)
 
     assert len(bench.sink.taken) == 3
@@ -170,7 +177,7 @@ def test_an_upload_that_the_declaration_does_not_allow_becomes_no_command(
     upload = new_upload()
     bench.put(upload, content, **changes)
     assert bench.tell(upload.upload_name) == DELIVERED
-    assert (bench.sink.taken, bench.names()) == ([], [])
+    assert (bench.sink.taken, bench.names(), bench.list_uploads()) == ([], [], [])
     assert '"UploadsRefused":1' in capsys.readouterr().out
 
 
@@ -195,6 +202,7 @@ def test_a_forged_event_does_nothing_and_is_counted(
     assert bench.claims.handle({"Records": [bad]}) == DELIVERED
 
     assert (bench.sink.taken, bench.names()) == ([], [])
+    assert bench.list_uploads() == [upload.upload_name]
     assert capsys.readouterr().out.count('"UploadsRefused":1') == len(forged) + 1
 
 
@@ -203,9 +211,36 @@ def test_a_command_that_is_not_accepted_is_delivered_again(bench: Bench) -> None
     bench.put(upload)
     bench.sink.refuse, bench.archive.down = {0}, True
     assert bench.tell(upload.upload_name) == {"batchItemFailures": [{"itemIdentifier": "m"}]}
+    assert bench.list_uploads() == [upload.upload_name]
     bench.archive.down = False
     assert bench.tell(upload.upload_name) == DELIVERED
     assert len(bench.archive.taken) == 1
+
+
+class Keeping(AttachmentStore):
+    """A bucket that deletes no upload until it is told to."""
+
+    is_down = True
+
+    def delete_upload(self, upload: Upload) -> None:
+        if self.is_down:
+            raise TransientError("S3 does not answer")
+        super().delete_upload(upload)
+
+
+def test_a_claimed_upload_that_could_not_be_deleted_gives_the_same_command_again(
+    bench: Bench,
+) -> None:
+    upload = new_upload()
+    bench.store = store = Keeping(bench.s3, bench.store.bucket)
+    bench.put(upload)
+    assert bench.tell(upload.upload_name) == {"batchItemFailures": [{"itemIdentifier": "m"}]}
+    assert bench.list_uploads() == [upload.upload_name]
+    store.is_down = False
+    assert bench.tell(upload.upload_name) == DELIVERED
+    assert bench.list_uploads() == []
+    assert len(bench.sink.taken) == 2
+    assert len(set(bench.sink.taken)) == 1
 
 
 def test_a_bucket_that_does_not_answer_is_asked_again(emulator: Emulator) -> None:

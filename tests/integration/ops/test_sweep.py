@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import json
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -14,18 +15,26 @@ import pytest
 
 import resources
 from forebay import sweep as sweeping
+from forebay.archive.layout import IMPORTS_PREFIX
+from forebay.attachments import UPLOADS_PREFIX, Upload, encode_details
+from forebay.aws.archive import Archive
+from forebay.aws.attachments import AttachmentStore
 from forebay.aws.events import build_event, iterate_keys
+from forebay.aws.queue import Queue
 from forebay.db.session import Session
 from forebay.errors import TransientError
-from forebay.ids import make_id_at, milliseconds
+from forebay.ids import IdSource, make_id_at, milliseconds
+from forebay.intake.acceptance import Acceptor
 from forebay.log import Log
 from forebay.sweep import Survey, Sweep, is_explained_by_backlog
 from lambdas.imports.app import Importer
-from lambdas.sweep.app import SweepApp
+from lambdas.imports.uploads import UploadClaims
+from lambdas.sweep.app import Inbox, SweepApp
 from lambdas.sweep.settings import SweepSettings
 from local.settings import ROOT
 from ops.console import Console
 from ops.sweeping import wait_until_applied
+from tests.fixtures.api import RecordingSink, RecordingStore
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import REGION, Emulator, wait_until
 from tests.fixtures.operating import Operator
@@ -42,7 +51,13 @@ def later(minutes: float = 60) -> dt.datetime:
     return dt.datetime.now(dt.UTC) + minutes * MINUTE
 
 
-def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> SweepApp:
+def app(
+    site: Site,
+    *,
+    now: dt.datetime | None = None,
+    uploads: Inbox | None = None,
+    **settings: float,
+) -> SweepApp:
     chosen = SweepSettings(
         database_url=site.database.url,
         archive_bucket=site.bucket,
@@ -50,6 +65,9 @@ def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> Swe
         dead_letter_queue_url=site.dead_letters.url,
         import_queue_url=site.imports.url,
         import_dead_letter_queue_url=site.dead_imports.url,
+        attachments_bucket="",
+        upload_queue_url="",
+        upload_dead_letter_queue_url="",
         grace_seconds=settings.get("grace", 900),
         lookback_seconds=settings.get("lookback", 10 * 365 * 86400),
         patience_seconds=settings.get("patience", 7200),
@@ -59,8 +77,8 @@ def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> Swe
         archive=site.archive,
         queue=site.queue,
         dead_letters=site.dead_letters,
-        imports=site.imports,
-        dead_imports=site.dead_imports,
+        imports=Inbox(site.archive, IMPORTS_PREFIX, site.imports, site.dead_imports),
+        uploads=uploads,
         session=Session(lambda: site.database.connection),
         log=Log("test"),
         now=lambda: now or later(),
@@ -238,8 +256,8 @@ def test_a_newer_version_of_an_imported_file_is_an_import_of_its_own(site: Site)
         if archive_object.key != key
     )
     newer = dataclasses.replace(report, key=key, modified=report.modified + MINUTE)
-    assert sweeping.survey_imports([newer, report]).missed == (newer,)
-    assert sweeping.survey_imports([report, dataclasses.replace(newer, modified=NOW)]).missed == ()
+    assert sweeping.survey_files([newer, report]).missed == (newer,)
+    assert sweeping.survey_files([report, dataclasses.replace(newer, modified=NOW)]).missed == ()
 
 
 def test_young_old_and_dead_imports_and_those_in_the_queue_are_left_alone(site: Site) -> None:
@@ -251,6 +269,79 @@ def test_young_old_and_dead_imports_and_those_in_the_queue_are_left_alone(site: 
     site.dead_imports.send([build_event(site.bucket, key)])
     imports = app(site).sweep()["imports"]
     assert (imports["dead"], imports["missed"], imports["result"]) == (1, 0, "nothing_missed")
+
+
+@pytest.fixture
+def uploads(emulator: Emulator) -> Inbox:
+    """A bucket of attachments, and the queues of its uploads."""
+    name = uuid.uuid4().hex
+    emulator.s3.create_bucket(Bucket=f"files-{name}")
+    sqs = emulator.client("sqs")
+    queues = [
+        Queue(sqs, sqs.create_queue(QueueName=f"{part}-{name}")["QueueUrl"])
+        for part in ("uploads", "dead-uploads")
+    ]
+    return Inbox(Archive(emulator.s3, f"files-{name}"), UPLOADS_PREFIX, *queues)
+
+
+def store_upload(site: Site, uploads: Inbox) -> Upload:
+    """Store an upload, with a lost event."""
+    upload = Upload("pictures", uuid.uuid4().hex, "image", IdSource().make(create=False))
+    site.s3.put_object(
+        Bucket=uploads.bucket.bucket,
+        Key=upload.upload_name,
+        Body=b"an image",
+        ContentType="image/png",
+        Metadata=encode_details("user", None, None),
+    )
+    return upload
+
+
+def list_uploads(uploads: Inbox) -> set[str]:
+    """Return the uploads in the messages to the function that claims them."""
+    keys = partial(iterate_keys, bucket=uploads.bucket.bucket, prefix=UPLOADS_PREFIX)
+    return {key for message in uploads.queue.peek(100) for key in keys(message.body)}
+
+
+def test_an_upload_whose_event_is_lost_becomes_its_command_once(
+    site: Site, uploads: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload = store_upload(site, uploads)
+    assert app(site, uploads=uploads).sweep()["uploads"] == {
+        "listed": 1, "young": 0, "dead": 0, "missed": 1, "waiting": 0, "result": "enqueued",
+    }  # fmt: skip
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["ObjectsMissed"] == 1
+    assert list_uploads(uploads) == {upload.upload_name}
+
+    log, sink = Log("imports"), RecordingSink()
+    claims = UploadClaims(
+        resources=resources.load(),
+        store=AttachmentStore(site.s3, uploads.bucket.bucket),
+        acceptor=Acceptor(sink, RecordingStore(), log),
+        log=log,
+    )
+    (message,) = uploads.queue.peek(100)
+    event = {"Records": [{"messageId": "m", "body": message.body}]}
+    assert claims.handle(event) == {"batchItemFailures": []}
+    assert [command.id for command in sink.commands] == [upload.id]
+    assert app(site, uploads=uploads).sweep()["uploads"]["listed"] == 0
+
+
+def test_young_old_and_dead_uploads_and_those_in_the_queue_are_left_alone(
+    site: Site, uploads: Inbox
+) -> None:
+    body = build_event(uploads.bucket.bucket, store_upload(site, uploads).upload_name)
+    assert app(site, uploads=uploads, now=later(14)).sweep()["uploads"]["young"] == 1
+    assert app(site, uploads=uploads, lookback=600).sweep()["uploads"]["listed"] == 0
+    uploads.queue.send([body])
+    assert app(site, uploads=uploads).sweep()["uploads"]["result"] == "waiting_in_queue"
+    uploads.dead_letters.send([body])
+    result = app(site, uploads=uploads).sweep()["uploads"]
+    assert (result["dead"], result["missed"], result["result"]) == (1, 0, "nothing_missed")
+
+
+def test_without_attachments_no_uploads_are_listed(site: Site) -> None:
+    assert "uploads" not in app(site).sweep()
 
 
 @pytest.fixture
@@ -299,6 +390,20 @@ def test_an_operator_tells_the_import_of_a_lost_file(site: Site, operator: Opera
     assert told_imports(site) == {key}
     del operator.environment["FOREBAY_IMPORT_QUEUE_URL"]
     assert operator.done("sweep", "--grace", "0", "--dry-run")["imports"] is None
+
+
+def test_an_operator_enqueues_a_lost_upload(site: Site, uploads: Inbox, operator: Operator) -> None:
+    upload = store_upload(site, uploads)
+    operator.environment |= {
+        "FOREBAY_ATTACHMENTS_BUCKET": uploads.bucket.bucket,
+        "FOREBAY_UPLOAD_QUEUE_URL": uploads.queue.url,
+        "FOREBAY_UPLOAD_DEAD_LETTER_QUEUE_URL": uploads.dead_letters.url,
+    }
+    looked = operator.done("sweep", "--grace", "0", "--dry-run", code=1)
+    assert (looked["uploads"]["missed"], looked["uploads"]["files"]) == (1, [upload.upload_name])
+    assert list_uploads(uploads) == set()
+    operator.done("sweep", "--grace", "0", "--yes")
+    assert list_uploads(uploads) == {upload.upload_name}
 
 
 def test_waiting_ends_when_everything_is_applied(site: Site, operator: Operator) -> None:

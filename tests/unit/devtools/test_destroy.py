@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from devtools.destroy import destroy
+from devtools.errors import ToolFailedError
 
 
 def run(accepted: str | None, typed: str = "") -> tuple[int, list[list[str]]]:
@@ -25,6 +26,18 @@ def test_nothing_is_deleted_unless_the_name_is_typed(
 ) -> None:
     assert run(None, typed) == (1, [])
     assert "nothing is deleted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("prdo", r"'prdo' does not exist; choose one of: .*dev.*prod"),
+        ("local", "make reset"),
+    ],
+)
+def test_a_wrong_name_is_refused_before_the_question(name: str, message: str) -> None:
+    with pytest.raises(ToolFailedError, match=message):
+        destroy(Path(), name, None, ask=lambda: pytest.fail("it has asked"))
 
 
 def test_the_name_on_the_command_line_must_be_the_same(

@@ -155,7 +155,7 @@ def all_options() -> set[str]:
     for folder in ("devtools", "local", "loader", "bench", "tests", "infra"):
         for file in (ROOT / folder).rglob("*.py"):
             ours |= set(re.findall(r'"(--[a-z][a-z-]+)"', file.read_text(encoding="utf-8")))
-    return ours | {"--method", "--no-rollback"}  # of the CDK's command line
+    return ours | {"--method", "--no-rollback", "--revert-drift"}  # of the CDK's command line
 
 
 @pytest.mark.parametrize("page", PAGES)

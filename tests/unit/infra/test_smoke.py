@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ from devtools.openapi import render_file
 from forebay.errors import SettingsError
 from infra.smoke.__main__ import main
 from infra.smoke.client import SmokeClient, parse_url
+from infra.smoke.token import fetch_token
 from infra.smoke.writing import choose_item
 
 
@@ -66,3 +71,61 @@ def test_a_server_that_does_not_answer_is_no_failed_step(
 def test_an_item_that_is_not_json_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["http://127.0.0.1/v1", "--write", "cities", "--item", "{"], {}) == 2
     assert "ITEM is not JSON" in capsys.readouterr().err
+
+
+@contextmanager
+def serve_tokens(status: int, body: bytes) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The address of a token service with one answer, and the requests that it has got."""
+    requests: list[tuple[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            requests.append((self.headers["Authorization"], self.rfile.read(length).decode()))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/oauth2/token", requests
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_token_is_fetched_with_the_client_s_secret() -> None:
+    with serve_tokens(200, b'{"access_token": "abc", "expires_in": 900}') as (url, requests):
+        env = {"TOKEN_URL": url, "CLIENT_ID": "me", "CLIENT_SECRET": "x"}
+        assert fetch_token(env) == "abc"
+    assert requests == [("Basic bWU6eA==", "grant_type=client_credentials")]
+
+
+def test_no_token_is_fetched_without_the_address_of_the_service() -> None:
+    assert fetch_token({"TOKEN_URL": "", "CLIENT_ID": "", "CLIENT_SECRET": ""}) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (400, b'{"error": "invalid_client"}', "400.*invalid_client.*CLIENT_SECRET"),
+        (200, b"<html>", "without an access token"),
+    ],
+)
+def test_a_refused_client_is_a_wrong_setting(status: int, body: bytes, message: str) -> None:
+    with (
+        serve_tokens(status, body) as (url, _),
+        pytest.raises(SettingsError, match=message),
+    ):
+        fetch_token({"TOKEN_URL": url, "CLIENT_ID": "me", "CLIENT_SECRET": "x"})
+
+
+def test_a_missing_secret_of_a_client_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    env = {"TOKEN_URL": "https://example.org/token", "CLIENT_ID": "me"}
+    assert main(["https://example.org/v1"], env) == 2
+    assert "CLIENT_SECRET is not" in capsys.readouterr().err

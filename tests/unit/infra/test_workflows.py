@@ -43,7 +43,7 @@ def read_targets() -> set[str]:
 
 def test_there_are_workflows() -> None:
     names = {file.stem for file in WORKFLOWS}
-    assert names == {"check", "deploy", "deploy-environment", "diff"}
+    assert names == {"check", "deploy", "deploy-environment", "diff", "nightly"}
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -95,9 +95,8 @@ def test_environments_are_deployed_one_after_the_other() -> None:
     order = {name: job.get("needs") for name, job in jobs.items()}
     assert order == {"check": None, "dev": "check", "staging": "dev", "prod": "staging"}
     files = {file.stem for file in (ROOT / "infra" / "environments").glob("*.toml")}
-    assert {jobs[name]["with"]["environment"] for name in order if name != "check"} == files - {
-        "local"
-    }
+    # There may be others, which no workflow deploys.
+    assert {jobs[name]["with"]["environment"] for name in order if name != "check"} <= files
 
 
 def test_an_environment_is_checked_before_it_is_deployed_and_tested_after() -> None:
@@ -106,6 +105,25 @@ def test_an_environment_is_checked_before_it_is_deployed_and_tested_after() -> N
     assert targets == ["setup", "preflight", "changes", "deploy", "smoke"]
     assert job["environment"] == "${{ inputs.environment }}"
     assert job["concurrency"]["cancel-in-progress"] is False
+
+
+def test_the_test_of_a_deployment_has_the_credentials_of_every_kind_of_callers() -> None:
+    (smoke,) = (
+        step
+        for step in list_steps(FOLDER / "deploy-environment.yml")
+        if "make smoke" in step.get("run", "")
+    )
+    assert {"KEY", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET"} <= set(smoke["env"])
+    called = read(FOLDER / "deploy-environment.yml")[True]["workflow_call"]["secrets"]
+    for job in list_jobs(FOLDER / "deploy.yml"):
+        assert "secrets" not in job or set(job["secrets"]) == set(called)
+
+
+def test_the_role_of_a_deployment_lasts_as_long_as_its_job() -> None:
+    file = FOLDER / "deploy-environment.yml"
+    (job,) = list_jobs(file)
+    (login,) = (step for step in list_steps(file) if "role-to-assume" in step.get("with", {}))
+    assert login["with"]["role-duration-seconds"] == 60 * job["timeout-minutes"]
 
 
 def test_a_role_is_given_to_one_environment_of_one_repository_only() -> None:

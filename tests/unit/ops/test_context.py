@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import typer
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoCredentialsError
 
-from ops.cli import app
+from ops.cli import _describe_error, app
 from ops.context import _OUTPUTS, ARCHIVE, DATABASE, Context
 from ops.errors import UsageError
+from ops.exit_codes import ExitCode
 
 
 def list_options(command: Any) -> Iterator[str]:
@@ -98,3 +99,26 @@ def test_every_option_that_a_message_names_exists() -> None:
     named = {setting.option for setting in _OUTPUTS if setting.option is not None}
 
     assert named <= set(list_options(typer.main.get_command(app)))
+
+
+def test_the_region_is_that_of_the_aws_cli() -> None:
+    environment = {"AWS_REGION": "eu-central-1"}
+
+    client = Context(env="dev", environment=environment).client("sqs")
+
+    assert client.meta.region_name == "eu-central-1"
+
+
+def test_missing_credentials_are_no_failure_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    with pytest.raises(NoCredentialsError) as caught:
+        Context(env="dev", environment={"AWS_REGION": "us-east-1"}).get(ARCHIVE)
+
+    message, code = _describe_error(caught.value)
+    assert "set AWS_PROFILE" in message
+    assert code is ExitCode.USAGE

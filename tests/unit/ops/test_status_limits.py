@@ -17,6 +17,7 @@ WELL: dict[str, Any] = {
     "dead_letters": {"total": 0, "queue": "q"},
     "replay_dead_letters": {"total": 0, "queue": "q"},
     "import_dead_letters": None,
+    "upload_dead_letters": None,
     "rejections": {"open": 0, "last_hour": 3},
     "waiting": {"commands": 2, "oldest_seconds": 900.0, "resource": "r", "key": "k"},
     "unapplied": {"objects": 2, "oldest_seconds": 60.0},
