@@ -65,7 +65,7 @@ def decode(line: bytes) -> Command:
         InvalidLineError: not JSON, nested too deep, not an envelope, or of an unknown format
             version.
     """
-    return _quickly(line) or decode_carefully(line)
+    return _decode_quickly(line) or decode_carefully(line)
 
 
 def decode_all(lines: Sequence[bytes]) -> list[Command | InvalidLineError]:
@@ -122,7 +122,7 @@ def _decode_or_error(line: bytes) -> Command | InvalidLineError:
         return exc.with_traceback(None)  # a traceback would keep its frames in memory
 
 
-def _quickly(line: bytes) -> Command | None:
+def _decode_quickly(line: bytes) -> Command | None:
     """The command of a valid line; None for any other line, which `decode_carefully` examines.
 
     Apply decodes millions of lines, so the parser itself checks the envelope's members.

@@ -10,6 +10,8 @@ OPS: frozenset[str] = frozenset({"create", "put", "delete", "patch"})
 
 #: A key as JSON carries it; a UUID key is its canonical text.
 KeyValue: TypeAlias = int | str
+#: The path of a resource, and the key of an item.
+Target: TypeAlias = tuple[str, KeyValue]
 Body: TypeAlias = dict[str, Any]
 
 
@@ -45,7 +47,7 @@ class Command(NamedTuple):
         """Return whether this command wins over `other` of the same key (law 2); not for patches.
 
         Puts and deletes beat creates; among puts and deletes the greatest id wins, among creates
-        the smallest (a retried create never overwrites a later change).
+        the smallest (a repeated create never overwrites a later change).
         """
         if (self.op == "create") != (other.op == "create"):
             return other.op == "create"

@@ -41,8 +41,8 @@ MAX_VALUES: Final = 500
 #: How long a command waits for the commands that it depends on, from the first delivery of its
 #: archive object.
 SETTLING_SECONDS: Final = 300
-#: How much earlier than a command those may have been accepted that it waits for. An older command
-#: that is not applied is lost or invented, or the pipeline has stood still for long.
+#: The longest time from the acceptance of a dependency to that of the command that waits for it. An
+#: older command that is not applied is lost or invented, or the pipeline has stood still for long.
 MAX_DEPENDENCY_AGE_SECONDS: Final = 900
 
 _MEMBERS: Final = frozenset({"match", "where", "after"})

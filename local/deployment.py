@@ -115,7 +115,7 @@ class Deployment:
         shutil.rmtree(folder, ignore_errors=True)
         fingerprint = self.fingerprint()
         child = emulator.start(supervisor, self.settings, folder, name="deployment-emulator")
-        Emulated(self.settings).make_bucket(EMULATOR_ASSETS_BUCKET)
+        Emulated.of(self.settings).make_bucket(EMULATOR_ASSETS_BUCKET)
         self._run_cdk(supervisor, folder)
         # The emulator writes its state only at an orderly stop.
         supervisor.stop_one(child)

@@ -16,19 +16,10 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from local.credentials import OWN_KEY_HEADER, derive_own_key, get_secret_key
-from local.emulator_import import complete_import
+from local.emulator_import import complete_gateway
 from local.errors import report
 from local.origins import Policy
-from local.signatures import (
-    Request,
-    SignatureError,
-    check,
-    check_form,
-    is_form,
-    is_presigned,
-    needs_body,
-    parse,
-)
+from local.signatures import Request, SignatureError, check, check_form, parse
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -69,9 +60,7 @@ class Front:
         request = _parse_request(scope)
         try:
             self._check_caller(scope["type"], request)
-            if is_form(request):
-                receive = await self._check_form(receive, request)
-            elif not (_is_callback(request) or _is_for_public_keys(request)):
+            if not _is_open(request):
                 receive = await self._check(request, receive)
         except SignatureError as exc:
             await _refuse(scope, request, str(exc), send)
@@ -86,7 +75,7 @@ class Front:
         if protocol != "http":
             raise SignatureError("only HTTP requests are supported")
         # Pages of other origins may use what the API has signed for them, as on AWS.
-        is_signed = is_form(request) or is_presigned(request)
+        is_signed = request.is_form or request.is_presigned
         refusal = self._policy.find_refusal(
             hosts=_list_values(request, "host"),
             origins=[] if is_signed else _list_values(request, "origin"),
@@ -95,21 +84,16 @@ class Front:
         if refusal is not None:
             raise SignatureError(refusal)
 
-    async def _check_form(self, receive: Receive, request: Request) -> Receive:
-        """Check the signature of an upload's form; the emulator checks its conditions."""
-        body = await _read(receive)
-        check_form(request, body, key=self._key)
-        return _repeat_body(body, receive)
-
     async def _check(self, request: Request, receive: Receive) -> Receive:
-        """Check the signature; return a `receive` for the body, which the check may have read."""
-        signature = parse(request)
-        body = b""
-        if needs_body(request, signature):
+        """Check the signature; return a `receive` for the body, which the check has read."""
+        if request.is_form:
             body = await _read(receive)
-            receive = _repeat_body(body, receive)
-        check(request, signature, key=self._key, body=body, now=self._clock())
-        return receive
+            check_form(request, body, key=self._key)  # the emulator checks its conditions
+        else:
+            signature = parse(request)
+            body = await _read(receive)
+            check(request, signature, key=self._key, body=body, now=self._clock())
+        return _repeat_body(body, receive)
 
 
 def main() -> int:
@@ -118,7 +102,7 @@ def main() -> int:
     # The emulator reads its settings from the environment at import.
     import ministack.app as emulator  # noqa: PLC0415
 
-    complete_import(emulator)
+    complete_gateway(emulator)
     emulator.app = Front(emulator.app, key=key)
     emulator.main()
     return 0
@@ -140,11 +124,10 @@ def _list_values(request: Request, name: str) -> list[str]:
     return [value for key, value in request.headers if key == name]
 
 
-def _is_callback(request: Request) -> bool:
-    return request.method == "PUT" and request.path.startswith(_CALLBACK_PREFIX)
-
-
-def _is_for_public_keys(request: Request) -> bool:
+def _is_open(request: Request) -> bool:
+    """Return whether the request needs no signature."""
+    if request.method == "PUT":
+        return request.path.startswith(_CALLBACK_PREFIX)
     return request.method == "GET" and _PUBLIC_KEYS.fullmatch(request.path) is not None
 
 
@@ -201,8 +184,8 @@ async def _refuse(scope: Message, request: Request, reason: str, send: Send) -> 
 
 def _format_error(request: Request, text: str) -> tuple[bytes, bytes]:
     """Format the error for the client's SDK: as XML or JSON."""
-    is_form = "x-www-form-urlencoded" in (request.header("content-type") or "")
-    if is_form or "/s3/aws4_request" in f"{request.header('authorization')}{request.query}":
+    is_query = "x-www-form-urlencoded" in (request.header("content-type") or "")
+    if is_query or "/s3/aws4_request" in f"{request.header('authorization')}{request.query}":
         error = f"<Code>AccessDenied</Code><Message>{escape(text)}</Message>"
         return b"application/xml", f"<ErrorResponse><Error>{error}</Error></ErrorResponse>".encode()
     error = json.dumps({"__type": "AccessDenied", "message": text})

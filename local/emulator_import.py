@@ -1,9 +1,9 @@
-"""Complete the emulator's import of API definitions (OpenAPI), and run it without the front.
+"""Complete the emulator's API Gateway: the import of definitions (OpenAPI), and failed functions.
 
 The emulator imports paths, methods, credentials and the functions' URIs. It leaves out parameters,
 cache keys, time-outs, mock integrations, the methods ANY and gateway responses, all of which API
 Gateway imports (API Gateway developer guide, "OpenAPI extensions for API Gateway"), and reads no
-definition from S3. For another definition it makes another API, but CloudFormation keeps the API.
+definition from S3. It answers the error of a failed function itself, instead of a gateway response.
 """
 
 # ruff: noqa: ANN401, SLF001 - the emulator's functions are private, and have no types.
@@ -15,6 +15,9 @@ from typing import Any, Final
 
 Json = Mapping[str, Any]
 
+#: A header of all answers of functions. The other answers are the emulator's own.
+FUNCTION_HEADER: Final = "x-forebay-function"
+
 _ANY: Final = "x-amazon-apigateway-any-method"
 _INTEGRATION: Final = "x-amazon-apigateway-integration"
 _RESPONSES: Final = "x-amazon-apigateway-gateway-responses"
@@ -25,8 +28,12 @@ _METHODS: Final = {
 _LOCATIONS: Final = {"path": "path", "query": "querystring", "header": "header"}
 
 
-def complete_import(emulator: Any) -> None:
-    """Replace functions of the emulator when it loads CloudFormation, which takes seconds.
+class _FunctionFailedError(Exception):
+    """A function raised, died, timed out, or is at its concurrency limit."""
+
+
+def complete_gateway(emulator: Any) -> None:
+    """Replace functions of the emulator's modules when it loads them, which takes seconds.
 
     Args:
         emulator: the module `ministack.app`, not serving yet.
@@ -36,14 +43,44 @@ def complete_import(emulator: Any) -> None:
     def load_and_complete(name: str) -> Any:
         module = load(name)
         if name == "cloudformation":
-            _replace_functions()
+            _complete_import()
+        if name == "apigateway_v1":
+            _complete_answers()
         return module
 
     emulator._get_module = load_and_complete
 
 
 @cache
-def _replace_functions() -> None:
+def _complete_answers() -> None:
+    """Answer failed functions by gateway responses, and mark all other answers of functions."""
+    from ministack.services import apigateway_v1 as gateway  # noqa: PLC0415 - takes seconds
+
+    invoke, shape_answer = gateway._invoke_lambda_proxy_v1, gateway._lambda_proxy_response
+
+    def shape_answer_or_fail(result: Json) -> Any:
+        if result.get("error") or result.get("throttle"):
+            raise _FunctionFailedError
+        return shape_answer(result)
+
+    async def invoke_and_mark(*arguments: Any, **options: Any) -> Any:
+        try:
+            answer = await invoke(*arguments, **options)
+        except _FunctionFailedError:
+            return gateway._GatewayError(
+                "INTEGRATION_FAILURE", "Internal server error", "InternalServerErrorException"
+            )
+        if isinstance(answer, gateway._GatewayError):
+            return answer
+        status, headers, body = answer
+        return status, {**headers, FUNCTION_HEADER: "1"}, body
+
+    gateway._lambda_proxy_response = shape_answer_or_fail
+    gateway._invoke_lambda_proxy_v1 = invoke_and_mark
+
+
+@cache
+def _complete_import() -> None:
     from ministack.services import apigateway_v1 as gateway  # noqa: PLC0415 - takes seconds
     from ministack.services.cloudformation import provisioners  # noqa: PLC0415
 
@@ -69,15 +106,10 @@ def _replace_functions() -> None:
         return api_id
 
     gateway._import_path_item, gateway._import_rest_api = import_whole_path, import_whole_api
-    handlers = provisioners._RESOURCE_HANDLERS["AWS::ApiGateway::RestApi"]
-    handlers["create"] = _create_with_file(provisioners)
-    handlers["update"] = _keep_id(gateway, provisioners)
-
-
-def _create_with_file(provisioners: Any) -> Any:
-    """Return the creation of an API with a definition that may be an object of S3."""
     create = provisioners._apigw_rest_api_create
-    return lambda logical_id, props, stack: create(logical_id, _read_body(props), stack)
+    provisioners._RESOURCE_HANDLERS["AWS::ApiGateway::RestApi"]["create"] = (
+        lambda logical_id, props, stack: create(logical_id, _read_body(props), stack)
+    )
 
 
 def _read_body(props: Json) -> Json:
@@ -115,42 +147,3 @@ def _map_parameters(operation: Json) -> Iterator[tuple[str, bool]]:
     for parameter in operation.get("parameters", []):
         location = _LOCATIONS[parameter["in"]]
         yield f"method.request.{location}.{parameter['name']}", parameter.get("required", False)
-
-
-def _keep_id(gateway: Any, provisioners: Any) -> Any:
-    """Return the update of an API that keeps its id, as CloudFormation does."""
-    update = provisioners._apigw_rest_api_update
-    create = _create_with_file(provisioners)
-
-    def update_in_place(
-        api_id: str, old: Json, new: Json, stack: str, logical_id: str | None = None
-    ) -> tuple[str, Json]:
-        names = ("Body", "BodyS3Location")
-        if all(new.get(name) == old.get(name) for name in names):
-            result: tuple[str, Json] = update(api_id, old, new, stack, logical_id)
-            return result
-        imported, _ = create(logical_id or api_id, new, stack)
-        for store in (gateway._resources, gateway._authorizers_v1, gateway._gateway_responses):
-            store[api_id] = store.pop(imported)
-        created = gateway._rest_apis[api_id]["createdDate"]
-        gateway._rest_apis[api_id] = gateway._rest_apis[imported] | {
-            "id": api_id,
-            "createdDate": created,
-        }
-        gateway._delete_rest_api(imported)
-        return api_id, provisioners._apigw_rest_api_attrs(api_id)
-
-    return update_in_place
-
-
-def main() -> None:
-    """Run the emulator without a check of its callers, as the tests do."""
-    # The emulator reads its settings from the environment at import.
-    import ministack.app as emulator  # noqa: PLC0415
-
-    complete_import(emulator)
-    emulator.main()
-
-
-if __name__ == "__main__":
-    main()

@@ -39,7 +39,7 @@ class Reloader:
         self._settings = settings
         self._deployed = deployed
         self._listener = listener
-        self._emulated = Emulated(settings)
+        self._emulated = Emulated.of(settings)
         self._running: Mapping[FunctionName, bytes] = {}
 
     def begin(self, is_current: Callable[[], bool]) -> None:

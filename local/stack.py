@@ -153,7 +153,7 @@ class LocalStack:
         if kept_deployment:
             check.result()
             # The database may have been replaced since the deployment.
-            self._step("migrations", Emulated(settings).invoke, deployed.functions["migrate"])
+            self._step("migrations", Emulated.of(settings).invoke, deployed.functions["migrate"])
         write_addresses(settings)
         # Before the Firehose server delivers records: the restore needs an unwritten database.
         self._rebuild_lost(deployed)
@@ -222,13 +222,13 @@ class LocalStack:
     def _rebuild_lost(self, deployed: Deployed) -> None:
         """Rebuild a new database from an older archive."""
         url = self.primary.url()
-        if not recovery.needs_rebuild(Emulated(self.settings), deployed, url):
+        if not recovery.needs_rebuild(Emulated.of(self.settings), deployed, url):
             return
         rebuild = partial(recovery.rebuild, self._supervisor, self.settings, deployed, url)
         self._listener.remark(self._step("rebuild from the archive", rebuild))
 
     def _enqueue_missed(self, deployed: Deployed) -> None:
-        count = recovery.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
+        count = recovery.enqueue_missed(Emulated.of(self.settings), deployed, self.primary.url())
         if count:
             self._listener.remark(
                 f"{count} archived objects were not applied yet and have been enqueued"

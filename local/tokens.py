@@ -34,7 +34,7 @@ def fetch_access_token(settings: LocalSettings, client: str) -> str:
             "infra/environments/local.toml (docs/configuration.md), and start again"
         )
     client_id = _find_client_id(identity, client)
-    secret = Emulated(settings).client_secret(identity["UserPoolId"], client_id)
+    secret = Emulated.of(settings).client_secret(identity["UserPoolId"], client_id)
     return _fetch(settings, client_id, secret)
 
 

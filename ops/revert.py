@@ -20,7 +20,7 @@ from forebay.archive.layout import StoredObject
 from forebay.archive.lines import InvalidLine, read_chunks
 from forebay.aws.archive import Archive
 from forebay.codec import encode
-from forebay.command import Body, Command, KeyValue
+from forebay.command import Body, Command, KeyValue, Target
 from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
 from forebay.ids import IdSource
@@ -30,8 +30,6 @@ from forebay.resource.spec import ResourceSpec
 from ops.archive.invalid import OF_OBJECTS, LineFault
 from ops.archive.store import ObjectStore
 
-#: A resource's path and a key.
-Target = tuple[str, KeyValue]
 #: `put` and `delete` restore the state; `unchanged` keys have it; an `impossible` state does not
 #: fit the current declaration.
 Verdict = Literal["put", "delete", "unchanged", "impossible"]

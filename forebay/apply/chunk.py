@@ -1,9 +1,9 @@
 """Applies one chunk: first all commands that need no decision, then the candidates.
 
-`ChunkApplier.apply` runs in a transaction under shared locks. A command that fails there is only a
-candidate, because another consumer may have the same command. `ChunkApplier.decide` tries the
-candidates again in a second transaction, under the exclusive locks of their resources, and rejects
-the commands that fail there.
+`ChunkApplier.apply` runs in a transaction under shared locks, except for resources with deletes or
+edited keys. A command that fails there is only a candidate, because another consumer may have the
+same command. `ChunkApplier.decide` tries the candidates again in a second transaction, under the
+exclusive locks of their resources, and rejects the commands that fail there.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from forebay.apply.edits.claims import Claim, find_rivals
 from forebay.apply.edits.decided import is_decided
 from forebay.apply.edits.dependencies import Patience
 from forebay.apply.edits.merging import drop_known, merge
-from forebay.apply.prepare import Chunk, Target, upcast
+from forebay.apply.prepare import Chunk, upcast
 from forebay.apply.results import Counts, Merged, OvertakenError, PatchedError, Result, Source
 from forebay.apply.rows.table import Table
 from forebay.apply.rows.winners import Habits, apply_winners
-from forebay.command import Command
+from forebay.command import Command, Target
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_for_chunk, lock_resources
 from forebay.decisions.effects import Effect, find_effects
@@ -133,13 +133,12 @@ class ChunkApplier:
         total = Result(total.counts - candidates.folded.counts, held=total.held)
         return Applied(total, candidates, result.refusals)
 
-    def decide(self, candidates: Chunk, *, is_alone: bool = True) -> Decided:
+    def decide(self, candidates: Chunk, *, is_rehearsal: bool = False) -> Decided:
         """Try candidates again under exclusive locks, and reject those that fail.
 
         Args:
             candidates: from `apply`.
-            is_alone: whether to take exclusive locks; False in a rehearsal, which must not block
-                other transactions.
+            is_rehearsal: whether to take no exclusive locks, which block other transactions.
 
         Returns:
             The counts of the candidates' lines, and the decisions. The caller records them.
@@ -149,17 +148,18 @@ class ChunkApplier:
             psycopg.Error: as `apply`.
         """
         self.connection.execute(_BEGIN)
-        if is_alone:
-            self._lock_alone(candidates)
+        if not is_rehearsal:
+            self._lock_exclusively(candidates)
         candidates = self._edit_candidates(candidates)
-        places = [command.id for command in candidates.commands]
-        chunk = self._drop_rejected(candidates, list({*candidates.ids, *places}))
+        effective_ids = [command.id for command in candidates.commands]
+        chunk = self._drop_rejected(candidates, list({*candidates.ids, *effective_ids}))
         chunk = self._follow_effects(chunk)
-        patience = Patience(is_alone and not self.source.replay, self.source.delivered_ms)
+        may_wait = not is_rehearsal and not self.source.replay
+        patience = Patience(may_wait, self.source.delivered_ms)
         merged = self._apply_tables(chunk, decides=True, patience=patience)
         result = merged.result
         unfit = self._examine_unfit(chunk.unfit)
-        if unfit.held is not None and is_alone:  # a migration has created the table since
+        if unfit.held is not None and not is_rehearsal:  # a migration has created the table since
             raise OvertakenError
         result += unfit + Result(refusals=chunk.invalid_lines)
         # In microseconds, like Postgres and the archive.
@@ -171,7 +171,7 @@ class ChunkApplier:
         counts = result.counts + Counts(rejected=len(result.refusals))
         return Decided(counts, rejections, merged.effects, result.unsettled)
 
-    def _lock_alone(self, candidates: Chunk) -> None:
+    def _lock_exclusively(self, candidates: Chunk) -> None:
         """Lock the candidates' resources exclusively, undeclared resources too.
 
         A release that declares them may be applying the command.
@@ -189,11 +189,11 @@ class ChunkApplier:
         """
         # Another transaction may have patched a key since `apply`.
         if edited := self._find_edited(candidates):
-            candidates = candidates.edit(edited)
+            candidates = candidates.with_edited(edited)
         paths = candidates.folded.edits.keys() & candidates.folded.winners.keys()
         if not paths:
             return candidates
-        return candidates.edit(
+        return candidates.with_edited(
             {(c.resource, c.key) for c in candidates.commands if c.resource in paths}
         )
 
@@ -209,12 +209,13 @@ class ChunkApplier:
         return chunk.without(rejected_ids, remaining)
 
     def _lock(self, chunk: Chunk) -> Chunk:
-        """Lock the chunk's resources; return the chunk with the keys that have patches.
+        """Lock the chunk's resources; return the chunk in which keys with patches are edited.
 
         Raises:
             PatchedError: another transaction has just patched one of its keys.
         """
-        chunk = chunk.edit(edited) if (edited := self._find_edited(chunk)) else chunk
+        if edited := self._find_edited(chunk):
+            chunk = chunk.with_edited(edited)
         lock_for_chunk(self.connection, chunk.folded.paths, chunk.folded.exclusive)
         if self._find_edited(chunk):
             raise PatchedError
@@ -250,8 +251,8 @@ class ChunkApplier:
         effects = find_effects(self.connection, list(decided)) if decided else {}
         if not effects:
             return chunk
-        places = [effect.effective_id for effect in effects.values()]
-        rejected_places = find_rejected(self.connection, places)
+        effective_ids = [effect.effective_id for effect in effects.values()]
+        rejected_ids = find_rejected(self.connection, effective_ids)
         plain: dict[str, Command] = {}
         unfit: list[Refusal] = []
         for effect in effects.values():
@@ -263,7 +264,7 @@ class ChunkApplier:
             except BodyError as exc:
                 unfit.append(Refusal.of_body(command, exc))
         chunk = chunk.replace_commands(plain, unfit)
-        return chunk.without(rejected_places, chunk.invalid_lines) if rejected_places else chunk
+        return chunk.without(rejected_ids, chunk.invalid_lines) if rejected_ids else chunk
 
     def _edit_rivals(self, chunk: Chunk) -> Chunk:
         """The chunk in which commands that claim a unique value of an edited key are merged too.
@@ -280,7 +281,7 @@ class ChunkApplier:
             claims = [Claim.of_command(command) for command in (*winners, *edits)]
             for key, others in find_rivals(unique_columns, claims).items():
                 rivals |= {(path, rival) for rival in (key, *others)}
-        return chunk.edit(rivals) if rivals else chunk
+        return chunk.with_edited(rivals) if rivals else chunk
 
     def _apply_tables(
         self, chunk: Chunk, *, decides: bool, patience: Patience = _NO_PATIENCE
@@ -315,7 +316,7 @@ class ChunkApplier:
             return result
         selected = chunk.select(refusals, ())
         targets = {(command.resource, command.key) for command in selected.commands}
-        again = self._apply_tables(selected.edit(targets), decides=False).result
+        again = self._apply_tables(selected.with_edited(targets), decides=False).result
         still_refused = {(r.command.resource, r.command.key) for r in again.refusals}
         resolved = chunk.select(
             [r for r in refusals if (r.command.resource, r.command.key) not in still_refused], ()

@@ -131,7 +131,7 @@ def _rehearse_chunk(applier: ChunkApplier, chunk: Chunk) -> Result:
                 applied = applier.apply(chunk)
                 if applied.candidates is None:
                     return applied.result
-                decided = applier.decide(applied.candidates, is_alone=False)
+                decided = applier.decide(applied.candidates, is_rehearsal=True)
                 return applied.result + decided.result
         except PatchedError:
             continue

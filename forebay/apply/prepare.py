@@ -1,4 +1,4 @@
-"""Decides in memory what a chunk comes to: upcasts its commands, and folds them to winners (law 2).
+"""Prepares a chunk in memory: upcasts its commands, and folds them to winners (law 2).
 
 Needs no database; the read-ahead thread runs it.
 """
@@ -10,21 +10,18 @@ from collections.abc import Set as AbstractSet
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import TypeAlias
 
 from forebay.apply.results import Counts
 from forebay.apply.rows.encoding import are_storable, check_text
 from forebay.archive.lines import Entry, InvalidLine
-from forebay.command import Command, KeyValue
+from forebay.command import Command, KeyValue, Target
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
 from forebay.resource.spec import Kind, ResourceSpec, find_retired
 
-Target: TypeAlias = tuple[str, KeyValue]
-
 #: The order of a resource's commands in every transaction, which prevents deadlocks between
 #: consumers.
-in_order = attrgetter("key")
+key_order = attrgetter("key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +33,8 @@ class Folded:
     losers: Mapping[Target, list[Command]]
     #: Of the commands that lost or occurred before; all others are winners or in `edits`.
     counts: Counts
-    #: All commands of the keys with patches or conditions, by resource and key: these are not
-    #: folded, as each of them looks at the state that the others lead to.
+    #: All commands of the edited keys, by resource and key: these are merged and not folded, as
+    #: each of them changes the state that the commands before it lead to.
     edits: Mapping[str, Mapping[KeyValue, Sequence[Command]]]
     #: Resources that are to be locked exclusively: with a delete or an edited key.
     exclusive: frozenset[str]
@@ -50,7 +47,7 @@ class Folded:
     def find_runners_up(
         self, refusals: Sequence[Refusal], refused_ids: Collection[str]
     ) -> list[Command]:
-        """The best loser of each refused command's key that is not refused, in order.
+        """The best loser that is not refused, of each refused command's key; in the keys' order.
 
         Args:
             refusals: of winners, or of runners-up in their place.
@@ -63,7 +60,7 @@ class Folded:
                     target not in best or loser.beats(best[target])
                 ):
                     best[target] = loser
-        return sorted(best.values(), key=in_order)
+        return sorted(best.values(), key=key_order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,8 @@ class Chunk:
     invalid_lines: Sequence[Refusal] = ()
     #: Upcast commands, and commands with an effect, in their archived form, for rejections.
     archived: Mapping[str, Command] = field(default_factory=dict)
-    #: Keys that have patches in the database.
+    #: Keys that are edited although the chunk has no patch or condition of them: they have patches
+    #: in the database, or their commands have to be tried in one order with those of an edited key.
     edited: frozenset[Target] = frozenset()
     #: Why commands are held for newer code, if any are.
     held: str | None = None
@@ -105,8 +103,8 @@ class Chunk:
         archived = self.archived.get(command.id)
         return command.id if archived is None else archived.id
 
-    def edit(self, targets: Collection[Target]) -> Chunk:
-        """The chunk, knowing that these keys have patches in the database."""
+    def with_edited(self, targets: Collection[Target]) -> Chunk:
+        """The chunk in which the commands of these keys, too, are merged and not folded."""
         edited = self.edited.union(targets)
         return replace(self, edited=edited, folded=fold(self.commands, edited))
 
@@ -253,13 +251,13 @@ def _make_all_current(
     archived: dict[str, Command] = {}
     for command in commands:
         try:
-            upcasted = make_current(command, resources.get(command.resource))
+            converted = make_current(command, resources.get(command.resource))
         except BodyError as exc:
             unfit.append(Refusal.of_body(command, exc))
             continue
-        if upcasted is not command:
+        if converted is not command:
             archived[command.id] = command
-        current.append(upcasted)
+        current.append(converted)
     return current, unfit, archived
 
 
@@ -268,8 +266,7 @@ def fold(commands: Sequence[Command], edited: Collection[Target] = ()) -> Folded
 
     Args:
         commands: the commands.
-        edited: further keys with commands that are not folded, because the database has patches of
-            them.
+        edited: further keys with commands that are not folded; see `Chunk.edited`.
     """
     edits: dict[str, dict[KeyValue, list[Command]]] = {}
     targets = {(c.resource, c.key) for c in commands if c.op == "patch" or c.condition is not None}
@@ -291,7 +288,7 @@ def fold(commands: Sequence[Command], edited: Collection[Target] = ()) -> Folded
     if not sum(map(len, winners.values())) == len(commands) == len({c.id for c in commands}):
         winners, losers, duplicates = _fold_contested(commands)
     return Folded(
-        {path: sorted(by_key.values(), key=in_order) for path, by_key in winners.items()},
+        {path: sorted(by_key.values(), key=key_order) for path, by_key in winners.items()},
         losers,
         Counts(superseded=sum(map(len, losers.values())), duplicates=duplicates),
         edits,

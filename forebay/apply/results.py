@@ -25,9 +25,9 @@ class PatchedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The origin of commands."""
+    """The archive object that a run applies, and the kind of the run."""
 
-    #: The archive object's key: the ledger's primary key.
+    #: The object's key: the ledger's primary key.
     object: str
     #: True in a replay, which applies an object however often it was applied before.
     replay: bool = False
@@ -52,7 +52,7 @@ class Counts(NamedTuple):
     duplicates: int = 0
     #: Can never apply.
     rejected: int = 0
-    #: Belongs to a retired resource.
+    #: Of a retired resource.
     skipped: int = 0
 
     def __add__(self, other: Counts) -> Counts:  # type: ignore[override]

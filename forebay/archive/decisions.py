@@ -3,7 +3,8 @@
 The objects are numbered without gaps: `decisions/00000000000000000001.ndjson` and so on. A writer
 creates the next number and never replaces an object (`If-None-Match: *`). If several writers
 compete for a number, one succeeds and the others read its entry. One database owns the archive at a
-time and adds decisions; entries of the log name the owner (docs/archive-format.md, "Decisions").
+time and adds decisions; entries of the log name the owner (docs/archive-format.md, "The decision
+log").
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Effects: what decided commands that passed came to.
+"""Effects: the decisions that decided commands have passed.
 
 A command with a condition or an increment is decided once, when it is first applied. If it passes,
-its effect is recorded: the id under which it takes its place, and the values that its increments
-came to. From then on it is a plain command with that id and these values (law 7).
+its effect is recorded: the id under which it takes its place, and the sums of its increments. From
+then on it is a plain command with that id and these sums (law 7).
 """
 
 from __future__ import annotations

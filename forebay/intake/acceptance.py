@@ -37,7 +37,7 @@ class Acceptance:
 
     accepted: Sequence[Line]
     #: No store acknowledged these lines. Such a line may be stored, because an acknowledgement can
-    #: get lost. A client that repeats the write creates another command.
+    #: get lost. Without an idempotency record, a repetition of the write makes another command.
     not_accepted: Sequence[Line] = ()
     #: The number of accepted lines that the archive stored in the stream's place.
     by_fallback: int = 0

@@ -231,13 +231,13 @@ class CommandMaker:
     ) -> Line:
         if spec.attachments and body is not None:
             self._attachments.check(spec, key, body)
-        # As in forebay.apply.edits.decided, which this function's package lacks.
+        # As `is_decided` of forebay.apply.edits.decided, which the write function's package lacks.
         is_decided = condition is not None or (
             op == "patch" and any(map(is_increment, (body or {}).values()))
         )
-        needed = origin.dependencies.get((spec.path, str(key))) if is_decided else None
-        if needed:
-            condition = replace(condition or Condition(), after=tuple(needed))
+        dependencies = origin.dependencies.get((spec.path, str(key))) if is_decided else None
+        if dependencies:
+            condition = replace(condition or Condition(), after=tuple(dependencies))
         command = Command(
             id=self._ids.make(create=op == "create", after=origin.after, decided=is_decided),
             op=op,
@@ -331,7 +331,7 @@ def _describe_invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
 
 
 def _make_key(spec: ResourceSpec, origin: Origin, name: str) -> str:
-    """Derive a key from the Idempotency-Key, so that a retry gets it again; else a random key."""
+    """Derive a key from the Idempotency-Key, the same for a repetition; else a random key."""
     if origin.idempotency_key is None:
         return str(uuid.uuid4())
     owner = origin.by if origin.key_owner is None else origin.key_owner

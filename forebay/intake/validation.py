@@ -83,7 +83,7 @@ def find_changed_numbers(sent: object, body: object) -> Iterator[Fault]:
     """Yield a fault for each number of an item that differs in its body.
 
     Args:
-        sent: the item's value, as `parse` returns it.
+        sent: the item's value, as `json_text.parse` returns it.
         body: the validated body of the same item.
     """
     stack: list[tuple[Any, Any, tuple[str | int, ...]]] = [(sent, body, ())]

@@ -99,14 +99,14 @@ class BodySchema:
 
 
 class BodySource(Protocol):
-    """The source of a reader's schema: a declaration, or its compiled form."""
+    """The source of a validator's schema: a declaration, or its compiled form."""
 
     @property
     def declared_as(self) -> tuple[str, str]:
         """The module and the qualified name of the class that declares the resource."""
 
     def schema(self) -> BodySchema:
-        """Return the schema; each reader calls this once, on first use."""
+        """Return the schema; each validator calls this once, on first use."""
 
     def json_schema(self) -> Mapping[str, Any]:
         """Return the JSON Schema of the bodies; their members include the key."""
@@ -135,7 +135,7 @@ class BodyValidator:
         return self._finish(item, body, raw)
 
     def validate_patch(self, raw: bytes) -> ValidItem:
-        """Validate a partial body, which has at least none and at most all of the fields.
+        """Validate the body of a patch, which has any of the fields, or none.
 
         An integer or decimal field may have an increment (`forebay.resource.partial`).
 

@@ -41,30 +41,15 @@ from forebay.retry import compute_backoff_seconds
 # below the function's time-out.
 PATIENCE_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1
-#: After which time a message with commands that wait for others is delivered again, by its number
-#: of deliveries. At the fourth delivery no command may wait any more; a queue permits five or more.
-WAITING_PAUSES_SECONDS = (15, 60, SETTLING_SECONDS - 75)
 _GREATEST_PAUSE_SECONDS = 2.0
+#: The pause before the next delivery of a message with commands that wait for others, by the number
+#: of its deliveries. At the fourth delivery no command may wait any more; a queue permits five or
+#: more.
+WAITING_PAUSES_SECONDS = (15, 60, SETTLING_SECONDS - 75)
 
 
-def _is_away(error: Exception) -> bool:
-    """Return True if Postgres did not answer, or only that it is stopping or starting."""
-    return isinstance(error, psycopg.OperationalError) and is_connection_lost(error)
-
-
-def _describe_undecided(key: str, outcome: Outcome) -> UndecidedError:
-    first_refusal = outcome.undecided[0]
-    return UndecidedError(
-        f"{key}: {len(outcome.undecided):,} commands can't be applied now, and a replay rejects "
-        f"none; the first one: {first_refusal.detail}"
-    )
-
-
-def _read_replaying(record: Mapping[str, Any]) -> Replaying | None:
-    try:
-        return Replaying.of(record)
-    except ValueError as exc:
-        raise EventRefusedError(str(exc)) from None
+class UndecidedError(TransientError):
+    """A replay met commands that can't apply yet; it makes no decision, and the message returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +58,9 @@ class _Message:
 
     id: str
     receipt: str
-    #: How often it was delivered, and when first, in ms; None if the event does not tell.
+    #: The number of its deliveries, this one included.
     deliveries: int
+    #: The time of its first delivery, in ms; None if the event lacks it.
     delivered_ms: int | None
 
     @classmethod
@@ -106,10 +92,6 @@ class _Object:
 
 #: An object with commands that wait for others, and the error that says so.
 _Waiting: TypeAlias = tuple[_Object, Exception]
-
-
-class UndecidedError(TransientError):
-    """A replay met commands that can't apply yet; it makes no decision, and the message returns."""
 
 
 class Consumer:
@@ -402,6 +384,26 @@ class Consumer:
             error=type(error).__name__,
             reason=str(error).strip(),
         )
+
+
+def _is_away(error: Exception) -> bool:
+    """Return True if Postgres did not answer, or only that it is stopping or starting."""
+    return isinstance(error, psycopg.OperationalError) and is_connection_lost(error)
+
+
+def _describe_undecided(key: str, outcome: Outcome) -> UndecidedError:
+    first_refusal = outcome.undecided[0]
+    return UndecidedError(
+        f"{key}: {len(outcome.undecided):,} commands can't be applied now, and a replay rejects "
+        f"none; the first one: {first_refusal.detail}"
+    )
+
+
+def _read_replaying(record: Mapping[str, Any]) -> Replaying | None:
+    try:
+        return Replaying.of(record)
+    except ValueError as exc:
+        raise EventRefusedError(str(exc)) from None
 
 
 def _count(outcome: Outcome) -> dict[metrics.Metric, float]:

@@ -1,1 +1,1 @@
-"""POST, PUT and DELETE: validates items, stores their commands, answers 202."""
+"""POST, PUT, PATCH and DELETE: validates items, stores their commands, answers 202 or 207."""

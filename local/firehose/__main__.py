@@ -14,18 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import boto3
 from aiohttp import web
-from botocore.config import Config
 
-from local.credentials import ACCESS_KEY_ID, get_secret_key
+from local.aws import Emulated
+from local.credentials import get_secret_key
 from local.errors import PortTakenError, report
 from local.firehose.delivery import Equipment, Firehose
 from local.firehose.faults import Faults, FaultSettings
 from local.firehose.server import FirehoseServer
 from local.firehose.spool import Spool
 from local.firehose.streams import describe
-from local.settings import REGION
 
 logger = logging.getLogger("local.firehose")
 
@@ -102,13 +100,7 @@ async def serve(options: argparse.Namespace, key: str) -> int:
 def _build_equipment(
     options: argparse.Namespace, key: str, faults: Faults, stop: asyncio.Queue[int]
 ) -> Equipment:
-    # Never the user's own credentials: every request signed here goes to the emulator.
-    session = boto3.Session(ACCESS_KEY_ID, key, region_name=REGION)
-    url = options.endpoint_url
-    control_plane = session.client(
-        "firehose", endpoint_url=url, config=_configure_client(DESCRIBE_TIMEOUT_SECONDS)
-    )
-    s3 = session.client("s3", endpoint_url=url, config=_configure_client(S3_TIMEOUT_SECONDS))
+    emulated = Emulated(options.endpoint_url, key)
 
     def on_task_end(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -117,21 +109,12 @@ def _build_equipment(
 
     return Equipment(
         spool=Spool(options.spool),
-        s3=s3,
+        s3=emulated.client("s3", S3_TIMEOUT_SECONDS),
         # Not asyncio's default executor: closing the event loop waits for its threads.
         threads=ThreadPoolExecutor(8, "emulator"),
         faults=faults,
-        describe=partial(describe, control_plane),
+        describe=partial(describe, emulated.client("firehose", DESCRIBE_TIMEOUT_SECONDS)),
         on_task_end=on_task_end,
-    )
-
-
-def _configure_client(read_timeout_seconds: float) -> Config:
-    return Config(
-        connect_timeout=2,
-        read_timeout=read_timeout_seconds,
-        retries={"total_max_attempts": 1},  # this server does its own retries, without a limit
-        s3={"addressing_style": "path"},
     )
 
 

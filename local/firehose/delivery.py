@@ -304,11 +304,10 @@ def put_object(
     request: PutObjectRequestTypeDef = {
         "Bucket": config.bucket,
         "Key": key,
-        "Body": _encode_body(config, records),
+        "Body": _compress(records),
         "ContentType": "application/octet-stream",
+        "ContentEncoding": "gzip",
     }
-    if config.is_gzip:
-        request["ContentEncoding"] = "gzip"
     try:
         client.put_object(**request)
     except (ClientError, BotoCoreError) as error:
@@ -316,13 +315,9 @@ def put_object(
     return key
 
 
-def _encode_body(config: StreamConfig, records: Sequence[bytes]) -> bytes:
-    delimiter = config.delimiter.encode()
-    pieces = (record + delimiter for record in records)
-    if not config.is_gzip:
-        return b"".join(pieces)
+def _compress(records: Sequence[bytes]) -> bytes:
     gzip = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW_BITS)
-    return b"".join([*map(gzip.compress, pieces), gzip.flush()])
+    return b"".join([*map(gzip.compress, records), gzip.flush()])
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -7,7 +7,6 @@ that wait at the same time share a transaction, and so a sync.
 
 import asyncio
 import logging
-import os
 import sqlite3
 import time
 import uuid
@@ -26,12 +25,7 @@ from local.errors import LocalStackError
 
 logger = logging.getLogger(__name__)
 
-MIB = 1024 * 1024
-PAGE_BYTES = 4096
-RESERVE_BYTES = 64 * MIB  # of free space that puts must leave: removals and the log need some
-
-_SCHEMA = f"""
-PRAGMA page_size = {PAGE_BYTES};
+_SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS objects (
@@ -90,7 +84,6 @@ class SpooledObject(NamedTuple):
 class _Change(NamedTuple):
     make: Callable[[sqlite3.Connection], object]
     future: "Future[None]"
-    is_put: bool
 
 
 class Spool:
@@ -147,7 +140,7 @@ class Spool:
             if size >= object_bytes:
                 connection.execute(_SEAL, (stream,))
 
-        return self._submit(make, is_put=True)
+        return self._submit(make)
 
     def seal(self, stream: str) -> "asyncio.Future[None]":
         """End the stream's open object, if there is one, so that it can be delivered."""
@@ -202,11 +195,9 @@ class Spool:
         self._reader.close()
         self._writer.close()
 
-    def _submit(
-        self, make: Callable[[sqlite3.Connection], object], *, is_put: bool = False
-    ) -> "asyncio.Future[None]":
+    def _submit(self, make: Callable[[sqlite3.Connection], object]) -> "asyncio.Future[None]":
         future: Future[None] = Future()
-        self._changes.put(_Change(make, future, is_put))
+        self._changes.put(_Change(make, future))
         self._thread.submit(self._make_changes)
         return asyncio.wrap_future(future)
 
@@ -226,18 +217,14 @@ class Spool:
 
     def _commit(self, group: list[_Change]) -> None:
         """Make the changes of `group` in one transaction."""
-        puts = [change for change in group if change.is_put]
         try:
-            if puts and not self._has_space():
-                self._refuse(puts, f"less than {RESERVE_BYTES // MIB} MiB are free")
-                puts, group = [], [change for change in group if not change.is_put]
             with self._writer:
                 for change in group:
                     change.make(self._writer)
         except (sqlite3.Error, OSError) as error:
             self._refuse(group, str(error))
             return
-        if puts and self.refusal is not None:
+        if self.refusal is not None:
             logger.warning("%s takes records again", self._path)
             self.refusal = None
         for change in group:
@@ -249,12 +236,6 @@ class Spool:
         self.refusal = f"{self._path}: {reason}"
         for change in group:
             change.future.set_exception(SpoolWriteError(self.refusal))
-
-    def _has_space(self) -> bool:
-        disk = os.statvfs(self._path.parent)
-        (free_pages,) = self._writer.execute("PRAGMA freelist_count").fetchone()
-        free_bytes = disk.f_bavail * disk.f_frsize + int(free_pages) * PAGE_BYTES
-        return free_bytes >= RESERVE_BYTES
 
     def _check(self) -> None:
         """Raise SpoolCorruptError if a record can't be read."""

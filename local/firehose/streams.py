@@ -1,4 +1,7 @@
-"""Configurations of the deployed streams, as the emulator's control plane describes them."""
+"""Configurations of the deployed streams, as the emulator's control plane describes them.
+
+The server delivers as the project's streams are declared; any other setting is refused by name.
+"""
 
 import re
 from collections.abc import Mapping
@@ -12,16 +15,15 @@ if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
 
 MIB = 1024 * 1024
-DEFAULT_SIZE_MIB = 5  # BufferingHints' defaults: AWS API reference
-DEFAULT_INTERVAL_SECONDS = 300
-SIZE_MIB_RANGE = range(1, 128 + 1)
-INTERVAL_SECONDS_RANGE = range(900 + 1)
-# AWS appends it to a prefix without a timestamp expression.
-DEFAULT_TIME_EXPRESSION = "!{timestamp:yyyy/MM/dd/HH/}"
 
-_EXPRESSION = re.compile(r"!\{([A-Za-z]+):([^}]*)\}")
-# The supported fields of a timestamp pattern (java.time), and their strftime equivalents.
-_FIELDS = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S"}
+# A timestamp with fields of java.time and other characters than letters between them.
+_TIMESTAMP = re.compile(r"!\{timestamp:((?:yyyy|MM|dd|HH|[^A-Za-z'}])*)\}")
+_FIELDS = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H"}  # as strftime spells them
+_UNSUPPORTED = (
+    "DynamicPartitioningConfiguration",
+    "DataFormatConversionConfiguration",
+    "ProcessingConfiguration",
+)
 
 
 class StreamError(Exception):
@@ -53,12 +55,9 @@ class StreamConfig:
     version: str
     bucket: str
     prefix: str
-    error_output_prefix: str  #: for the status only; the server has no failures that go there
     size_mib: int
     interval_seconds: int
-    is_gzip: bool
     extension: str
-    delimiter: str  #: appended to every record (AppendDelimiterToRecord)
 
     @property
     def size_bytes(self) -> int:
@@ -80,21 +79,16 @@ class StreamConfig:
         """
         destination = _find_s3_destination(description)
         _refuse_unsupported(destination)
-        size_mib, interval_seconds = _parse_hints(destination.get("BufferingHints") or {})
-        is_gzip = destination.get("CompressionFormat") == "GZIP"
-        prefix = destination.get("Prefix") or ""
-        evaluate_prefix(prefix, datetime.now(UTC))
+        evaluate_prefix(destination.get("Prefix", ""), datetime.now(UTC))
         return cls(
             name=description["DeliveryStreamName"],
             version=str(description["VersionId"]),
             bucket=str(destination["BucketARN"]).rpartition(":")[2],
-            prefix=prefix,
-            error_output_prefix=destination.get("ErrorOutputPrefix") or "",
-            size_mib=size_mib,
-            interval_seconds=interval_seconds,
-            is_gzip=is_gzip,
-            extension=destination.get("FileExtension") or (".gz" if is_gzip else ""),
-            delimiter=_parse_delimiter(destination.get("ProcessingConfiguration") or {}),
+            prefix=destination["Prefix"],
+            # CloudFormation may have passed them as strings.
+            size_mib=int(destination["BufferingHints"]["SizeInMBs"]),
+            interval_seconds=int(destination["BufferingHints"]["IntervalInSeconds"]),
+            extension=destination.get("FileExtension") or ".gz",
         )
 
 
@@ -114,83 +108,49 @@ def describe(client: "FirehoseClient", name: str) -> StreamConfig:
 
 
 def evaluate_prefix(prefix: str, moment: datetime) -> str:
-    """Evaluate the expressions in `prefix` at `moment` (an aware UTC time).
+    """Evaluate the timestamps in `prefix` at `moment` (an aware UTC time).
 
-    The rules are AWS's "Understand custom prefixes for Amazon S3 objects", without random strings.
+    The rules are AWS's "Understand custom prefixes for Amazon S3 objects".
 
     Raises:
-        StreamUnsupportedError: Firehose or this server can't evaluate the prefix.
+        StreamUnsupportedError: it has no timestamp, or another expression.
     """
-    if "!{" in _EXPRESSION.sub(" ", prefix):
-        raise StreamUnsupportedError(f"'!{{' outside a !{{namespace:value}} in Prefix {prefix!r}")
-    if all(namespace != "timestamp" for namespace, _ in _EXPRESSION.findall(prefix)):
-        prefix += DEFAULT_TIME_EXPRESSION
-    return _EXPRESSION.sub(lambda match: _evaluate(match[1], match[2], moment), prefix)
+    evaluated, count = _TIMESTAMP.subn(lambda match: _format(match[1], moment), prefix)
+    if not count or "!{" in evaluated:
+        raise StreamUnsupportedError(
+            f"the Prefix {prefix!r} is not supported; it needs !{{timestamp:…}} with the fields "
+            f"{', '.join(_FIELDS)}, and no other expression"
+        )
+    return evaluated
 
 
-def _evaluate(namespace: str, value: str, moment: datetime) -> str:
-    fields = set(re.findall("[A-Za-z']+", value))
-    if namespace != "timestamp" or not fields <= _FIELDS.keys():
-        raise StreamUnsupportedError(f"!{{{namespace}:{value}}} in a Prefix is not supported")
-    return re.sub("[A-Za-z]+", lambda field: moment.strftime(_FIELDS[field[0]]), value)
+def _format(pattern: str, moment: datetime) -> str:
+    return re.sub("[A-Za-z]+", lambda field: moment.strftime(_FIELDS[field[0]]), pattern)
 
 
 def _find_s3_destination(description: Mapping[str, Any]) -> Mapping[str, Any]:
-    if description.get("DeliveryStreamType", "DirectPut") != "DirectPut":
+    if description["DeliveryStreamType"] != "DirectPut":
         # AWS's own message.
         raise StreamUnsupportedError(
             f"This operation is not permitted on {description['DeliveryStreamType']} "
             "delivery stream type."
         )
-    for destination in description.get("Destinations", []):
-        for kind in ("ExtendedS3DestinationDescription", "S3DestinationDescription"):
-            destination_description: Mapping[str, Any] | None = destination.get(kind)
-            if destination_description is not None:
-                return destination_description
-    raise StreamUnsupportedError("the stream has no S3 destination, the only kind delivered to")
+    (destination,) = description["Destinations"]
+    s3: Mapping[str, Any] | None = destination.get("ExtendedS3DestinationDescription")
+    if s3 is None:
+        raise StreamUnsupportedError("the stream has no S3 destination, the only kind delivered to")
+    return s3
 
 
 def _refuse_unsupported(destination: Mapping[str, Any]) -> None:
-    for feature in ("DynamicPartitioningConfiguration", "DataFormatConversionConfiguration"):
-        if _is_true((destination.get(feature) or {}).get("Enabled", False)):
+    for feature in _UNSUPPORTED:
+        if str((destination.get(feature) or {}).get("Enabled", False)).lower() == "true":
             raise StreamUnsupportedError(f"{feature} is not supported")
-    if destination.get("CustomTimeZone") not in {None, "", "UTC"}:
-        raise StreamUnsupportedError("CustomTimeZone other than UTC is not supported")
-    compression = destination.get("CompressionFormat") or "UNCOMPRESSED"
-    if compression not in {"GZIP", "UNCOMPRESSED"}:
-        raise StreamUnsupportedError(f"CompressionFormat {compression} is not supported")
-    if destination.get("S3BackupMode", "Disabled") != "Disabled":
-        raise StreamUnsupportedError("S3BackupMode is not supported")
-
-
-def _parse_hints(hints: Mapping[str, Any]) -> tuple[int, int]:
-    """Return size and interval, which CloudFormation may have passed as strings."""
-    try:
-        size_mib = int(hints.get("SizeInMBs", DEFAULT_SIZE_MIB))
-        interval_seconds = int(hints.get("IntervalInSeconds", DEFAULT_INTERVAL_SECONDS))
-    except ValueError as error:
-        raise StreamUnsupportedError(f"BufferingHints {dict(hints)} are not integers") from error
-    if size_mib not in SIZE_MIB_RANGE or interval_seconds not in INTERVAL_SECONDS_RANGE:
-        raise StreamUnsupportedError(
-            f"BufferingHints {dict(hints)} are outside AWS's 1-128 MiB and 0-900 s"
-        )
-    return size_mib, interval_seconds
-
-
-def _parse_delimiter(processing: Mapping[str, Any]) -> str:
-    if not _is_true(processing.get("Enabled", False)):
-        return ""
-    delimiter = ""
-    for processor in processing.get("Processors") or []:
-        if processor["Type"] != "AppendDelimiterToRecord":
-            raise StreamUnsupportedError(f"the processor {processor['Type']} is not supported")
-        delimiter = "\n"
-        for parameter in processor.get("Parameters") or []:
-            if parameter["ParameterName"] == "Delimiter":
-                # Templates write a newline as a backslash and an n.
-                delimiter = parameter["ParameterValue"].replace("\\n", "\n")
-    return delimiter
-
-
-def _is_true(value: object) -> bool:
-    return value in {True, "true", "True"}
+    for feature, supported in (
+        ("CompressionFormat", "GZIP"),
+        ("CustomTimeZone", "UTC"),
+        ("S3BackupMode", "Disabled"),
+    ):
+        value = destination.get(feature) or supported
+        if value != supported:
+            raise StreamUnsupportedError(f"{feature} {value} is not supported, only {supported}")

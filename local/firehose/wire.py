@@ -1,16 +1,15 @@
 """Firehose's AWS JSON 1.1: parses requests, and formats answers and errors.
 
-Limits and messages are those of the service: the API reference (PutRecord, PutRecordBatch), and
-users' reports of the exact wording.
+The limits are those of the service (API reference, PutRecord and PutRecordBatch).
 """
 
 import binascii
-import re
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import orjson
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 TARGET_PREFIX = "Firehose_20150804."
 CONTENT_TYPE = "application/x-amz-json-1.1"
@@ -19,8 +18,6 @@ RECORD_MAX_BYTES = 1_024_000  # "up to 1,000 KiB in size", before base64
 BATCH_MAX_RECORDS = 500
 BATCH_MAX_BYTES = 4 * 1024 * 1024  # of data, before base64
 REQUEST_MAX_BYTES = 16 * 1024 * 1024  # of the HTTP body: any valid batch fits, with any whitespace
-
-_STREAM_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
 class WireError(Exception):
@@ -56,6 +53,30 @@ class Put:
     is_batch: bool
 
 
+def _decode(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise ValueError("must be a text")  # noqa: TRY004 - pydantic's protocol
+    return binascii.a2b_base64(text, strict_mode=True)
+
+
+class _Record(BaseModel):
+    data: Annotated[
+        bytes, BeforeValidator(_decode), Field(alias="Data", max_length=RECORD_MAX_BYTES)
+    ]
+
+
+class _Request(BaseModel):
+    stream: str = Field(alias="DeliveryStreamName", pattern="^[a-zA-Z0-9_.-]{1,64}$")
+
+
+class _PutRecord(_Request):
+    record: _Record = Field(alias="Record")
+
+
+class _PutRecordBatch(_Request):
+    records: list[_Record] = Field(alias="Records", min_length=1, max_length=BATCH_MAX_RECORDS)
+
+
 def parse_put(operation: str, body: bytes) -> Put:
     """Decode and check a put.
 
@@ -63,28 +84,18 @@ def parse_put(operation: str, body: bytes) -> Put:
         WireError: the service would have refused the put.
     """
     try:
-        request = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise WireError("SerializationException", f"not JSON: {error}") from error
-    if not isinstance(request, dict):
-        raise WireError("SerializationException", "the request is not a JSON object")
-    stream = _read_stream_name(request)
-    if operation == "PutRecord":
-        record = request.get("Record")
-        return Put(stream, [_decode_data(record, "record")], is_batch=False)
-    entries = request.get("Records")
-    if not isinstance(entries, list):
-        raise _describe_violation("records", "Member must not be null")
-    if not 1 <= len(entries) <= BATCH_MAX_RECORDS:
-        limit = "greater than or equal to 1" if not entries else f"less than or equal to {500}"
-        raise _describe_violation("records", f"Member must have length {limit}")
-    records = [
-        _decode_data(entry, f"records.{number}.member")
-        for number, entry in enumerate(entries, start=1)
-    ]
+        if operation == "PutRecord":
+            put = _PutRecord.model_validate_json(body)
+            return Put(put.stream, [put.record.data], is_batch=False)
+        batch = _PutRecordBatch.model_validate_json(body)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, fault["loc"])) or "the body"
+        raise WireError("ValidationException", f"{place}: {fault['msg']}") from error
+    records = [record.data for record in batch.records]
     if sum(map(len, records)) > BATCH_MAX_BYTES:
         raise WireError("InvalidArgumentException", "Records size exceeds 4 MB limit")
-    return Put(stream, records, is_batch=True)
+    return Put(batch.stream, records, is_batch=True)
 
 
 def put_record_answer() -> bytes:
@@ -106,39 +117,3 @@ def put_record_batch_answer(is_accepted: list[bool]) -> bytes:
 
 def _make_record_id() -> str:
     return f"{uuid.uuid4().hex}{uuid.uuid4().hex}"
-
-
-def _read_stream_name(request: dict[str, Any]) -> str:
-    name = request.get("DeliveryStreamName")
-    if not isinstance(name, str):
-        raise _describe_violation("deliveryStreamName", "Member must not be null")
-    if not _STREAM_NAME.fullmatch(name):
-        raise _describe_violation(
-            "deliveryStreamName",
-            "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+, and have length "
-            "less than or equal to 64",
-        )
-    return name
-
-
-def _decode_data(record: object, path: str) -> bytes:
-    encoded = record.get("Data") if isinstance(record, dict) else None
-    if not isinstance(encoded, str):
-        raise _describe_violation(f"{path}.data", "Member must not be null")
-    try:
-        data = binascii.a2b_base64(encoded, strict_mode=True)
-    except ValueError as error:
-        raise WireError("SerializationException", f"{path}.data is not base64") from error
-    if len(data) > RECORD_MAX_BYTES:
-        raise _describe_violation(
-            f"{path}.data", f"Member must have length less than or equal to {RECORD_MAX_BYTES}"
-        )
-    return data
-
-
-def _describe_violation(path: str, constraint: str) -> WireError:
-    return WireError(
-        "ValidationException",
-        f"1 validation error detected: Value at '{path}' failed to satisfy constraint: "
-        f"{constraint}",
-    )

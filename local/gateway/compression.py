@@ -10,6 +10,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from forebay.http import parse_weighted
@@ -70,15 +71,8 @@ def compress(answer: Answer, accepted: str | None, *, min_bytes: int | None) -> 
     body = packing.compress(answer.body) + packing.flush()
     vary = answer.header("vary")
     headers = answer.without(frozenset({"vary"})).headers
-    return Answer(
-        answer.status,
-        (
-            *headers,
-            ("Content-Encoding", coding),
-            ("Vary", f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"),
-        ),
-        body,
-    )
+    added = ("Vary", f"{vary}, Accept-Encoding" if vary else "Accept-Encoding")
+    return replace(answer, headers=(*headers, ("Content-Encoding", coding), added), body=body)
 
 
 def _choose_coding(accepted: str) -> str | None:

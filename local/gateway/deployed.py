@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from local.gateway.messages import Headers
+
 Location = Literal["path", "querystring", "header"]
 
 
@@ -31,13 +33,10 @@ class CacheRule:
 class Method:
     """A method of a resource."""
 
-    resource_id: str
     #: Template: `/cities/{key}`.
     resource_path: str
     #: `GET` … or `ANY`.
     http_method: str
-    #: A Lambda proxy integration; the emulator reports its failures in its own way.
-    is_function: bool
     #: All declared request parameters, cached or not.
     declared: frozenset[Parameter]
     timeout_seconds: float
@@ -58,8 +57,8 @@ class CustomResponse:
 
     #: None keeps the status of the response type.
     status: int | None
-    #: Maps `gatewayresponse.header.X` to the source of its value.
-    parameters: Mapping[str, str]
+    #: Headers with a fixed text, the only kind that the API declares.
+    headers: Headers
     #: Template of the body, or None for the response type's own body.
     template: str | None
 

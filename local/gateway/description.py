@@ -1,14 +1,16 @@
-"""Convert the AWS API's description of a stage to the gateway's own types.
+"""Read the deployed API by the AWS API, the only source of the gateway's configuration.
 
 One setting is read differently from AWS: whether the cache is on. The emulator answers
 `cacheClusterEnabled: false` for every stage, regardless of the deployment, so a method counts as
 cached if its method setting has `cachingEnabled` and a TTL above 0.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast, get_args
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.aws import Emulated
 from local.gateway.deployed import (
     CacheRule,
     CustomResponse,
@@ -17,9 +19,10 @@ from local.gateway.deployed import (
     Method,
     Parameter,
 )
+from local.gateway.errors import EmulatorUnreachableError, NotDeployedError
 
-_logger = logging.getLogger(__name__)
-
+_PAGE = 500  # the largest page of GetResources
+_ANSWER_SECONDS = 5
 _DEFAULT_TIMEOUT_MS = 29_000  # API Gateway's default integration timeout
 
 # The emulator checks credentials, and a cache hit never reaches it. So the callers of a method that
@@ -30,8 +33,42 @@ _CREDENTIALS: Mapping[str, tuple[Parameter, ...]] = {
     "COGNITO_USER_POOLS": (Parameter("header", "authorization"),),
 }
 _API_KEY = Parameter("header", "x-api-key")
+_HEADER_PREFIX = "gatewayresponse.header."
+_PARAMETER_PREFIX = "method.request."
 
 Described = Mapping[str, Any]
+
+
+def read_stage(endpoint_url: str, *, key: str, api_id: str, stage: str) -> Deployed:
+    """Read a stage from the emulator with the secret access key `key`.
+
+    Raises:
+        NotDeployedError: there is no such API or stage.
+        EmulatorUnreachableError: the emulator does not answer.
+    """
+    client = Emulated(endpoint_url, key).client("apigateway", _ANSWER_SECONDS)
+    try:
+        description = client.get_stage(restApiId=api_id, stageName=stage)
+        pages = client.get_paginator("get_resources").paginate(
+            restApiId=api_id, embed=["methods"], PaginationConfig={"PageSize": _PAGE}
+        )
+        resources = [item for page in pages for item in page["items"]]
+        responses = client.get_gateway_responses(restApiId=api_id).get("items", [])
+        api = client.get_rest_api(restApiId=api_id)
+    except client.exceptions.NotFoundException as exc:
+        raise NotDeployedError(
+            f"the emulator at {endpoint_url} has no stage {stage!r} of the "
+            f"REST API {api_id!r}; deploy it first"
+        ) from exc
+    except ClientError as exc:
+        raise EmulatorUnreachableError(
+            f"the emulator at {endpoint_url} refused to describe the API: {exc}"
+        ) from exc
+    except BotoCoreError as exc:
+        raise EmulatorUnreachableError(
+            f"the emulator at {endpoint_url} does not respond; start it first"
+        ) from exc
+    return describe(api_id, description, resources, responses, api=api)
 
 
 def describe(
@@ -48,30 +85,30 @@ def describe(
     return Deployed.of(
         api_id=api_id,
         stage=stage["stageName"],
-        responses=_parse_responses(gateway_responses),
-        methods=_parse_methods(resources, settings),
+        responses={
+            item["responseType"]: _parse_response(item)
+            for item in gateway_responses
+            if not item.get("defaultResponse")
+        },
+        methods=(
+            _parse_method(resource, http_method, description, settings)
+            for resource in resources
+            for http_method, description in (resource.get("resourceMethods") or {}).items()
+        ),
         min_compression_bytes=None if minimum is None else int(minimum),
     )
 
 
-def _parse_responses(items: Iterable[Described]) -> Mapping[str, CustomResponse]:
-    return {
-        item["responseType"]: CustomResponse(
-            status=int(item["statusCode"]) if item.get("statusCode") else None,
-            parameters=dict(item.get("responseParameters") or {}),
-            template=(item.get("responseTemplates") or {}).get("application/json"),
-        )
-        for item in items
-        if not item.get("defaultResponse")
-    }
-
-
-def _parse_methods(
-    resources: Iterable[Described], settings: Mapping[str, Described]
-) -> Iterator[Method]:
-    for resource in resources:
-        for http_method, description in (resource.get("resourceMethods") or {}).items():
-            yield _parse_method(resource, http_method, description, settings)
+def _parse_response(item: Described) -> CustomResponse:
+    return CustomResponse(
+        status=int(item["statusCode"]) if item.get("statusCode") else None,
+        headers=tuple(
+            (target.removeprefix(_HEADER_PREFIX), source[1:-1])
+            for target, source in (item.get("responseParameters") or {}).items()
+            if target.startswith(_HEADER_PREFIX) and source[:1] == source[-1:] == "'"
+        ),
+        template=(item.get("responseTemplates") or {}).get("application/json"),
+    )
 
 
 def _parse_method(
@@ -81,28 +118,23 @@ def _parse_method(
     settings: Mapping[str, Described],
 ) -> Method:
     integration = description.get("methodIntegration") or {}
-    parameters = (_parse_parameter(name) for name in description.get("requestParameters") or {})
     timeout_ms = integration.get("timeoutInMillis") or _DEFAULT_TIMEOUT_MS
     return Method(
-        resource_id=resource["id"],
         resource_path=resource["path"],
         http_method=http_method,
-        is_function=integration.get("type") == "AWS_PROXY",
-        declared=frozenset(parameter for parameter in parameters if parameter is not None),
+        declared=frozenset(_parse_parameters(description.get("requestParameters") or ())),
         timeout_seconds=timeout_ms / 1000,
         cache=_parse_cache_rule(resource, http_method, description, settings),
     )
 
 
-def _parse_parameter(expression: str) -> Parameter | None:
-    """Parse `method.request.header.Prefer`; return None if the gateway can't look it up."""
-    parts = expression.split(".", 3)
-    if len(parts) != 4 or parts[:2] != ["method", "request"]:  # noqa: PLR2004 - as in the example
-        return None
-    location, name = parts[2], parts[3]
-    if location not in get_args(Location):
-        return None
-    return Parameter(cast("Location", location), name.lower() if location == "header" else name)
+def _parse_parameters(expressions: Iterable[str]) -> Iterator[Parameter]:
+    """Parse `method.request.header.Prefer`; leave out the kinds that the gateway can't look up."""
+    for expression in expressions:
+        location, _, name = expression.removeprefix(_PARAMETER_PREFIX).partition(".")
+        if location in get_args(Location):
+            lower = name.lower() if location == "header" else name
+            yield Parameter(cast("Location", location), lower)
 
 
 def _parse_cache_rule(
@@ -119,36 +151,19 @@ def _parse_cache_rule(
     integration = description.get("methodIntegration") or {}
     setting = _find_setting(resource["path"], settings)
     ttl_seconds = int(setting.get("cacheTtlInSeconds") or 0)
-    if not setting.get("cachingEnabled") or ttl_seconds <= 0:
-        return None
-    key = [_parse_parameter(name) for name in integration.get("cacheKeyParameters") or []]
-    parts = tuple(sorted(part for part in key if part is not None))
-    if len(parts) != len(key):
-        _logger.warning(
-            "%s %s is not cached: the gateway can't build a cache key from %s",
-            http_method,
-            resource["path"],
-            integration["cacheKeyParameters"],
-        )
+    expressions = integration.get("cacheKeyParameters") or []
+    key = tuple(sorted(_parse_parameters(expressions)))
+    # Without one of its parts, two different requests would share an entry.
+    if not setting.get("cachingEnabled") or ttl_seconds <= 0 or len(key) != len(expressions):
         return None
     return CacheRule(
         ttl_seconds=ttl_seconds,
         namespace=integration.get("cacheNamespace") or resource["id"],
-        key=(*parts, *credentials),
+        key=(*key, *credentials),
     )
 
 
 def _find_setting(path: str, settings: Mapping[str, Described]) -> Described:
-    """Return the most specific setting for GET on the path; `*` matches every path or method."""
-    by_path_and_method = {_split_key(key): value for key, value in settings.items()}
-    wanted_path = path.strip("/")
-    for key in ((wanted_path, "GET"), (wanted_path, "*"), ("*", "GET"), ("*", "*")):
-        if key in by_path_and_method:
-            return by_path_and_method[key]
-    return {}
-
-
-def _split_key(key: str) -> tuple[str, str]:
-    """Split a setting's key into path and method: `~1cities/GET`, `/cities/GET`, `cities/GET`."""
-    path, _, http_method = key.rpartition("/")
-    return path.replace("~1", "/").replace("~0", "~").strip("/"), http_method
+    """Return the setting for GET on the path, else the stage's; a key is `/~1cities/GET` or so."""
+    by_name = {name.replace("~1", "/").strip("/"): value for name, value in settings.items()}
+    return by_name.get(f"{path.strip('/')}/GET", by_name.get("*/*", {}))

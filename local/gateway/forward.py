@@ -10,13 +10,16 @@ import aiohttp
 from yarl import URL
 
 from local.credentials import OWN_KEY_HEADER, derive_own_key
+from local.emulator_import import FUNCTION_HEADER
 from local.gateway.deployed import split_path
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.messages import HOP_BY_HOP, Answer, Headers, Incoming
 from local.settings import REGION
 
-# The last header is S3's; a REST API does not send it.
-_NOT_PASSED_BACK = HOP_BY_HOP | {"content-length", "date", "server", "x-amz-request-id"}
+# `x-amz-request-id` is S3's; a REST API does not send it.
+_NOT_PASSED_BACK = HOP_BY_HOP | {
+    "content-length", "date", "server", "x-amz-request-id", FUNCTION_HEADER,
+}  # fmt: skip
 
 _AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONNECT_TIMEOUT_SECONDS = 5.0
@@ -72,8 +75,12 @@ class Emulator:
                     total=timeout_seconds, sock_connect=_CONNECT_TIMEOUT_SECONDS
                 ),
             ) as response:
-                body = await response.read()
-                return Answer(response.status, _filter_headers(response.headers.items()), body)
+                return Answer(
+                    response.status,
+                    _filter_headers(response.headers.items()),
+                    await response.read(),
+                    is_of_function=FUNCTION_HEADER in response.headers,
+                )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
             raise EmulatorUnreachableError(f"the emulator at {self._url} does not respond") from exc
         except TimeoutError as exc:

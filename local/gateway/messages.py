@@ -132,6 +132,8 @@ class Answer:
     #: A name may occur several times.
     headers: Headers
     body: bytes
+    #: It is the answer of a function, which may be cached, whatever its status.
+    is_of_function: bool = False
 
     def header(self, name: str) -> str | None:
         """Return the header's first value, or None."""

@@ -20,9 +20,9 @@ from multidict import CIMultiDict
 from local.errors import PortTakenError
 from local.gateway.cache import StageCache
 from local.gateway.compression import BodyTooLargeError
+from local.gateway.description import read_stage
 from local.gateway.forward import Emulator
 from local.gateway.messages import Answer, Incoming
-from local.gateway.reader import read_stage
 from local.gateway.refusals import Runner, refuse_expectation, refuse_foreign, refuse_unrouted
 from local.gateway.stage import MAX_BODY_BYTES, BodyBrokenOffError, Stage
 from local.origins import Policy

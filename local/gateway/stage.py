@@ -15,17 +15,12 @@ from local.gateway.forward import Emulator
 from local.gateway.messages import Answer, Incoming, build_problem_answer, make_request_id
 from local.gateway.responses import (
     BROKEN_OFF,
-    FUNCTION_FAILED,
     HEADERS_TOO_LARGE,
     TIMED_OUT,
     TOO_LARGE,
     UNDECODABLE,
     URL_TOO_LONG,
-    Context,
     Fault,
-    Origin,
-    complete,
-    find_origin,
     render,
     select_cross_origin_headers,
 )
@@ -83,14 +78,13 @@ class Stage:
         if name != deployed.stage:
             return _build_forbidden()
         match = deployed.find(request.method, f"/{tail}")
-        context = Context(request, make_request_id(), deployed.api_id, deployed.stage, match)
-        refusal_answer = _refuse(request, deployed, context, f"/{tail}")
-        if refusal_answer is not None:
-            return refusal_answer
-        request_or_fault = await _read_body(request, read_body)
+        refusal = _refuse(request, deployed, match, f"/{tail}")
+        if isinstance(refusal, Answer):
+            return refusal
+        request_or_fault = refusal or await _read_body(request, read_body)
         if isinstance(request_or_fault, Fault):
-            return render(deployed.responses, request_or_fault, context)
-        answer = await self._answer_request(request_or_fault, context)
+            return render(deployed.responses, request_or_fault, make_request_id())
+        answer = await self._answer_request(request_or_fault, match)
         # In a thread: compressing megabytes would delay all other clients.
         return await asyncio.to_thread(
             compress,
@@ -99,61 +93,55 @@ class Stage:
             min_bytes=deployed.min_compression_bytes,
         )
 
-    async def _answer_request(self, request: Incoming, context: Context) -> Answer:
-        match = context.match
+    async def _answer_request(self, request: Incoming, match: RouteMatch | None) -> Answer:
         rule = match.method.cache if match else None
         if match is None or rule is None or request.method != "GET":
-            answer, _ = await self._ask(request, context)
-            return answer
-        answer = await self._answer_cached(request, context, match, rule)
+            return await self._ask(request, match)
+        answer = await self._answer_cached(request, match, rule)
         if _wants_refresh(request) and answer.header("x-cache"):
             # API Gateway ignores the header of a caller without the permission to refresh.
             return answer.adding(("Warning", _WARNING))
         return answer
 
-    async def _answer_cached(
-        self, request: Incoming, context: Context, match: RouteMatch, rule: CacheRule
-    ) -> Answer:
+    async def _answer_cached(self, request: Incoming, match: RouteMatch, rule: CacheRule) -> Answer:
         key, now = build_cache_key(rule, match, request), self._clock()
         entry = self.cache.get(key, now=now)
         if entry is not None:
-            return entry.adding(("x-amzn-RequestId", context.request_id), ("X-Cache", "Hit"))
+            return entry.adding(("x-amzn-RequestId", make_request_id()), ("X-Cache", "Hit"))
         ticket = self.cache.count_miss(key, now=now)
-        answer, origin = await self._ask(request, context)
-        if origin is not Origin.INTEGRATION:
+        answer = await self._ask(request, match)
+        if not answer.is_of_function:
             return answer
         cached = answer.without(_OF_ONE_REQUEST)
         self.cache.store(ticket, cached, ttl_seconds=rule.ttl_seconds, now=self._clock())
         return answer.adding(("X-Cache", "Miss"))
 
-    async def _ask(self, request: Incoming, context: Context) -> tuple[Answer, Origin]:
-        """Return the answer and its origin; format the errors of failed integrations."""
-        deployed, match = self.deployed, context.match
+    async def _ask(self, request: Incoming, match: RouteMatch | None) -> Answer:
+        """Return the answer of the emulator, or an error if there is none in time."""
+        deployed = self.deployed
         seconds = match.method.timeout_seconds if match else _UNMATCHED_TIMEOUT_SECONDS
         try:
-            answer = await self._emulator.send(deployed.api_id, request, timeout_seconds=seconds)
+            return await self._emulator.send(deployed.api_id, request, timeout_seconds=seconds)
         except IntegrationTimeoutError:
-            return render(deployed.responses, TIMED_OUT, context), Origin.GATEWAY
+            return render(deployed.responses, TIMED_OUT, make_request_id())
         except (EmulatorUnreachableError, HungUpError) as exc:
             _logger.warning("%s %s: %s", request.method, request.path, exc)
             answer = _build_unavailable(request, exc)
-            return answer.adding(*select_cross_origin_headers(deployed.responses)), Origin.GATEWAY
-        origin = find_origin(answer, deployed.responses, context)
-        if origin is Origin.FUNCTION_FAILED:
-            return render(deployed.responses, FUNCTION_FAILED, context), origin
-        return (complete(answer, context) if origin is Origin.GATEWAY else answer), origin
+            return answer.adding(*select_cross_origin_headers(deployed.responses))
 
 
-def _refuse(request: Incoming, deployed: Deployed, context: Context, path: str) -> Answer | None:
+def _refuse(
+    request: Incoming, deployed: Deployed, match: RouteMatch | None, path: str
+) -> Answer | Fault | None:
     """Return the answer if the request is refused before its body is read, else None."""
     if request.header_bytes > MAX_HEADER_BYTES:
-        return render(deployed.responses, HEADERS_TOO_LARGE, context)
+        return HEADERS_TOO_LARGE
     if len(request.path) + len(request.query_string) > MAX_URL_CHARACTERS:
-        return render(deployed.responses, URL_TOO_LONG, context)
-    if context.match is None:
+        return URL_TOO_LONG
+    if match is None:
         answer = find_unknown_resource(deployed, request, path)
     else:
-        answer = find_refusal(context.match.method, request)
+        answer = find_refusal(match.method, request)
     return answer and answer.adding(*select_cross_origin_headers(deployed.responses))
 
 

@@ -17,7 +17,7 @@ from forebay.apply.edits.decided import is_decided
 from forebay.apply.edits.state import KeyState
 from forebay.apply.prepare import are_all_current, make_current
 from forebay.apply.rows.encoding import Encoder, Rows
-from forebay.command import Command, KeyValue
+from forebay.command import Command, Target
 from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec, find_retired
@@ -25,8 +25,6 @@ from ops.archive.invalid import LineFault
 from ops.cut import EVERYTHING
 from ops.folding.bodies import build_completer
 from ops.folding.partition import Bucket, Content, Kind
-
-Target = tuple[str, KeyValue]
 
 
 class ObjectCounts:

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 import psycopg
 
-from forebay.command import Command, Op
+from forebay.command import Command, Op, Target
 from forebay.db.connect import Connection
 from forebay.db.faults import describe_fault, is_data_fault
 from forebay.ids import is_outdated
 from forebay.resource.spec import Kind, ResourceSpec
 from ops.cut import EVERYTHING
-from ops.folding.fold import Target, Winners
+from ops.folding.fold import Winners
 from ops.folding.partition import Bucket
 from ops.verify.sql import Statements, build_row_statements, build_tombstone_statements
 

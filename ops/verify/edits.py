@@ -11,12 +11,13 @@ from psycopg import sql
 
 from forebay.apply.edits.state import KeyState
 from forebay.codec import decode
+from forebay.command import Target
 from forebay.db.connect import Connection
 from forebay.decisions.rejections import truncate_keys
 from forebay.errors import InvalidLineError
 from forebay.ids import is_outdated
 from forebay.resource.spec import ResourceSpec, find_retired
-from ops.folding.fold import Target, Winners
+from ops.folding.fold import Winners
 from ops.folding.partition import Kind, Writer
 from ops.verify.compare import Findings
 

@@ -130,10 +130,8 @@ def local_method(method: str) -> Method:
     """The list as declared to the local gateway."""
     declared = [Declared("querystring", "limit"), Declared("querystring", "cursor")]
     return Method(
-        resource_id="r",
         resource_path="/items",
         http_method=method,
-        is_function=True,
         declared=frozenset([*declared, Declared("header", "prefer")]),
         timeout_seconds=29,
         cache=None,

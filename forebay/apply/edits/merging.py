@@ -81,11 +81,11 @@ def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
     states = read_states(table, list({refusal.command.key for refusal in refusals}))
     counts, remaining = Counts(), []
     for refusal in refusals:
-        fate = states[refusal.command.key].copied().absorb(refusal.command)
-        if fate == "applied":
+        counted_as = states[refusal.command.key].copied().absorb(refusal.command)
+        if counted_as == "applied":
             remaining.append(refusal)
         else:
-            is_duplicate = fate == "duplicate"
+            is_duplicate = counted_as == "duplicate"
             counts += Counts(superseded=not is_duplicate, duplicates=is_duplicate)
     return Result(counts, remaining)
 

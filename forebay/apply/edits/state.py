@@ -1,4 +1,4 @@
-"""The state of a key that has patches, and what a command changes in it. Needs no database.
+"""The state of an edited key, and its change by a command. Needs no database.
 
 A key's state is a function of its commands, whatever their order (law 2). Its *base* is the put or
 delete with the greatest id, or else the create with the smallest. The item has the base's fields,
@@ -21,7 +21,8 @@ from forebay.conditional import make_state_tag
 #: statuses, and whether they are repetitions, can't be seen otherwise.
 RECENT_IDS = 16
 
-Fate = Literal["applied", "superseded", "duplicate"]
+#: The kind of lines as which an absorbed command is counted.
+CountedAs = Literal["applied", "superseded", "duplicate"]
 
 
 class Base(NamedTuple):
@@ -122,11 +123,11 @@ class KeyState:
             or command_id in self.kept
         )
 
-    def absorb(self, command: Command) -> Fate:
+    def absorb(self, command: Command) -> CountedAs:
         """Change the state by a plain command; its body is of the current schema version.
 
         Returns:
-            What it came to; "applied" also if it waits.
+            How the command is counted; "applied" also if it waits.
         """
         if command.op == "patch":
             return self._absorb_patch(command)
@@ -183,7 +184,7 @@ class KeyState:
             else:
                 self._set_fields(patch.id, patch.body or {})
 
-    def _absorb_patch(self, patch: Command) -> Fate:
+    def _absorb_patch(self, patch: Command) -> CountedAs:
         if self.has_taken(patch.id) or patch.id in self.recent:
             return "duplicate"
         base = self.base

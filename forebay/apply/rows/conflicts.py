@@ -187,7 +187,7 @@ def _build_statement(table: Table, constraint: _Constraint, *, among: bool) -> s
     template = _TAKEN if constraint.other is None else _MISSING
     if constraint.is_referred_to:
         template = _REFERRED_TO
-    return sql.SQL(_ASKED + template).format(**parts)
+    return sql.SQL(_GIVEN + template).format(**parts)
 
 
 def _join(separator: str, template: str, *columns: Iterable[sql.Composable]) -> sql.Composed:
@@ -221,11 +221,11 @@ def _quote(table: Table) -> str:
 
 
 # Per row: its place, its values, and the key in the way if that key is in `rows`.
-_ASKED = """
+_GIVEN = """
     WITH a AS (
       SELECT position, id, own_key, {typed}
       FROM unnest(%(ids)s::uuid[], %(own_keys)s::text[], {arrays})
-           WITH ORDINALITY AS asked (id, own_key, {names}, position)
+           WITH ORDINALITY AS given (id, own_key, {names}, position)
     )
     SELECT position - 1, concat_ws(', ', {names}), CASE WHEN by = ANY(%(keys)s) THEN by END
 """

@@ -294,7 +294,7 @@ class Statements:
         )
         SELECT count(*) FILTER (WHERE here AND beaten), count(*) FILTER (WHERE beaten),
                array_agg(position - 1) FILTER (WHERE NOT beaten),
-               -- Not where every key was met, as in a replay: then nobody asks which.
+               -- Not where every key was met, as in a replay: then no caller needs the places.
                CASE WHEN count(*) < %(count)s THEN array_agg(position - 1) FILTER (WHERE beaten) END
         FROM (
           SELECT a.position, t._version IS NOT DISTINCT FROM a._version AS here,

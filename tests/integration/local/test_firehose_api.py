@@ -114,7 +114,7 @@ def test_a_stream_that_can_not_be_done_faithfully_is_refused(
 @pytest.mark.parametrize(
     ("target", "body", "code"),
     [
-        ("Firehose_20150804.PutRecord", b"{not json", "SerializationException"),
+        ("Firehose_20150804.PutRecord", b"{not json", "ValidationException"),
         ("Kinesis_20131202.PutRecord", b"{}", "UnknownOperationException"),
         ("", b"{}", "UnknownOperationException"),
         ("Firehose_20150804.MakeCoffee", b"{}", "InvalidArgumentException"),  # the emulator's

@@ -122,18 +122,6 @@ def test_a_gzip_object_looks_as_firehose_makes_it(
     assert stream.body(key) == b"first\n" + b"second\n" * 1000
 
 
-def test_a_delimiter_is_appended_where_the_stream_asks_for_it(
-    firehose: FirehoseServer, emulator: Emulator
-) -> None:
-    processing = {"Enabled": True, "Processors": [{"Type": "AppendDelimiterToRecord"}]}
-    stream = deploy_stream(emulator, ProcessingConfiguration=processing)
-    put(firehose, stream, b"a")
-    put(firehose, stream, b"b")
-    firehose.flush()
-
-    assert stream.lines() == ["a", "b"]
-
-
 def test_a_stream_made_by_cloudformation_is_read(
     firehose: FirehoseServer, emulator: Emulator
 ) -> None:
@@ -178,8 +166,7 @@ def test_a_stream_that_was_redeployed_is_followed_after_a_restart(
     firehose.kill()
     stream.change(
         BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 1},
-        CompressionFormat="GZIP",
-        Prefix="moved/",
+        Prefix="moved/!{timestamp:yyyy}/",
     )
     firehose.start()
 

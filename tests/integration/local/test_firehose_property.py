@@ -31,7 +31,7 @@ arguments: dict[str, list[st.SearchStrategy[Any]]] = {
     "put": [st.integers(1, 3)],
     "batch": [sizes],
     "faults": [faults],
-    "redeploy": [st.sampled_from(["GZIP", "UNCOMPRESSED"])],
+    "redeploy": [st.sampled_from(["a/!{timestamp:yyyy}/", "b/!{timestamp:HH}/"])],
 }
 names = st.sampled_from(
     [
@@ -101,8 +101,8 @@ class Run:
     def lose_answers_of_s3(self) -> None:
         self.line.lose_answers_to("PUT")
 
-    def redeploy(self, compression: str) -> None:
-        self.stream.change(CompressionFormat=compression)
+    def redeploy(self, prefix: str) -> None:
+        self.stream.change(Prefix=prefix)
 
     def flush(self) -> None:
         self.server.request("POST", "/_flush?timeout=0.2")

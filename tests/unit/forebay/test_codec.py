@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.codec import _quickly, decode, decode_all, decode_carefully, encode
+from forebay.codec import _decode_quickly, decode, decode_all, decode_carefully, encode
 from forebay.command import Command
 from forebay.errors import InvalidLineError
 from tests.fixtures.commands import city, command_id
@@ -56,7 +56,7 @@ def test_a_line_is_read_quickly_as_it_is_read_carefully(
     body = body | {"value": {"value": number, "nested": [{"a": [number]}]}.get(place)}
     line = envelope(body=body, key=number if place == "key" else 1)
     line = line.replace(b'"body": {', b'"body": {"numbers": [%s], ' % ",".join(numbers).encode())
-    quickly = _quickly(line)
+    quickly = _decode_quickly(line)
     if place == "nowhere":
         assert quickly is not None
     if quickly is not None:

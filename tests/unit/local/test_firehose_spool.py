@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.firehose import spool as spools
 from local.firehose.spool import (
     Spool,
     SpoolCorruptError,
@@ -252,23 +251,6 @@ def test_a_write_that_fails_half_way_leaves_no_trace(tmp_path: Path) -> None:
 
     asyncio.run(scenario())
     assert read_back(tmp_path / "spool") == FIRST + THIRD
-
-
-def test_without_free_space_deliveries_go_on_and_puts_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario() -> None:
-        async with running(tmp_path / "spool") as spool:
-            await spool.put("s", FIRST, LARGE)
-            monkeypatch.setattr(spools, "RESERVE_BYTES", LARGE * LARGE)
-            put = spool.put("s", SECOND, LARGE)
-            await spool.seal("s")
-            with pytest.raises(SpoolWriteError, match="free"):
-                await put
-            await spool.remove(spool.objects("s")[0])
-            assert spool.objects("s") == []
-
-    asyncio.run(scenario())
 
 
 def test_only_streams_with_records_are_resumed(tmp_path: Path) -> None:

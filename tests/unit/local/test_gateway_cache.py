@@ -21,10 +21,8 @@ KEY = tuple(
 )
 RULE = CacheRule(60, "resource", KEY)
 METHOD = Method(
-    resource_id="resource",
     resource_path="/items/{key}",
     http_method="GET",
-    is_function=True,
     declared=frozenset(KEY),
     timeout_seconds=29,
     cache=RULE,

@@ -7,7 +7,7 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -154,7 +154,7 @@ class RecordingEmulator:
     async def send(self, api_id: str, request: Incoming, *, timeout_seconds: float) -> Answer:
         del api_id, timeout_seconds
         self.asked.append(request)
-        return answer()
+        return replace(answer(), is_of_function=True)
 
 
 def deployed(min_bytes: int | None = 1024) -> Deployed:

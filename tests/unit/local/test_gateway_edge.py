@@ -15,10 +15,8 @@ from tests.fixtures import edge_cases
 
 def method(*declared: Parameter, http_method: str = "GET") -> Method:
     return Method(
-        resource_id="r",
         resource_path="/items",
         http_method=http_method,
-        is_function=True,
         declared=frozenset(declared),
         timeout_seconds=29,
         cache=None,

@@ -15,7 +15,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.signatures import Request, SignatureError, check, needs_body, parse
+from local.signatures import Request, SignatureError, check, parse
 
 KEY = "a" * 64
 URL = "http://127.0.0.1:8081"
@@ -106,7 +106,7 @@ def test_what_the_sdk_signs_is_accepted_and_with_another_key_refused(
         verify(replace(request, query=f"{request.query}&x=1"), body)
     with pytest.raises(SignatureError, match="not valid now"):
         verify(request, body, late=16 * 60)
-    if needs_body(request, parse(request)):
+    if service != "s3":  # its clients sign a hash of the body, and S3 compares it
         with pytest.raises(SignatureError, match="other credentials"):
             verify(request, body + b"x")
 
