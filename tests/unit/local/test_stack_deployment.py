@@ -9,7 +9,7 @@ import pytest
 
 from infra.settings import FunctionName
 from local.credentials import make_secret
-from local.deployment import Deployment
+from local.deployment import Deployed, Deployment
 from local.postgres.config import locate_primary, locate_replica
 from local.settings import ROOT, LocalSettings, Ports
 
@@ -70,8 +70,17 @@ def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> 
     assert found_again is not None
     assert (found_again.api_id, found_again.archive_bucket) == ("api", "archive")
     assert found_again.functions["firehose_consumer"] == "consumer"
+    assert (found_again.attachments_bucket, found_again.upload_queue_url) == (None, None)
     # Every function may be reloaded after a saved change.
     assert set(found_again.functions) == set(get_args(FunctionName))
+
+
+def test_a_deployment_with_attachments_names_their_bucket_and_queue() -> None:
+    data = {"AttachmentsBucketName": "files", "UploadQueueUrl": "http://uploads"}
+    outputs = {**OUTPUTS, "forebay-local-data": {**OUTPUTS["forebay-local-data"], **data}}
+    deployed = Deployed.from_outputs(outputs)
+
+    assert (deployed.attachments_bucket, deployed.upload_queue_url) == ("files", "http://uploads")
 
 
 def change_a_source(checkout: Path) -> None:
