@@ -19,6 +19,8 @@ OUTPUTS = {
         "QueueUrl": "http://queue",
         "DeadLetterQueueUrl": "http://dead",
         "ImportQueueUrl": "http://imports",
+        "AttachmentsBucketName": "attachments",
+        "UploadQueueUrl": "http://uploads",
     },
     "forebay-local-service": {
         "ApiId": "api",
