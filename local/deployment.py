@@ -45,8 +45,9 @@ class Deployed:
     queue_url: str
     dead_letter_queue_url: str
     import_queue_url: str
-    attachments_bucket: str
-    upload_queue_url: str
+    #: The bucket of attachments, and the queue of its uploads; None without attachments.
+    attachments_bucket: str | None
+    upload_queue_url: str | None
     #: The functions' names in the emulator.
     functions: Mapping[FunctionName, str]
 
@@ -61,8 +62,8 @@ class Deployed:
             queue_url=data["QueueUrl"],
             dead_letter_queue_url=data["DeadLetterQueueUrl"],
             import_queue_url=data["ImportQueueUrl"],
-            attachments_bucket=data["AttachmentsBucketName"],
-            upload_queue_url=data["UploadQueueUrl"],
+            attachments_bucket=data.get("AttachmentsBucketName"),
+            upload_queue_url=data.get("UploadQueueUrl"),
             functions={name: service[_name_output(name)] for name in get_args(FunctionName)},
         )
 
