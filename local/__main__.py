@@ -47,7 +47,7 @@ def _run(settings: LocalSettings, options: argparse.Namespace) -> int:
 
 
 def _reset(settings: LocalSettings, options: argparse.Namespace) -> int:
-    from local.reset import reset
+    from local.state import reset
 
     return reset(settings, assume_yes=options.yes)
 

@@ -71,7 +71,7 @@ class Display(Listener):
 
 def welcome(stack: LocalStack, seconds: float) -> str:
     """Return instructions for the started stack; every command in them works when pasted."""
-    url = stack.base_url
+    url = stack.settings.base_url
     hints = _CREDENTIALS if stack.requires_credentials else build_commands(resources.load(), url)
     primary, replica = stack.primary.address(OWNER), stack.replica.address(READER)
     port = stack.settings.ports.base

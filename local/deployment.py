@@ -6,10 +6,9 @@ same resources as a new deployment.
 
 import hashlib
 import json
-import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -52,8 +51,9 @@ class Deployed:
     queue_url: str
     dead_letter_queue_url: str
     import_queue_url: str
-    attachments_bucket: str
-    upload_queue_url: str
+    #: The bucket of attachments, and the queue of its uploads; None without attachments.
+    attachments_bucket: str | None
+    upload_queue_url: str | None
     #: The functions' names in the emulator.
     functions: Mapping[FunctionName, str]
 
@@ -68,8 +68,8 @@ class Deployed:
             queue_url=data["QueueUrl"],
             dead_letter_queue_url=data["DeadLetterQueueUrl"],
             import_queue_url=data["ImportQueueUrl"],
-            attachments_bucket=data["AttachmentsBucketName"],
-            upload_queue_url=data["UploadQueueUrl"],
+            attachments_bucket=data.get("AttachmentsBucketName"),
+            upload_queue_url=data.get("UploadQueueUrl"),
             functions={name: service[_name_output(name)] for name in get_args(FunctionName)},
         )
 
@@ -144,13 +144,8 @@ class Deployment:
 
     def _run_cdk(self, supervisor: Supervisor, folder: Path) -> None:
         settings = self.settings
-        command = [
-            *node.build_cdk_command(settings.root),
-            "deploy",
-            "--all",
-            "-c",
-            f"env={ENVIRONMENT}",
-        ]
+        command = [*node.build_cdk_command(settings.root), "deploy", "--all"]
+        command += ["-c", f"env={ENVIRONMENT}"]
         # A change set is only useful for a review, and there is no reviewer here.
         command += ["--method", "direct", "--require-approval", "never"]
         command += ["--progress", "events", "--output", str(folder / "assembly")]
@@ -193,17 +188,11 @@ def _hash_files(*tops: Path, facts: Sequence[str] = ()) -> str:
     """Hash facts, and the names and contents of files and of all files in folders."""
     digest = hashlib.sha256("\0".join(facts).encode())
     for top in tops:
-        for file in _find_files(top):
+        for file in [top] if top.is_file() else sorted(top.rglob("*")):
+            if "__pycache__" in file.parts or not file.is_file():
+                continue
             content = file.read_bytes()
             name = f"{top.name}/{file.relative_to(top)}"
             digest.update(f"\0{name}\0{len(content)}\0".encode())
             digest.update(content)
     return digest.hexdigest()
-
-
-def _find_files(top: Path) -> Iterator[Path]:
-    if top.is_file():
-        yield top
-    for folder, subfolders, names in os.walk(top):
-        subfolders[:] = sorted(set(subfolders) - {"__pycache__"})
-        yield from (Path(folder) / name for name in sorted(names))

@@ -71,7 +71,7 @@ def rebuild(
 
 
 def enqueue_missed(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
-    """Enqueue an event for every object and import that is not completely applied.
+    """Enqueue an event for every object, import and upload that is not completely handled.
 
     The emulator's queues end with the emulator, and so do their events. This is the sweep of
     `forebay.sweep`, without a grace time, because no event can be on its way yet. An object that is
@@ -92,6 +92,8 @@ def enqueue_missed(emulated: Emulated, deployed: Deployed, database_url: str) ->
             (deployed.archive_bucket, IMPORTS_PREFIX, deployed.import_queue_url),
             (deployed.attachments_bucket, UPLOADS_PREFIX, deployed.upload_queue_url),
         ):
+            if bucket is None or url is None:
+                continue  # the environment has no attachments
             files = survey_files(emulated.archive(bucket).list(prefix)).missed
             enqueue(emulated.queue(url), bucket, [file.key for file in files])
             count += len(files)

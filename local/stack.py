@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from typing import Self, TypeVar, TypeVarTuple
 
 import psycopg
@@ -57,7 +56,6 @@ class LocalStack:
         self.replica = locate_replica(settings)
         self._listener = listener or Listener()
         self._deployment = Deployment(settings, self.primary, self.replica)
-        self._deployed: Deployed | None = None
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._open = ExitStack()
@@ -83,24 +81,18 @@ class LocalStack:
             self._supervisor = Supervisor(keep_open=[lock])
             resources.enter_context(self._supervisor)
             resources.callback(self._stop)
-            self._deployed = pool.submit(self._start, pool).result()
+            try:
+                #: The names and ids of the deployed resources in the emulator.
+                self.deployed = pool.submit(self._start, pool).result()
+            except psycopg.Error as exc:
+                raise ToolFailedError(
+                    f"the database refused a statement of the start: {exc}"
+                ) from exc
             self._open = resources.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
-
-    @property
-    def base_url(self) -> str:
-        """The API's address for clients, with the stage."""
-        return self.settings.base_url
-
-    @property
-    def deployed(self) -> Deployed:
-        """The names and ids of the deployed resources in the emulator."""
-        if self._deployed is None:
-            raise RuntimeError("the stack is not running")
-        return self._deployed
 
     @property
     def requires_credentials(self) -> bool:
@@ -130,12 +122,6 @@ class LocalStack:
         self._hurry.set()
 
     def _start(self, pool: ThreadPoolExecutor) -> Deployed:
-        try:
-            return self._start_servers(pool)
-        except psycopg.Error as exc:
-            raise ToolFailedError(f"the database refused a statement of the start: {exc}") from exc
-
-    def _start_servers(self, pool: ThreadPoolExecutor) -> Deployed:
         """Start the servers, as concurrently as their dependencies allow."""
         settings, supervisor = self.settings, self._supervisor
         primary = pool.submit(self._start_primary)
@@ -148,7 +134,8 @@ class LocalStack:
         if kept_deployment is None:
             check.result()  # The deployment migrates the database.
         deployed = kept_deployment or self._step("cdk deploy", self._deployment.make, supervisor)
-        self._start_emulator()
+        folder = self._deployment.prepare_folder()
+        self._step("emulator", emulator.start, supervisor, settings, folder)
         primary.result()
         if kept_deployment:
             check.result()
@@ -157,10 +144,11 @@ class LocalStack:
         write_addresses(settings)
         # Before the Firehose server delivers records: the restore needs an unwritten database.
         self._rebuild_lost(deployed)
-        firehose = pool.submit(self._start_firehose)
-        replica.result()
-        cache.result()
-        firehose.result()
+        firehose = pool.submit(
+            self._step, "Firehose server", servers.start_firehose, supervisor, settings
+        )
+        for step in (replica, cache, firehose):
+            step.result()
         self._enqueue_missed(deployed)
         self._step("gateway", servers.start_gateway, supervisor, settings, deployed)
         # The API would refuse a request without credentials before the functions.
@@ -205,10 +193,6 @@ class LocalStack:
             cwd=self.settings.root,
         )
 
-    def _start_emulator(self) -> Child:
-        folder = self._deployment.prepare_folder()
-        return self._step("emulator", emulator.start, self._supervisor, self.settings, folder)
-
     def _check_migrations(self, primary: Future[Child]) -> None:
         # Alembic's import takes as long as the primary's start.
         from local import schema_changes  # noqa: PLC0415
@@ -224,8 +208,8 @@ class LocalStack:
         url = self.primary.url()
         if not recovery.needs_rebuild(Emulated.of(self.settings), deployed, url):
             return
-        rebuild = partial(recovery.rebuild, self._supervisor, self.settings, deployed, url)
-        self._listener.remark(self._step("rebuild from the archive", rebuild))
+        arguments = (self._supervisor, self.settings, deployed, url)
+        self._listener.remark(self._step("rebuild from the archive", recovery.rebuild, *arguments))
 
     def _enqueue_missed(self, deployed: Deployed) -> None:
         count = recovery.enqueue_missed(Emulated.of(self.settings), deployed, self.primary.url())
@@ -233,11 +217,6 @@ class LocalStack:
             self._listener.remark(
                 f"{count} archived objects were not applied yet and have been enqueued"
             )
-
-    def _start_firehose(self) -> Child:
-        return self._step(
-            "Firehose server", servers.start_firehose, self._supervisor, self.settings
-        )
 
     def _stop(self) -> None:
         self._stopping.set()

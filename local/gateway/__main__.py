@@ -15,7 +15,7 @@ from aiohttp.log import server_logger
 
 from local.credentials import get_secret_key
 from local.errors import report
-from local.gateway.server import ADMIN_SEGMENT, HOST, run_gateway
+from local.gateway.server import HOST, run_gateway
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,14 +63,8 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--host", action="append", default=[], type=str.lower, metavar="NAME", help=help_text)
     add("--emulator", required=True, metavar="URL", help="address of the emulator")
     add("--api-id", required=True, help="id of the REST API")
-    add("--stage", default="v1", type=_parse_stage_name, help="default: %(default)s")
+    add("--stage", default="v1", help="default: %(default)s")
     return parser
-
-
-def _parse_stage_name(text: str) -> str:
-    if text == ADMIN_SEGMENT:
-        raise argparse.ArgumentTypeError(f"{ADMIN_SEGMENT} is reserved for the gateway")
-    return text
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The deployed API as the gateway needs it: routes requests to methods and their settings."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 from local.gateway.messages import Headers
 
@@ -81,36 +81,13 @@ class Deployed:
     responses: Mapping[str, CustomResponse]
     #: The smallest size of answers that are compressed; None if the API doesn't compress.
     min_compression_bytes: int | None
-    #: Methods by HTTP method, of each resource; the most specific resource first.
-    _resources: Sequence[tuple[tuple[str, ...], Mapping[str, Method]]]
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        api_id: str,
-        stage: str,
-        responses: Mapping[str, CustomResponse],
-        methods: Iterable[Method],
-        min_compression_bytes: int | None = None,
-    ) -> Self:
-        """Build the stage from its methods."""
-        resources: dict[tuple[str, ...], dict[str, Method]] = {}
-        for method in methods:
-            parts = split_path(method.resource_path)
-            resources.setdefault(parts, {})[method.http_method] = method
-        return cls(
-            api_id=api_id,
-            stage=stage,
-            responses=responses,
-            min_compression_bytes=min_compression_bytes,
-            _resources=sorted(resources.items(), key=lambda item: _rank(item[0])),
-        )
+    #: Methods by HTTP method, of each resource; the most specific resource first (`rank`).
+    resources: Sequence[tuple[tuple[str, ...], Mapping[str, Method]]]
 
     @property
     def first_segments(self) -> frozenset[str]:
         """The first segments of all paths."""
-        return frozenset(parts[0] for parts, _ in self._resources if parts)
+        return frozenset(parts[0] for parts, _ in self.resources if parts)
 
     def find(self, http_method: str, path: str) -> RouteMatch | None:
         """Return the method that API Gateway would choose, or None (it then answers 403).
@@ -120,7 +97,7 @@ class Deployed:
         segments = split_path(path)
         matches = [
             (parts, values, methods.get(http_method) or methods.get("ANY"))
-            for parts, methods in self._resources
+            for parts, methods in self.resources
             if (values := _match(parts, segments)) is not None
         ]
         if matches and (method := matches[0][2]) is not None:
@@ -140,7 +117,7 @@ def split_path(path: str) -> tuple[str, ...]:
     return tuple(segment for segment in path.split("/") if segment)
 
 
-def _rank(parts: Sequence[str]) -> list[int]:
+def rank(parts: Sequence[str]) -> list[int]:
     """Rank a literal segment before `{name}`, and that before the greedy `{name+}`."""
     return [2 if part.endswith("+}") else int(part.startswith("{")) for part in parts]
 

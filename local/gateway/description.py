@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.aws import Emulated
+from local.errors import LocalStackError
 from local.gateway.deployed import (
     CacheRule,
     CustomResponse,
@@ -18,8 +19,10 @@ from local.gateway.deployed import (
     Location,
     Method,
     Parameter,
+    rank,
+    split_path,
 )
-from local.gateway.errors import EmulatorUnreachableError, NotDeployedError
+from local.gateway.forward import EmulatorUnreachableError
 
 _PAGE = 500  # the largest page of GetResources
 _ANSWER_SECONDS = 5
@@ -37,6 +40,10 @@ _HEADER_PREFIX = "gatewayresponse.header."
 _PARAMETER_PREFIX = "method.request."
 
 Described = Mapping[str, Any]
+
+
+class NotDeployedError(LocalStackError):
+    """The emulator has no such API, or the API has no such stage."""
 
 
 def read_stage(endpoint_url: str, *, key: str, api_id: str, stage: str) -> Deployed:
@@ -82,7 +89,17 @@ def describe(
     """Convert the AWS API's answers to a stage."""
     minimum = (api or {}).get("minimumCompressionSize")
     settings: Mapping[str, Described] = stage.get("methodSettings") or {}
-    return Deployed.of(
+    methods = [
+        (
+            split_path(resource["path"]),
+            {
+                http_method: _parse_method(resource, http_method, description, settings)
+                for http_method, description in (resource.get("resourceMethods") or {}).items()
+            },
+        )
+        for resource in resources
+    ]
+    return Deployed(
         api_id=api_id,
         stage=stage["stageName"],
         responses={
@@ -90,11 +107,7 @@ def describe(
             for item in gateway_responses
             if not item.get("defaultResponse")
         },
-        methods=(
-            _parse_method(resource, http_method, description, settings)
-            for resource in resources
-            for http_method, description in (resource.get("resourceMethods") or {}).items()
-        ),
+        resources=sorted((item for item in methods if item[1]), key=lambda item: rank(item[0])),
         min_compression_bytes=None if minimum is None else int(minimum),
     )
 

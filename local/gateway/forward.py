@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlencode
 
@@ -11,9 +11,9 @@ from yarl import URL
 
 from local.credentials import OWN_KEY_HEADER, derive_own_key
 from local.emulator_import import FUNCTION_HEADER
+from local.errors import LocalStackError
 from local.gateway.deployed import split_path
-from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
-from local.gateway.messages import HOP_BY_HOP, Answer, Headers, Incoming
+from local.gateway.messages import HOP_BY_HOP, Answer, Incoming
 from local.settings import REGION
 
 # `x-amz-request-id` is S3's; a REST API does not send it.
@@ -25,6 +25,18 @@ _AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONNECT_TIMEOUT_SECONDS = 5.0
 _MAX_CONNECTIONS = 512
 _MAX_LINE_BYTES = 16 * 1024  # above API Gateway's limit for all headers of an answer
+
+
+class EmulatorUnreachableError(LocalStackError):
+    """The gateway can't connect to the emulator; no request was sent."""
+
+
+class HungUpError(Exception):
+    """The emulator closed the connection early; the request may have been carried out."""
+
+
+class IntegrationTimeoutError(Exception):
+    """The integration did not answer within its `timeoutInMillis`."""
 
 
 class Emulator:
@@ -77,7 +89,11 @@ class Emulator:
             ) as response:
                 return Answer(
                     response.status,
-                    _filter_headers(response.headers.items()),
+                    tuple(
+                        pair
+                        for pair in response.headers.items()
+                        if pair[0].lower() not in _NOT_PASSED_BACK
+                    ),
                     await response.read(),
                     is_of_function=FUNCTION_HEADER in response.headers,
                 )
@@ -111,10 +127,6 @@ def _encode_path(path: str) -> str:
     the resource. So the path is encoded twice, and `%2F` does not become a separator.
     """
     return "/" + "/".join(split_path(path)).replace("%", "%25")
-
-
-def _filter_headers(headers: Iterable[tuple[str, str]]) -> Headers:
-    return tuple(pair for pair in headers if pair[0].lower() not in _NOT_PASSED_BACK)
 
 
 def _make_trace_id() -> str:

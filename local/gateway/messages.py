@@ -89,15 +89,6 @@ class Incoming:
             peer=peer,
         )
 
-    def with_body(self, body: bytes) -> Self:
-        """Return the same request with its body."""
-        return replace(self, body=body)
-
-    def without_header(self, name: str) -> Self:
-        """Return the same request without the header of a lower-case name."""
-        headers = {key: value for key, value in self.headers.items() if key != name}
-        return replace(self, headers=headers)
-
     @cached_property
     def query(self) -> tuple[tuple[str, str], ...]:
         """The decoded query parameters in order, also those with blank values, as on AWS.
@@ -139,11 +130,6 @@ class Answer:
         """Return the header's first value, or None."""
         lower = name.lower()
         return next((value for key, value in self.headers if key.lower() == lower), None)
-
-    @property
-    def media_type(self) -> str:
-        """Content type in lower case without its parameters; empty if there is no such header."""
-        return (self.header("content-type") or "").partition(";")[0].strip().lower()
 
     def adding(self, *headers: tuple[str, str]) -> "Answer":
         """Return the answer with more headers."""

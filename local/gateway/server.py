@@ -1,8 +1,7 @@
 """The HTTP server of the stage, with the gateway's own routes below `/_gateway/`.
 
 `GET /_gateway/health` answers which API is served, `GET /_gateway/stats` the cache's counters, and
-`POST /_gateway/flush` empties the cache (on AWS: FlushStageCache of the control plane). A stage
-can't have this name, see ADMIN_SEGMENT.
+`POST /_gateway/flush` empties the cache (on AWS: FlushStageCache of the control plane).
 """
 
 import asyncio
@@ -27,7 +26,7 @@ from local.gateway.refusals import Runner, refuse_expectation, refuse_foreign, r
 from local.gateway.stage import MAX_BODY_BYTES, BodyBrokenOffError, Stage
 from local.origins import Policy
 
-# The command line refuses a stage of this name, so these routes can't hide a stage.
+# No stage has this name: infra declares it.
 ADMIN_SEGMENT = "_gateway"
 HOST = "127.0.0.1"
 

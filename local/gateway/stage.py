@@ -4,14 +4,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from forebay.problem import Problem
 from local.gateway.cache import StageCache, build_cache_key
 from local.gateway.compression import BodyTooLargeError, UndecodableError, compress, inflate
-from local.gateway.deployed import CacheRule, Deployed, RouteMatch
+from local.gateway.deployed import Deployed, RouteMatch
 from local.gateway.edge import find_refusal, find_unknown_resource
-from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
-from local.gateway.forward import Emulator
+from local.gateway.forward import (
+    Emulator,
+    EmulatorUnreachableError,
+    HungUpError,
+    IntegrationTimeoutError,
+)
 from local.gateway.messages import Answer, Incoming, build_problem_answer, make_request_id
 from local.gateway.responses import (
     BROKEN_OFF,
@@ -33,7 +38,6 @@ MAX_URL_CHARACTERS = 10_240  # its limit for the URL of a regional API
 _UNMATCHED_TIMEOUT_SECONDS = 29.0
 _ALLOW_ORIGIN = "access-control-allow-origin"
 _RETRY_AFTER_SECONDS = "5"
-_WARNING = "199 Cache-control headers were ignored because the caller was unauthorized"
 # These differ per request, so they are not cached with an answer.
 _OF_ONE_REQUEST = frozenset({"x-amzn-requestid", "x-amzn-trace-id", "x-amz-apigw-id"})
 
@@ -94,16 +98,10 @@ class Stage:
         )
 
     async def _answer_request(self, request: Incoming, match: RouteMatch | None) -> Answer:
+        """Answer from the cache, if the method has one, or ask the emulator."""
         rule = match.method.cache if match else None
         if match is None or rule is None or request.method != "GET":
             return await self._ask(request, match)
-        answer = await self._answer_cached(request, match, rule)
-        if _wants_refresh(request) and answer.header("x-cache"):
-            # API Gateway ignores the header of a caller without the permission to refresh.
-            return answer.adding(("Warning", _WARNING))
-        return answer
-
-    async def _answer_cached(self, request: Incoming, match: RouteMatch, rule: CacheRule) -> Answer:
         key, now = build_cache_key(rule, match, request), self._clock()
         entry = self.cache.get(key, now=now)
         if entry is not None:
@@ -149,8 +147,12 @@ async def _read_body(
     request: Incoming, read_body: Callable[[], Awaitable[bytes]]
 ) -> Incoming | Fault:
     """Return the request with its body as the function gets it, or the fault of the body."""
+    coding = request.headers.get("content-encoding", "").strip()
     try:
-        return await _inflate(request, await read_body())
+        body = await read_body()
+        if not body or coding.lower() in {"", "identity"}:
+            return replace(request, body=body)
+        content = await asyncio.to_thread(inflate, coding, body, max_bytes=MAX_BODY_BYTES)
     except BodyTooLargeError:
         return TOO_LARGE
     except BodyBrokenOffError:
@@ -158,28 +160,9 @@ async def _read_body(
         return BROKEN_OFF
     except UndecodableError:
         return UNDECODABLE
-
-
-async def _inflate(request: Incoming, body: bytes) -> Incoming:
-    """Return the request with its body, decompressed if necessary.
-
-    API Gateway leaves `Content-Encoding` in place, and functions expect that. Here it is removed,
-    because the emulator would decompress the body again.
-
-    Raises:
-        BodyTooLargeError: the decompressed body exceeds MAX_BODY_BYTES.
-        UndecodableError: the body is not in its declared coding.
-    """
-    coding = request.headers.get("content-encoding", "").strip()
-    if not body or coding.lower() in {"", "identity"}:
-        return request.with_body(body)
-    content = await asyncio.to_thread(inflate, coding, body, max_bytes=MAX_BODY_BYTES)
-    return request.without_header("content-encoding").with_body(content)
-
-
-def _wants_refresh(request: Incoming) -> bool:
-    directives = request.headers.get("cache-control", "").lower().split(",")
-    return any(directive.strip() == "max-age=0" for directive in directives)
+    # API Gateway leaves the header in place, but the emulator would decompress the body again.
+    headers = {name: value for name, value in request.headers.items() if name != "content-encoding"}
+    return replace(request, headers=headers, body=content)
 
 
 def _build_forbidden() -> Answer:

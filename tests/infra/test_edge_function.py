@@ -199,11 +199,12 @@ def test_writes_other_paths_and_other_methods_keep_their_queries() -> None:
 def test_a_read_of_no_resource_is_told_the_nearest_name(path: str, hint: str | None) -> None:
     (answer,) = called([event(path)])
     document = told(answer)
-    deployed = Deployed.of(
+    deployed = Deployed(
         api_id="a",
         stage="v1",
         responses={},
-        methods=[local_method("GET")],
+        min_compression_bytes=None,
+        resources=[(("items",), {"GET": local_method("GET")})],
     )
     request = Incoming.parse("GET", path, [], peer="")
     refused = find_unknown_resource(deployed, request, request.path.removeprefix("/v1"))

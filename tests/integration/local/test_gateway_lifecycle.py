@@ -65,12 +65,6 @@ def test_an_unknown_stage_is_told_in_one_sentence(emulator: Emulator, gateway_ap
     assert_one_sentence(process, 1, "'v9'")
 
 
-def test_the_gateways_own_path_cannot_be_the_stage(emulator: Emulator) -> None:
-    arguments = ("--api-id", "any", "--stage", "_gateway")
-    process = start("--port", "0", "--emulator", emulator.url, *arguments)
-    assert process.returncode == 2
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_good_order(
     emulator: Emulator, gateway_api: Api, tmp_path: Path, number: signal.Signals

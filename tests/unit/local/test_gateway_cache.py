@@ -59,7 +59,8 @@ def key_of(parts: Parts, rest: Mapping[str, object], *, upper: bool = False) -> 
         f"/v1/items/x?{urlencode(query)}",
         [(name.upper() if upper else name, value) for name, value in headers.items()],
         peer=str(rest.get("peer", "127.0.0.1")),
-    ).with_body(bytes(rest.get("body", b"")))  # type: ignore[call-overload]
+    )
+    request = replace(request, body=bytes(rest.get("body", b"")))  # type: ignore[call-overload]
     path = {**_dict(rest.get("path")), **parts["path"]}
     return build_cache_key(RULE, RouteMatch(METHOD, path), request)
 

@@ -32,7 +32,7 @@ def code(found: Method, target: str, http_method: str = "GET") -> str | None:
     if refused is None:
         return None
     assert refused.status == 400
-    assert refused.media_type == "application/problem+json"
+    assert refused.header("content-type") == "application/problem+json"
     return str(json.loads(refused.body)["code"])
 
 

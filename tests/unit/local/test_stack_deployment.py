@@ -9,7 +9,7 @@ import pytest
 
 from infra.settings import ENVIRONMENTS, FunctionName
 from local.credentials import make_secret
-from local.deployment import Deployment
+from local.deployment import Deployed, Deployment
 from local.postgres.config import locate_primary, locate_replica
 from local.settings import LocalSettings, Ports
 
@@ -19,7 +19,7 @@ OUTPUTS = {
         "QueueUrl": "http://queue",
         "DeadLetterQueueUrl": "http://dead",
         "ImportQueueUrl": "http://imports",
-        "AttachmentsBucketName": "files",
+        "AttachmentsBucketName": "attachments",
         "UploadQueueUrl": "http://uploads",
     },
     "forebay-local-service": {
@@ -76,9 +76,22 @@ def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> 
 
     assert found_again is not None
     assert (found_again.api_id, found_again.archive_bucket) == ("api", "archive")
+    assert (found_again.attachments_bucket, found_again.upload_queue_url) == (
+        *("attachments", "http://uploads"),
+    )
     assert found_again.functions["firehose_consumer"] == "consumer"
     # Every function may be reloaded after a saved change.
     assert set(found_again.functions) == set(get_args(FunctionName))
+
+
+def test_a_deployment_without_attachments_has_neither_their_bucket_nor_their_queue() -> None:
+    optional = {"AttachmentsBucketName", "UploadQueueUrl"}
+    data = OUTPUTS["forebay-local-data"]
+    assert optional <= set(data)
+    required = {name: value for name, value in data.items() if name not in optional}
+    deployed = Deployed.from_outputs({**OUTPUTS, "forebay-local-data": required})
+
+    assert (deployed.attachments_bucket, deployed.upload_queue_url) == (None, None)
 
 
 def change_a_source(checkout: Path) -> None:
