@@ -137,7 +137,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class PreparedCondition:
     """A condition, prepared for the items of a resource."""
 
     condition: Condition
@@ -148,7 +148,7 @@ class Guard:
 
     @classmethod
     def of_json(cls, members: Mapping[str, Any], spec: ResourceSpec) -> Self:
-        """The guard of an envelope's member `if`, for which `is_condition` holds."""
+        """The condition of an envelope's member `if`, for which `is_condition` holds."""
         condition = Condition.of_json(members)
         fault = condition.find_fault(spec)
         if fault is not None:

@@ -62,7 +62,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class DecisionResult:
     """The result of a chunk's second transaction."""
 
     #: Of the candidates' lines.
@@ -71,13 +71,13 @@ class Decided:
     rejections: Sequence[Rejection]
     effects: Sequence[Effect]
     #: Why a command waits for a command that it depends on, if any does.
-    unsettled: str | None = None
+    unsettled_reason: str | None = None
 
     @property
     def result(self) -> Result:
         """The result of the candidates' lines."""
         unmet = sum(rejection.code in UNMET_CODES for rejection in self.rejections)
-        return Result(self.counts, unsettled=self.unsettled, unmet=unmet)
+        return Result(self.counts, unsettled_reason=self.unsettled_reason, unmet=unmet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class ChunkApplier:
         a replay always does.
         """
         folded = chunk.folded
-        if self.source.replay or folded.winners or chunk.unfit or chunk.held is not None:
+        if self.source.replay or folded.winners or chunk.unfit or chunk.held_reason is not None:
             return False
         if not folded.edits:  # nothing to decide
             return False
@@ -130,10 +130,10 @@ class ChunkApplier:
         if not total.refusals and not chunk.invalid_lines:
             return Applied(total)
         candidates = chunk.select(result.refusals, unfit.refusals)
-        total = Result(total.counts - candidates.folded.counts, held=total.held)
+        total = Result(total.counts - candidates.folded.counts, held_reason=total.held_reason)
         return Applied(total, candidates, result.refusals)
 
-    def decide(self, candidates: Chunk, *, is_rehearsal: bool = False) -> Decided:
+    def decide(self, candidates: Chunk, *, is_rehearsal: bool = False) -> DecisionResult:
         """Try candidates again under exclusive locks, and reject those that fail.
 
         Args:
@@ -159,7 +159,8 @@ class ChunkApplier:
         merged = self._apply_tables(chunk, decides=True, patience=patience)
         result = merged.result
         unfit = self._examine_unfit(chunk.unfit)
-        if unfit.held is not None and not is_rehearsal:  # a migration has created the table since
+        # A migration has created the table since.
+        if unfit.held_reason is not None and not is_rehearsal:
             raise OvertakenError
         result += unfit + Result(refusals=chunk.invalid_lines)
         # In microseconds, like Postgres and the archive.
@@ -169,7 +170,7 @@ class ChunkApplier:
             for refusal in (*result.refusals, *merged.refused_waiting)
         ]
         counts = result.counts + Counts(rejected=len(result.refusals))
-        return Decided(counts, rejections, merged.effects, result.unsettled)
+        return DecisionResult(counts, rejections, merged.effects, result.unsettled_reason)
 
     def _lock_exclusively(self, candidates: Chunk) -> None:
         """Lock the candidates' resources exclusively, undeclared resources too.
@@ -293,7 +294,7 @@ class ChunkApplier:
             decides: whether decisions are made.
             patience: how long decided commands may wait for commands that they depend on.
         """
-        merged = Merged(Result(chunk.folded.counts + chunk.dropped, held=chunk.held))
+        merged = Merged(Result(chunk.folded.counts + chunk.dropped, held_reason=chunk.held_reason))
         for path in sorted(chunk.folded.paths, key=self._measure_depth):
             table = Table(self.connection, self.resources[path])
             if decides:
@@ -324,7 +325,7 @@ class ChunkApplier:
         # The losers among the commands of these keys were counted by the fold.
         counts = result.counts - resolved.folded.counts + again.counts
         others = [r for r in result.refusals if r.command.resource not in paths]
-        return Result(counts, (*others, *again.refusals), held=result.held)
+        return Result(counts, (*others, *again.refusals), held_reason=result.held_reason)
 
     def _apply_winners(self, chunk: Chunk, table: Table, *, decides: bool) -> Result:
         """Apply the winners of a table.
@@ -376,7 +377,7 @@ class ChunkApplier:
                 result += table.drop_beaten(puts) + drop_known(table, patches)
                 result += Result(refusals=others)
             elif path in held_paths or self.source.replay:
-                result += Result(held=_describe_unknown_resource(refusals[0].command))
+                result += Result(held_reason=_describe_unknown_resource(refusals[0].command))
             else:
                 result += Result(refusals=refusals)
         return result

@@ -92,8 +92,8 @@ def apply(
             if not run.take(chunk, is_last):
                 return run.outcome if run.outcome.lines else Outcome(already_applied=True)
         run.finish()
-    if run.outcome.held is not None:
-        raise HeldError(f"{source.object}: {run.outcome.held}")
+    if run.outcome.held_reason is not None:
+        raise HeldError(f"{source.object}: {run.outcome.held_reason}")
     return run.outcome
 
 
@@ -261,7 +261,9 @@ class _Run:
 
 
 def _may_complete(outcome: Outcome) -> bool:
-    return outcome.held is None and outcome.unsettled is None and not outcome.undecided
+    return (
+        outcome.held_reason is None and outcome.unsettled_reason is None and not outcome.undecided
+    )
 
 
 def _pause(attempt: int, error: psycopg.Error) -> int:

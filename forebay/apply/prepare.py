@@ -85,7 +85,7 @@ class Chunk:
     #: in the database, or their commands have to be tried in one order with those of an edited key.
     edited: frozenset[Target] = frozenset()
     #: Why commands are held for newer code, if any are.
-    held: str | None = None
+    held_reason: str | None = None
     #: Of the lines that no other field but `entries` and `ids` contains: commands of retired
     #: resources, repeated lines, and lines that were rejected before.
     dropped: Counts = Counts()  # noqa: RUF009 - immutable
@@ -214,8 +214,10 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
     if are_all_current(commands, resources):
         folded = fold(commands)
         return Chunk(entries, ids, commands, folded, (), invalid_lines, dropped=dropped)
-    held = next(filter(None, [_explain_held(command, resources) for command in commands]), None)
-    if held is not None:
+    held_reason = next(
+        filter(None, [_explain_held(command, resources) for command in commands]), None
+    )
+    if held_reason is not None:
         commands = [command for command in commands if not _explain_held(command, resources)]
     current, unfit, archived = _make_all_current(commands, resources)
     return Chunk(
@@ -226,7 +228,7 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
         unfit,
         invalid_lines,
         archived,
-        held=held,
+        held_reason=held_reason,
         dropped=dropped,
     )
 

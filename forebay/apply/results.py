@@ -76,9 +76,9 @@ class Result:
     #: Commands that the step left to another step.
     deferred: Sequence[Command] = ()
     #: Why commands are held for another release, if any are.
-    held: str | None = None
+    held_reason: str | None = None
     #: Why a command waits for a command that it depends on, if any does.
-    unsettled: str | None = None
+    unsettled_reason: str | None = None
     #: How many of the rejected commands are unmet; see `forebay.unmet`.
     unmet: int = 0
 
@@ -88,8 +88,8 @@ class Result:
             self.counts + other.counts,
             (*self.refusals, *other.refusals),
             (*self.deferred, *other.deferred),
-            self.held or other.held,
-            self.unsettled or other.unsettled,
+            self.held_reason or other.held_reason,
+            self.unsettled_reason or other.unsettled_reason,
             self.unmet + other.unmet,
         )
 
@@ -124,10 +124,10 @@ class Outcome:
     first_id: str | None = None
     last_id: str | None = None
     #: Why commands are held for newer code, if any are.
-    held: str | None = None
+    held_reason: str | None = None
     #: Why a command waits for a command that it depends on, if any does. The object is then not
     #: complete, and has to be applied again.
-    unsettled: str | None = None
+    unsettled_reason: str | None = None
     #: Commands that a run without decisions could not apply, with all other commands of their keys
     #: in the object; no count includes them.
     undecided: tuple[Refusal, ...] = ()
@@ -151,8 +151,8 @@ class Outcome:
             counts=self.counts + result.counts,
             first_id=bounds[0] if bounds else None,
             last_id=bounds[-1] if bounds else None,
-            held=self.held or result.held,
-            unsettled=self.unsettled or result.unsettled,
+            held_reason=self.held_reason or result.held_reason,
+            unsettled_reason=self.unsettled_reason or result.unsettled_reason,
             undecided=(*self.undecided, *result.refusals),
             unmet=self.unmet + result.unmet,
         )

@@ -50,7 +50,7 @@ def parse_hour(key: str) -> dt.datetime:
     return dt.datetime.strptime(hour, _HOUR).replace(tzinfo=dt.UTC)
 
 
-def build_key(source: str, name_id: str) -> str:
+def build_object_key(source: str, name_id: str) -> str:
     """The key of an object of commands, in the hour of the id in its name."""
     hour = dt.datetime.fromtimestamp(accepted_ms(name_id) / 1000, dt.UTC)
     return f"{format_hour(hour)}/{source}-{name_id}.gz"

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from forebay.archive.layout import AUDIT_PREFIX, STANDARD, StoredObject, build_key, format_hour
+from forebay.archive.layout import (
+    AUDIT_PREFIX,
+    STANDARD,
+    StoredObject,
+    build_object_key,
+    format_hour,
+)
 from forebay.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
@@ -187,7 +193,7 @@ class Archive:
         content = b"".join(lines)
         name = f"{command_id}-{hashlib.sha256(content).hexdigest()[:16]}"
         created = self._create_commands("amend", lines, name)
-        key = build_key("amend", name)
+        key = build_object_key("amend", name)
         if not created and self._inflate(key) != content:
             raise ObjectDiffersError(
                 f"s3://{self.bucket}/{key} exists, but its lines do not match its name; Forebay "
@@ -202,7 +208,7 @@ class Archive:
             ObjectGoneError: the object does not exist.
             TransientError: S3 did not answer.
         """
-        return self.open(build_key("import", name_id))
+        return self.open(build_object_key("import", name_id))
 
     def create(self, key: str, content: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Store a text under a new key; False if the key has an object.
@@ -251,7 +257,9 @@ class Archive:
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
         content = gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0)
-        return self._create(build_key(source, name_id), content, gzipped=True, metadata=metadata)
+        return self._create(
+            build_object_key(source, name_id), content, gzipped=True, metadata=metadata
+        )
 
     def _inflate(self, key: str) -> bytes | None:
         """The lines of a small object; None if it is not a gzip file."""

@@ -336,10 +336,10 @@ class Consumer:
             already = {metrics.OBJECTS_ALREADY_APPLIED: 1}
             self._log.event("object_already_applied", metrics=already, **fields)
             return
-        if outcome.unsettled is not None:
+        if outcome.unsettled_reason is not None:
             # Without its age: the lag of an object counts when it is complete.
             self._log.event("object_waits", metrics=_count(outcome), **fields)
-            raise UnsettledError(f"{key}: {outcome.unsettled}")
+            raise UnsettledError(f"{key}: {outcome.unsettled_reason}")
         if replaying is not None:
             # Its commands are old: counted as the lag of live traffic, they would raise alarms.
             replayed = {metrics.COMMANDS_REPLAYED: outcome.lines}

@@ -227,7 +227,7 @@ def _apply(job: Job, connection: Connection, archive_object: StoredObject) -> Ob
             outcome = rehearse(
                 connection, admitted_chunks, source, resources=job.resources, log=log
             )
-            return ObjectResult(archive_object.key, outcome, outcome.held)
+            return ObjectResult(archive_object.key, outcome, outcome.held_reason)
         outcome = apply(
             connection,
             chunks,

@@ -16,7 +16,7 @@ import orjson
 
 from forebay.apply.edits.state import KeyState
 from forebay.command import Body, Command
-from forebay.conditions import Guard
+from forebay.conditions import PreparedCondition
 from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
 from forebay.ids import make_id_above
@@ -50,7 +50,7 @@ class Decider:
 
     spec: ResourceSpec
     #: By the ids of the commands that have a condition.
-    guards: Mapping[str, Guard] = field(default_factory=dict)
+    conditions: Mapping[str, PreparedCondition] = field(default_factory=dict)
     #: By the ids of the commands that have any.
     increments: Mapping[str, Sequence[_Increment]] = field(default_factory=dict)
     #: The fields with values that the decisions need.
@@ -63,23 +63,25 @@ class Decider:
     def of_commands(cls, commands: Iterable[Command], spec: ResourceSpec) -> Self:
         """Prepare the decisions about these commands."""
         # Many commands have the same condition.
-        guards_by_text: dict[bytes, Guard] = {}
-        guards: dict[str, Guard] = {}
+        conditions_by_text: dict[bytes, PreparedCondition] = {}
+        conditions: dict[str, PreparedCondition] = {}
         increments: dict[str, Sequence[_Increment]] = {}
         for command in commands:
             if command.condition is not None:
                 text = orjson.dumps(command.condition)
-                if (guard := guards_by_text.get(text)) is None:
-                    guard = guards_by_text[text] = Guard.of_json(command.condition, spec)
-                guards[command.id] = guard
+                if (condition := conditions_by_text.get(text)) is None:
+                    condition = conditions_by_text[text] = PreparedCondition.of_json(
+                        command.condition, spec
+                    )
+                conditions[command.id] = condition
             if command.op == "patch" and command.body is not None:
                 of_command = _find_increments(command.body, spec)
                 if of_command:
                     increments[command.id] = of_command
         names = {field.name for of_command in increments.values() for field, _ in of_command}
-        for guard in guards_by_text.values():
-            names.update(comparison.field for comparison in guard.condition.where)
-        return cls(spec, guards, increments, names)
+        for condition in conditions_by_text.values():
+            names.update(comparison.field for comparison in condition.condition.where)
+        return cls(spec, conditions, increments, names)
 
     def decide(
         self, command: Command, state: KeyState, effective_id_of: Callable[[str], str] = str
@@ -94,15 +96,15 @@ class Decider:
         Raises:
             BodyError: its condition does not hold, or an increment has no valid result.
         """
-        guard = self.guards.get(command.id)
-        if guard is not None and guard.fault is not None:
-            raise BodyError("condition_invalid", guard.fault)
+        condition = self.conditions.get(command.id)
+        if condition is not None and condition.fault is not None:
+            raise BodyError("condition_invalid", condition.fault)
         if not state.has_item:
             raise BodyError(PRECONDITION_FAILED, "there is no item with this key")
-        if guard is not None:
+        if condition is not None:
             # Few conditions need the tag, which is a digest.
-            state_tag = state.state_tag if guard.condition.match else None
-            failure = guard.find_failure(state_tag, state.values, effective_id_of)
+            state_tag = state.state_tag if condition.condition.match else None
+            failure = condition.find_failure(state_tag, state.values, effective_id_of)
             if failure is not None:
                 raise BodyError(PRECONDITION_FAILED, failure)
         command_id, body, greatest_id = command.id, command.body, state.greatest_id

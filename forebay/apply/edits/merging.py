@@ -134,8 +134,8 @@ def _sum_up(first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[K
     refusals = [refusal for walk in walks for refusal in walk.refusals]
     effects = [effect for key, effect in first.effects.items() if key not in unwritten]
     effects += [effect for walk in walks for effect in walk.effects]
-    unsettled = next(filter(None, [walk.unsettled for walk in walks]), None)
-    return Merged(Result(counts, refusals, unsettled=unsettled), effects)
+    unsettled_reason = next(filter(None, [walk.unsettled_reason for walk in walks]), None)
+    return Merged(Result(counts, refusals, unsettled_reason=unsettled_reason), effects)
 
 
 def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:

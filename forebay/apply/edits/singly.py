@@ -122,7 +122,7 @@ class _Try:
         """The result without the refusals in conflict."""
         final = [refusal for refusal in self.walk.refusals if not refusal.conflict]
         counts = self.walk.count(without=self.waiting)
-        result = Result(counts, unsettled=self.walk.unsettled)
+        result = Result(counts, unsettled_reason=self.walk.unsettled_reason)
         return Merged(result, self.walk.effects) + self._divide(final)
 
     def give_up(self) -> Merged:
@@ -243,7 +243,7 @@ def _try_one(done: Walk, command: Command) -> Refusal | None:
     trial.take(command)
     if len(trial.refusals) > len(done.refusals):
         return trial.refusals[-1]
-    done.unsettled = trial.unsettled
+    done.unsettled_reason = trial.unsettled_reason
     refused = write_states(done.plan.table, {command.key: trial.state})
     if refused:
         done.settled.effective_ids.pop(command.id, None)

@@ -20,7 +20,7 @@ from forebay.apply.prepare import upcast
 from forebay.apply.results import Counts
 from forebay.apply.rows.table import Table
 from forebay.command import Command, KeyValue
-from forebay.conditions import Guard
+from forebay.conditions import PreparedCondition
 from forebay.decisions.effects import Effect
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
@@ -76,8 +76,10 @@ class MergePlan:
                 continue
             plain = command = of_key[0]
             if command.id in decided:
-                guard = decider.guards.get(command.id)
-                if command.op != "patch" or (guard is not None and guard.condition.names_commands):
+                condition = decider.conditions.get(command.id)
+                if command.op != "patch" or (
+                    condition is not None and condition.condition.names_commands
+                ):
                     continue
                 try:
                     plain = decider.decide(command, state)
@@ -135,15 +137,15 @@ class Walk:
     effects: list[Effect] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     #: Why a command waits for a command that it depends on, if any does.
-    unsettled: str | None = None
+    unsettled_reason: str | None = None
 
     def take(self, command: Command) -> None:
         """Absorb a command, refuse it, or leave it for later."""
         try:
             plain = command
             if command.id in self.plan.decided:
-                guard = self.plan.decider.guards.get(command.id)
-                if guard is not None and self._must_wait(command, guard):
+                condition = self.plan.decider.conditions.get(command.id)
+                if condition is not None and self._must_wait(command, condition):
                     return
                 plain = self._decide(command)
             is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
@@ -178,15 +180,15 @@ class Walk:
         applied = sum(map(self.state.has_taken, counted))
         return Counts(applied, len(counted) - applied, self.duplicates)
 
-    def _must_wait(self, command: Command, guard: Guard) -> bool:
-        if not guard.condition.after:
+    def _must_wait(self, command: Command, condition: PreparedCondition) -> bool:
+        if not condition.condition.after:
             return False
         needed = self.plan.dependencies.find_unsettled(
-            command, guard.condition, self.state, self.settled
+            command, condition.condition, self.state, self.settled
         )
-        if needed is None or guard.fault is not None:  # it is refused for the fault
+        if needed is None or condition.fault is not None:  # it is refused for the fault
             return False
-        self.unsettled = f"command {command.id} waits for {needed}, which is not applied yet"
+        self.unsettled_reason = f"command {command.id} waits for {needed}, which is not applied yet"
         return True
 
     def _decide(self, command: Command) -> Command:

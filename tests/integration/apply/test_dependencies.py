@@ -43,7 +43,7 @@ def increment(number: int, by: int, *, age: float = 0, after: Command | None = N
 def deliver(database: Database, *commands: Command, source: str | None = None) -> str:
     """Apply an object; return what it waits for, or an empty text."""
     outcome = database.apply(commands, source=source or f"commands/{next(_SOURCES)}")
-    return outcome.unsettled or ""
+    return outcome.unsettled_reason or ""
 
 
 def population(database: Database, key: int = 1) -> int | None:
@@ -145,7 +145,7 @@ def test_the_time_counts_from_the_first_delivery(database: Database) -> None:
             resources=load(),
             log=database.log(),
         )
-        assert (outcome.unsettled is not None) == waits
+        assert (outcome.unsettled_reason is not None) == waits
         if waits:
             deliver(database, write(3, age=9_000, key=7))
     assert database.rejections() == {addition.id: "precondition_failed"}

@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 from forebay.conditional import build_item_tag, make_state_tag
-from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition, Guard
+from forebay.conditions import MAX_COMPARISONS, MAX_VALUES, Condition, PreparedCondition
 from forebay.ids import IdSource, accepted_ms
 from forebay.resource import Key, Resource
 from tests.fixtures.api import NOW_MS, WriteBench, document
@@ -391,8 +391,8 @@ def test_a_number_in_a_condition_is_refused_instead_of_rounded(field: str, numbe
 def test_a_failed_comparison_names_values_as_json(
     comparison: list[Any], values: dict[str, Any], reason: str
 ) -> None:
-    guard = Guard.of_json({"where": [comparison]}, Thing.spec_)
-    failure = guard.find_failure(None, values)
+    condition = PreparedCondition.of_json({"where": [comparison]}, Thing.spec_)
+    failure = condition.find_failure(None, values)
     assert failure is not None
     assert reason in failure
     assert len(failure) < 500
