@@ -155,7 +155,12 @@ class Network(Construct):
             iam.PolicyStatement(
                 sid="TheArchiveOnly",
                 principals=[iam.AnyPrincipal()],
-                actions=["s3:GetObject", "s3:ListBucket", "s3:PutObject"],
+                actions=[
+                    "s3:GetBucketNotification",
+                    "s3:GetObject",
+                    "s3:ListBucket",
+                    "s3:PutObject",
+                ],
                 resources=[archive_arn, f"{archive_arn}/*"],
             )
         )

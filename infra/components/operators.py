@@ -105,7 +105,8 @@ class OperatorPolicies(Construct):
 
 def _use_archive(archive: Archive) -> list[iam.PolicyStatement]:
     return [
-        _allow("s3:ListBucket", on=[archive.arn]),
+        # The runbook for a lost notification of the bucket reads it.
+        _allow("s3:ListBucket", "s3:GetBucketNotification", on=[archive.arn]),
         _allow("s3:GetObject", on=[archive.objects("")]),
         _allow(
             "s3:PutObject",
