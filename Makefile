@@ -162,8 +162,8 @@ openapi: $(READY) ## write the description of the API, docs/openapi.json
 	@$(BIN)/python -m devtools openapi
 
 .PHONY: cost-page
-cost-page: $(READY) ## write the figures of docs/cost.md from the files of the environments
-	@$(BIN)/python -m tests.unit.cost.page
+cost-page: $(READY) ## write the figures of docs/cost.md from the environments of the tests
+	@FOREBAY_ENVIRONMENTS=tests/project/environments $(BIN)/python -m tests.unit.cost.page
 
 .PHONY: fmt
 fmt: $(READY) ## format, and apply the fixes of ruff

@@ -9,6 +9,7 @@ command lines.
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,11 @@ FunctionName = Literal[
     "write", "read", "status", "about", "imports", "firehose_consumer", "migrate", "sweep"
 ]
 
-ENVIRONMENTS: Final = Path(__file__).resolve().parent / "environments"
+#: Names another folder of environments, relative to the checkout; the tests use one of their own.
+ENVIRONMENTS_VARIABLE: Final = "FOREBAY_ENVIRONMENTS"
+ENVIRONMENTS: Final = Path(__file__).resolve().parents[1] / (
+    os.environ.get(ENVIRONMENTS_VARIABLE) or "infra/environments"
+)
 
 #: Context values that complete an environment, and the keys that they set.
 CONTEXT: Final[Mapping[str, tuple[str, str]]] = {

@@ -15,7 +15,13 @@ from typing import get_args
 
 from devtools import node
 from infra.front import OpenSettings
-from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName, Settings
+from infra.settings import (
+    CONTEXT_VARIABLE,
+    EMULATOR_ASSETS_BUCKET,
+    ENVIRONMENTS,
+    FunctionName,
+    Settings,
+)
 from local import emulator, read_cache
 from local.aws import Emulated
 from local.outputs import ENVIRONMENT, Outputs, build_stack_name, locate_deployment, read_outputs
@@ -75,6 +81,8 @@ class Deployment:
     settings: LocalSettings
     primary: Cluster
     replica: Cluster
+    #: The folder of the files of the environments.
+    environments: Path = ENVIRONMENTS
 
     def requires_credentials(self) -> bool:
         """Return whether the API requires a token or an API key.
@@ -82,8 +90,7 @@ class Deployment:
         Raises:
             forebay.errors.SettingsError: the environment's file is wrong.
         """
-        folder = self.settings.root / "infra" / "environments"
-        api = Settings.load(ENVIRONMENT, self._build_context(), folder=folder).api
+        api = Settings.load(ENVIRONMENT, self._build_context(), folder=self.environments).api
         return api.require_api_key or not isinstance(api.authorization, OpenSettings)
 
     def find_kept(self) -> Deployed | None:

@@ -56,7 +56,6 @@ class LocalStack:
         self.replica = locate_replica(settings)
         self._listener = listener or Listener()
         self._deployment = Deployment(settings, self.primary, self.replica)
-        self._deployed: Deployed | None = None
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._open = ExitStack()
@@ -83,7 +82,8 @@ class LocalStack:
             resources.enter_context(self._supervisor)
             resources.callback(self._stop)
             try:
-                self._deployed = pool.submit(self._start, pool).result()
+                #: The names and ids of the deployed resources in the emulator.
+                self.deployed = pool.submit(self._start, pool).result()
             except psycopg.Error as exc:
                 raise ToolFailedError(
                     f"the database refused a statement of the start: {exc}"
@@ -93,13 +93,6 @@ class LocalStack:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
-
-    @property
-    def deployed(self) -> Deployed:
-        """The names and ids of the deployed resources in the emulator."""
-        if self._deployed is None:
-            raise RuntimeError("the stack is not running")
-        return self._deployed
 
     @property
     def requires_credentials(self) -> bool:

@@ -1,5 +1,11 @@
 """List the fixture modules; each module in tests/fixtures holds the fixtures of one topic."""
 
+import os
+
+# Before `infra.settings` is imported, here and in the programs that tests start: no test of the
+# product depends on the user's files in `infra/environments/`.
+os.environ["FOREBAY_ENVIRONMENTS"] = "tests/project/environments"
+
 pytest_plugins = [
     "tests.fixtures.collector",
     "tests.fixtures.interrupts",

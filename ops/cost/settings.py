@@ -7,6 +7,7 @@ installed without the CDK app; a test compares both.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -16,7 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from forebay.text_files import read_text_file
 from ops.errors import UsageError
 
-ENVIRONMENTS: Final = Path(__file__).resolve().parents[2] / "infra" / "environments"
+#: The variable is that of `infra.settings`, which this tool does not import.
+ENVIRONMENTS: Final = Path(__file__).resolve().parents[2] / (
+    os.environ.get("FOREBAY_ENVIRONMENTS") or "infra/environments"
+)
 
 
 class Section(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from forebay.read_cache.address import Address
 from infra.app import build_app
-from infra.settings import FunctionName, Settings
+from infra.settings import ENVIRONMENTS, FunctionName, Settings
 from ops.context import _OUTPUTS, READ_CACHE
 from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 from tests.infra.variants import STANDBY, settings_of
@@ -155,8 +155,7 @@ def test_each_target_has_its_own_kind() -> None:
 
 def test_a_file_without_the_section_disables_it(tmp_path: Path) -> None:
     """The one-machine stack gives its server's address at each deployment."""
-    file = Path(__file__).parents[2] / "infra/environments/local.toml"
-    text = file.read_text(encoding="utf-8")
+    text = (ENVIRONMENTS / "local.toml").read_text(encoding="utf-8")
     assert "[read_cache]\n" in text
     (tmp_path / "local.toml").write_text(text.replace("[read_cache]\n", ""), encoding="utf-8")
 

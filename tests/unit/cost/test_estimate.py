@@ -20,7 +20,7 @@ from ops.cost.estimate import (
     estimate_synchronous,
 )
 from ops.cost.prices import HOURS_PER_MONTH
-from ops.cost.settings import Settings, load
+from ops.cost.settings import ENVIRONMENTS, Settings, load
 from ops.errors import UsageError
 from ops.exit_codes import ExitCode
 from tests.unit.cost.page import PAGE, render
@@ -325,7 +325,7 @@ def test_the_figures_of_the_page_are_those_of_the_program() -> None:
 
 
 def test_the_development_file_names_its_cost_at_rest() -> None:
-    text = (PAGE.parents[1] / "infra/environments/dev.toml").read_text()
+    text = (ENVIRONMENTS / "dev.toml").read_text()
 
     assert f"about {estimate_at_rest(load('dev')).dollars:.0f} dollars a month" in text
 

@@ -43,7 +43,7 @@ def read_targets() -> set[str]:
 
 def test_there_are_workflows() -> None:
     names = {file.stem for file in WORKFLOWS}
-    assert names == {"check", "deploy", "deploy-environment", "diff", "nightly"}
+    assert names >= {"check", "deploy", "deploy-environment", "diff", "nightly"}
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -91,12 +91,13 @@ def test_a_job_with_steps_ends_and_leaves_no_credentials_in_the_checkout(file: P
 
 
 def test_environments_are_deployed_one_after_the_other() -> None:
+    """Whatever environments the user deploys; further ones may be deployed by hand only."""
     jobs = read(FOLDER / "deploy.yml")["jobs"]
-    order = {name: job.get("needs") for name, job in jobs.items()}
-    assert order == {"check": None, "dev": "check", "staging": "dev", "prod": "staging"}
+    names = list(jobs)
+    assert names[0] == "check"
+    assert [job.get("needs") for job in jobs.values()] == [None, *names[:-1]]
     files = {file.stem for file in (ROOT / "infra" / "environments").glob("*.toml")}
-    # There may be others, which no workflow deploys.
-    assert {jobs[name]["with"]["environment"] for name in order if name != "check"} <= files
+    assert {jobs[name]["with"]["environment"] for name in names[1:]} <= files - {"local"}
 
 
 def test_an_environment_is_checked_before_it_is_deployed_and_tested_after() -> None:

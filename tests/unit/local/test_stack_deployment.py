@@ -7,11 +7,11 @@ from typing import get_args
 
 import pytest
 
-from infra.settings import FunctionName
+from infra.settings import ENVIRONMENTS, FunctionName
 from local.credentials import make_secret
 from local.deployment import Deployed, Deployment
 from local.postgres.config import locate_primary, locate_replica
-from local.settings import ROOT, LocalSettings, Ports
+from local.settings import LocalSettings, Ports
 
 OUTPUTS = {
     "forebay-local-data": {
@@ -42,7 +42,12 @@ def deployment(folder: Path, base_port: int = 9000) -> Deployment:
     settings = LocalSettings(folder / "state", Ports.from_base(base_port), folder / "checkout")
     settings.state.mkdir(exist_ok=True)
     make_secret(settings.secret)
-    return Deployment(settings, locate_primary(settings), locate_replica(settings))
+    return Deployment(
+        settings,
+        locate_primary(settings),
+        locate_replica(settings),
+        settings.root / "infra" / "environments",
+    )
 
 
 @pytest.fixture
@@ -159,5 +164,5 @@ def test_the_environment_says_whether_callers_show_credentials(
     """Then the start asks nothing of its own, and prints no requests that would be refused."""
     file = tmp_path / "checkout" / "infra" / "environments" / "local.toml"
     file.parent.mkdir(parents=True)
-    file.write_text(change((ROOT / "infra/environments/local.toml").read_text()))
+    file.write_text(change((ENVIRONMENTS / "local.toml").read_text()))
     assert deployment(tmp_path).requires_credentials() is wanted
