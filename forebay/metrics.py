@@ -160,7 +160,7 @@ OBJECTS_MISSED: Final = Metric(
 OBJECTS_DEAD: Final = Metric(
     "ObjectsDead",
     "sweep",
-    "archive objects and imports of dead letters, which wait for an operator",
+    "archive objects, imports and uploads of dead letters, which wait for an operator",
 )
 
 COMMANDS_WAITING: Final = Metric(

@@ -9,6 +9,7 @@ retention. The archive and the ledger together show which objects are missing.
 from __future__ import annotations
 
 import datetime as dt
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from forebay.db.connect import Connection
 
 PAGE = 1000  # objects per query of the ledger; also the size of a page of S3's listing
 DEAD_LETTERS_READ = 10_000
+#: Imports or uploads that one scheduled sweep enqueues; the next sweep enqueues the others.
+FILES_AT_ONCE = 10_000
 
 
 #: Why an object is not applied, by archive, ledger and dead letters.
@@ -159,6 +162,15 @@ class FileSurvey:
         """When the oldest of the missed files was stored."""
         return min((file.modified for file in self.missed), default=None)
 
+    def select_oldest(self) -> list[str]:
+        """Return the keys of the missed files for one sweep, the oldest first.
+
+        The listing is in the order of keys, and a bounded number of events keeps the sweep within
+        its time-out.
+        """
+        oldest = heapq.nsmallest(FILES_AT_ONCE, self.missed, key=lambda file: file.modified)
+        return [file.key for file in oldest]
+
     @property
     def as_counts(self) -> dict[str, int]:
         """The counts by name."""
@@ -252,9 +264,12 @@ def is_explained_by_backlog(
     """Return whether the queue's backlog explains the missed objects: it holds at least as many.
 
     A queue that is always busy would hide a lost event for ever, so an object that is older than
-    `patience` counts as missed, whatever the queue holds.
+    `patience` counts as missed, whatever the queue holds. Of many files, the queue holds those
+    that one sweep enqueues.
     """
-    missed = survey.missed if isinstance(survey.missed, int) else len(survey.missed)
+    missed = (
+        survey.missed if isinstance(survey.missed, int) else min(len(survey.missed), FILES_AT_ONCE)
+    )
     return survey.oldest is not None and missed <= waiting and now - survey.oldest < patience
 
 

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Final
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from forebay.attachments import OBJECTS_PREFIX, Claimed, Upload, decode_detail, encode_details
+from forebay.aws.archive import Archive
 from forebay.errors import TransientError
 
 if TYPE_CHECKING:
@@ -153,15 +154,8 @@ class AttachmentStore:
         Raises:
             TransientError: S3 did not answer.
         """
-        prefix = f"{OBJECTS_PREFIX}{resource}/"
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=prefix
-        )
-        try:
-            for page in pages:
-                yield from (entry["Key"] for entry in page.get("Contents", []))
-        except (BotoCoreError, ClientError) as exc:
-            raise self._describe(prefix, exc) from exc
+        objects = Archive(self._client, self.bucket).list(f"{OBJECTS_PREFIX}{resource}/")
+        return (stored.key for stored in objects)
 
     def _describe(self, name: str, error: Exception) -> TransientError:
         return TransientError(f"s3://{self.bucket}/{name}: {error}")

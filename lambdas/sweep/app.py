@@ -103,12 +103,14 @@ class SweepApp:
         waiting = inbox.queue.depth().total
         patience = dt.timedelta(seconds=settings.patience_seconds)
         result: Result = "nothing_missed"
+        keys: list[str] = []
         if survey.missed and is_explained_by_backlog(survey, waiting, now=now, patience=patience):
             result = "waiting_in_queue"
         elif survey.missed:
-            enqueue(inbox.queue, bucket, [file.key for file in survey.missed])
+            keys = survey.select_oldest()
+            enqueue(inbox.queue, bucket, keys)
             result = "enqueued"
-        return {**survey.as_counts, "waiting": waiting, "result": result}
+        return {**survey.as_counts, "waiting": waiting, "enqueued": len(keys), "result": result}
 
     def _sweep_once(self, files: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         now = self._now()
@@ -158,7 +160,7 @@ class SweepApp:
             **files,
         }
         missed = survey.missed if result == "enqueued" else 0
-        missed += sum(part["missed"] for part in files.values() if part["result"] == "enqueued")
+        missed += sum(part["enqueued"] for part in files.values())
         dead = survey.dead + sum(part["dead"] for part in files.values())
         values = {metrics.OBJECTS_MISSED: missed, metrics.OBJECTS_DEAD: dead, **values}
         self._log.event("swept", metrics=values, **fields)

@@ -164,6 +164,7 @@ def _render(report: dict[str, Any]) -> RenderableType:
             "at": f"{report['at']:%F %T} UTC",
             "queue": report["queue"],
             "dead letters": _list_depths(report),
+            "uploads not claimed": report["uploads"],
             "rejections": report["rejections"],
             "waiting": report["waiting"],
             "replica": report["replica"],

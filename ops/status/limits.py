@@ -38,6 +38,7 @@ def find_needs(report: Mapping[str, Any], limits: Limits) -> list[str]:
         *_check_rejections(report, limits),
         *_check_waiting(report, limits),
         *_check_unapplied(report, limits),
+        *_check_uploads(report, limits),
         *_check_replica(report, limits),
         *_check_streams(report, limits),
         *_check_outdated(report, limits),
@@ -81,6 +82,16 @@ def _check_unapplied(report: Mapping[str, Any], limits: Limits) -> Iterator[str]
     if age is not None and age > limits.unapplied_seconds:
         yield (
             f"{unapplied['objects']:,} objects are not applied, the oldest for "
+            f"{format_duration(age)}: `forebay sweep --dry-run`"
+        )
+
+
+def _check_uploads(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    uploads = report["uploads"]
+    age = uploads and uploads["oldest_seconds"]
+    if age is not None and age > limits.unapplied_seconds:
+        yield (
+            f"{uploads['objects']:,} uploads are not claimed, the oldest for "
             f"{format_duration(age)}: `forebay sweep --dry-run`"
         )
 

@@ -7,13 +7,17 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from forebay.archive.layout import COMMANDS_PREFIX, StoredObject, format_hour
+from forebay.attachments import UPLOADS_PREFIX
+from forebay.aws.archive import Archive
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
-from forebay.sweep import Sweep
+from forebay.sweep import Sweep, survey_files
 from ops.context import (
+    ATTACHMENTS,
     DEAD_LETTERS,
     IMPORT_DEAD_LETTERS,
     QUEUE,
@@ -101,10 +105,11 @@ class _Report:
         first = ask_all(
             {
                 "queue": self._read_queue,
-                "dead_letters": lambda: self._read_dead_letters(DEAD_LETTERS),
-                "replay_dead_letters": lambda: self._read_dead_letters(REPLAY_DEAD_LETTERS),
-                "import_dead_letters": lambda: self._read_dead_letters(IMPORT_DEAD_LETTERS),
-                "upload_dead_letters": lambda: self._read_dead_letters(UPLOAD_DEAD_LETTERS),
+                **{
+                    name: partial(self._read_dead_letters, setting)
+                    for name, setting in _DEAD_LETTERS.items()
+                },
+                "uploads": self._count_uploads,
                 "stream": self._read_streams,
                 "archive": self._list_objects,
                 "primary": self._ask_position,
@@ -118,7 +123,7 @@ class _Report:
         streams = first["stream"].value
         report: dict[str, Any] = {
             "at": self._now,
-            **{name: first[name].value for name in _QUEUES},
+            **{name: first[name].value for name in ("queue", *_DEAD_LETTERS, "uploads")},
             "stages": _build_stages(_find_oldest(streams), ledger, first["replica"].value),
             "rejections": ledger["rejections"] if ledger else None,
             "waiting": ledger["waiting"] if ledger else None,
@@ -173,6 +178,18 @@ class _Report:
         depth = Queue(self._context.sqs, url).depth()
         return {**dataclasses.asdict(depth), "total": depth.total, "queue": url}
 
+    def _count_uploads(self) -> dict[str, Any] | None:
+        """Count the uploads that are not claimed; None if their bucket is not configured."""
+        bucket = self._context.find(ATTACHMENTS)
+        if bucket is None:
+            return None
+        survey = survey_files(Archive(self._context.s3, bucket).list(UPLOADS_PREFIX))
+        oldest = survey.oldest
+        return {
+            "objects": len(survey.missed),
+            "oldest_seconds": (self._now - oldest).total_seconds() if oldest else None,
+        }
+
     def _read_streams(self) -> list[probes.Stream]:
         cloudwatch = self._context.client("cloudwatch")
         return [
@@ -226,10 +243,12 @@ class _Report:
         }
 
 
-_QUEUES = (
-    *("queue", "dead_letters"),
-    *("replay_dead_letters", "import_dead_letters", "upload_dead_letters"),
-)
+_DEAD_LETTERS: Final[Mapping[str, Setting]] = {
+    "dead_letters": DEAD_LETTERS,
+    "replay_dead_letters": REPLAY_DEAD_LETTERS,
+    "import_dead_letters": IMPORT_DEAD_LETTERS,
+    "upload_dead_letters": UPLOAD_DEAD_LETTERS,
+}
 _IMPATIENTLY: Final[Mapping[str, Any]] = {
     "purpose": "status",
     "statement_timeout_ms": _STATEMENT_TIMEOUT_MS,

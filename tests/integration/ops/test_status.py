@@ -152,6 +152,25 @@ def test_an_object_that_is_not_applied_for_long_needs_attention(
     operator.done("status", "--check", "--max-unapplied-age", "3600")
 
 
+def test_an_upload_that_is_not_claimed_for_long_needs_attention(
+    site: Site, settings: dict[str, str], emulator: Emulator
+) -> None:
+    put_now(site, apply=True)
+    bucket = f"files-{uuid.uuid4().hex}"
+    emulator.s3.create_bucket(Bucket=bucket)
+    operator = Operator(ROOT, site.database.url, settings)
+    assert operator.done("status")["uploads"] is None
+    operator.environment["FOREBAY_ATTACHMENTS_BUCKET"] = bucket
+    assert operator.done("status", "--check")["uploads"] == {"objects": 0, "oldest_seconds": None}
+
+    key = f"uploads/pictures/harbour/image/{command_id(1)}"
+    emulator.s3.put_object(Bucket=bucket, Key=key, Body=b"an image")
+    (text,) = attention(operator, "--max-unapplied-age", "0")
+
+    assert text.startswith("1 uploads are not claimed, the oldest for ")
+    operator.done("status", "--check", "--max-unapplied-age", "3600")
+
+
 def test_dead_letters_of_replays_and_imports_need_attention(
     site: Site, settings: dict[str, str], emulator: Emulator
 ) -> None:

@@ -23,7 +23,7 @@ from forebay.aws.events import build_event, iterate_keys
 from forebay.aws.queue import Queue
 from forebay.db.session import Session
 from forebay.errors import TransientError
-from forebay.ids import IdSource, make_id_at, milliseconds
+from forebay.ids import IdSource, accepted_ms, make_id_at, milliseconds
 from forebay.intake.acceptance import Acceptor
 from forebay.log import Log
 from forebay.sweep import Survey, Sweep, is_explained_by_backlog
@@ -126,7 +126,7 @@ def test_what_nobody_applied_is_enqueued_as_s3_would_have_told_it(site: Site) ->
         "listed": 3, "applied": 1, "young": 0, "dead": 0, "missed": 2, "waiting": 0,
         "result": "enqueued",
         "imports": {
-            "listed": 0, "young": 0, "dead": 0, "missed": 0, "waiting": 0,
+            "listed": 0, "young": 0, "dead": 0, "missed": 0, "waiting": 0, "enqueued": 0,
             "result": "nothing_missed",
         },
     }  # fmt: skip
@@ -237,7 +237,8 @@ def test_an_import_whose_event_is_lost_is_told_of_again(site: Site) -> None:
     site.s3.put_object(Bucket=site.bucket, Key="imports/cities/", Body=b"")
     imports = app(site).sweep()["imports"]
     assert imports == {
-        "listed": 2, "young": 0, "dead": 0, "missed": 1, "waiting": 0, "result": "enqueued",
+        "listed": 2, "young": 0, "dead": 0, "missed": 1, "waiting": 0, "enqueued": 1,
+        "result": "enqueued",
     }  # fmt: skip
     assert told_imports(site) == {lost}
 
@@ -308,7 +309,8 @@ def test_an_upload_whose_event_is_lost_becomes_its_command_once(
 ) -> None:
     upload = store_upload(site, uploads)
     assert app(site, uploads=uploads).sweep()["uploads"] == {
-        "listed": 1, "young": 0, "dead": 0, "missed": 1, "waiting": 0, "result": "enqueued",
+        "listed": 1, "young": 0, "dead": 0, "missed": 1, "waiting": 0, "enqueued": 1,
+        "result": "enqueued",
     }  # fmt: skip
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["ObjectsMissed"] == 1
     assert list_uploads(uploads) == {upload.upload_name}
@@ -338,6 +340,58 @@ def test_young_old_and_dead_uploads_and_those_in_the_queue_are_left_alone(
     uploads.dead_letters.send([body])
     result = app(site, uploads=uploads).sweep()["uploads"]
     assert (result["dead"], result["missed"], result["result"]) == (1, 0, "nothing_missed")
+
+
+def test_two_sweeps_for_a_lost_event_give_the_row_its_attachment_once(
+    site: Site, uploads: Inbox
+) -> None:
+    upload = store_upload(site, uploads)
+    assert app(site, uploads=uploads).sweep()["uploads"]["enqueued"] == 1
+    assert app(site, uploads=uploads, now=later(200)).sweep()["uploads"]["enqueued"] == 1
+    log, sink = Log("imports"), RecordingSink()
+    claims = UploadClaims(
+        resources=resources.load(),
+        store=AttachmentStore(site.s3, uploads.bucket.bucket),
+        acceptor=Acceptor(sink, RecordingStore(), log),
+        log=log,
+    )
+    messages = uploads.queue.peek(100)
+    assert len(messages) == 2
+    for number, message in enumerate(messages):
+        event = {"Records": [{"messageId": str(number), "body": message.body}]}
+        assert claims.handle(event) == {"batchItemFailures": []}
+
+    first, second = sink.commands
+    assert first == second
+    item_id = make_id_at(accepted_ms(upload.id) - 1, create=False)
+    item = first._replace(id=item_id, op="put", body={"title": "A harbour", "image": None})
+    for command in (item, first, second):
+        site.put_and_apply(command)
+    rows = site.database.connection.execute(
+        "SELECT image->>'id', count(*) OVER () FROM public.pictures WHERE slug = %s", [upload.key]
+    ).fetchall()
+    assert rows == [(upload.id, 1)]
+
+
+def test_a_sweep_enqueues_a_bounded_number_of_uploads_and_the_next_ones_the_others(
+    site: Site, uploads: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweeping, "FILES_AT_ONCE", 2)
+    names = {store_upload(site, uploads).upload_name for _ in range(5)}
+    counts = []
+    while names:
+        swept = app(site, uploads=uploads).sweep()["uploads"]
+        counts.append((swept["missed"], swept["enqueued"]))
+        line = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert line["ObjectsMissed"] == swept["enqueued"]
+        # A backlog of the size of one sweep explains the others, too.
+        assert app(site, uploads=uploads).sweep()["uploads"]["result"] == "waiting_in_queue"
+        for name in list_uploads(uploads):
+            site.s3.delete_object(Bucket=uploads.bucket.bucket, Key=name)
+            names.discard(name)
+        for batch in uploads.queue.drain():
+            uploads.queue.delete(batch)
+    assert counts == [(5, 2), (3, 2), (1, 1)]
 
 
 def test_without_attachments_no_uploads_are_listed(site: Site) -> None:

@@ -18,6 +18,7 @@ WELL: dict[str, Any] = {
     "replay_dead_letters": {"total": 0, "queue": "q"},
     "import_dead_letters": None,
     "upload_dead_letters": None,
+    "uploads": {"objects": 2, "oldest_seconds": 60.0},
     "rejections": {"open": 0, "last_hour": 3},
     "waiting": {"commands": 2, "oldest_seconds": 900.0, "resource": "r", "key": "k"},
     "unapplied": {"objects": 2, "oldest_seconds": 60.0},
@@ -41,6 +42,11 @@ def test_up_to_the_limits_nothing_needs_attention() -> None:
             {"unapplied": {"objects": 87, "oldest_seconds": 102.0}},
             Limits(unapplied_seconds=102),
             "87 objects are not applied, the oldest for 1 min 42 s: `forebay sweep --dry-run`",
+        ),
+        (
+            {"uploads": {"objects": 12, "oldest_seconds": 102.0}},
+            Limits(unapplied_seconds=102),
+            "12 uploads are not claimed, the oldest for 1 min 42 s: `forebay sweep --dry-run`",
         ),
         (
             {"replica": {"bytes_behind": 9, "seconds_behind": 47.0, "streaming": True}},
