@@ -17,6 +17,8 @@ from tests.infra.templates import Synthesised, readable
 
 #: The functions that are in the network, and so need its endpoints.
 IN_NETWORK = ("read", "status", "about", "firehose_consumer", "migrate", "sweep")
+#: Actions of runbooks that no command has (lost-bucket-notification).
+RUNBOOKS = {"s3:GetBucketNotification"}
 #: Services without an endpoint in the network, unless it has a runner (test_runner.py).
 OUTSIDE = ("cloudformation", "cloudwatch", "codebuild", "firehose", "logs")
 
@@ -85,8 +87,7 @@ def test_an_operator_may_do_nothing_that_no_command_does(
 ) -> None:
     allowed = {action for action, _ in list_statements(prod, "operator")}
 
-    # The second is of the runbook lost-bucket-notification.
-    others = {"rds-db:connect", "s3:GetBucketNotification"}
+    others = {"rds-db:connect", *RUNBOOKS}
     assert allowed - frozenset().union(*actions.values()) == others
 
 
@@ -139,7 +140,7 @@ def test_every_call_of_a_command_passes_the_endpoints_of_the_network(
 def test_the_endpoints_let_nothing_pass_that_neither_command_nor_function_calls(
     actions: Mapping[str, frozenset[str]], prod: Synthesised
 ) -> None:
-    calls = set(frozenset().union(*actions.values()))
+    calls = {*RUNBOOKS, *frozenset().union(*actions.values())}
     for name in IN_NETWORK:
         calls |= {action for action, _ in prod.granted(name)}  # type: ignore[arg-type]
 
