@@ -31,10 +31,10 @@ def test_clients_see_no_promise_broken(
     assert summary["decided"] > 0
 
 
+@pytest.mark.history
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("fault")
 def test_a_few_clients_see_no_promise_broken_for_a_few_seconds(faulty_stack: FaultyStack) -> None:
-    """A short run with a few faults for `make test`; it need not be conclusive."""
+    """A short run with a few faults; it need not be conclusive."""
     checked = run(faulty_stack, seconds=_SHORT_SECONDS, seed=_SEED, clients=_FEW_CLIENTS)
     summary = look_into(checked, _SEED)
     assert summary["acknowledged"] > 0

@@ -1,4 +1,7 @@
-"""The comparisons that need no peer run to their end; the full benchmarks run rarely."""
+"""The comparisons that need neither peers nor packages run to their end.
+
+The full benchmarks run rarely. The packages, their sizes and starts are tested in tests/infra.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from bench.comparisons import apply, assets, bulk_post, starts, write_warm
+from bench.comparisons import apply, bulk_post, write_warm
 from bench.stage import open_stage
 
 #: Of the usual number of items: 1,000 commands still contain all kinds of poison.
@@ -16,7 +19,7 @@ _DIVISOR = 100
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "comparison",
-    [apply, assets, bulk_post, starts, write_warm],
+    [apply, bulk_post, write_warm],
     ids=lambda module: module.__name__.rpartition(".")[2],
 )
 def test_a_comparison_ends_with_its_ratios(comparison: ModuleType) -> None:

@@ -53,7 +53,13 @@ LINES: Final[Mapping[Action, Sequence[str]]] = {
 }
 #: The methods that API Gateway's `ANY` matches.
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-ROUTES: Final = routes(resources.load())
+#: Two resources with a relation between them, and one with an attachment: every kind of route.
+RESOURCES: Final = {
+    path: spec
+    for path, spec in resources.load().items()
+    if path in {ONE, OTHER} or spec.attachments
+}
+ROUTES: Final = routes(RESOURCES)
 PATHS: Final = tuple(dict.fromkeys(route.path for route in ROUTES))
 #: Credentials that give no access to any route.
 USELESS: Final = ("garbage", "wrong-pool", "expired", "denied")
@@ -173,6 +179,9 @@ def differing(
 
 
 def test_every_kind_of_route_has_a_line() -> None:
+    assert {route.action for route in routes(resources.load())} == {
+        route.action for route in ROUTES
+    }
     assert {route.action for route in ROUTES} <= set(LINES)
     assert {route.public for route in ROUTES if not LINES[route.action]} <= {True}
     assert {route.public for route in ROUTES if LINES[route.action]} <= {False}
