@@ -219,6 +219,7 @@ def test_what_firehose_writes_is_within_its_role(either: Synthesised) -> None:
     destination = stream["ExtendedS3DestinationConfiguration"]
     description = {
         "DeliveryStreamName": stream["DeliveryStreamName"],
+        "DeliveryStreamType": stream["DeliveryStreamType"],
         "VersionId": "12",
         "Destinations": [{"ExtendedS3DestinationDescription": {**destination, "BucketARN": ""}}],
     }
