@@ -179,10 +179,9 @@ def test_operators_and_the_runner_find_it(attached: Synthesised) -> None:
         if policy["ManagedPolicyName"] == "forebay-prod-operator"
     )
     listed = [
-        readable(resource)
+        readable(statement["Resource"])
         for statement in policy["PolicyDocument"]["Statement"]
         if statement["Action"] == "s3:ListBucket"
-        for resource in statement["Resource"]
     ]
     assert f"arn:<AWS::Partition>:s3:::{NAME}" in listed
 
