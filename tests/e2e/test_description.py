@@ -71,7 +71,7 @@ def test_no_check_fails(stack: RunningStack, tmp_path: Path) -> None:
     rule = f"[[operations]]\ninclude-path-regex = '^/(query/)?({others})(/|$)'\n"
     text = f"{CONFIGURATION.read_text()}\n{rule}phases.coverage.enabled = false\n"
     configuration.write_text(text)
-    options = ("--max-examples", "12", "--seed", "1", "--generation-deterministic")
+    options = ("--max-examples", "8", "--seed", "1", "--generation-deterministic")
     try_all(stack, tmp_path, *options, configuration=configuration)
 
 
