@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PORT ?= 8080
 # Of `make test`, whose tests often wait: more workers than two cores are faster.
-WORKERS ?= 3
+WORKERS ?= 4
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -67,7 +67,7 @@ reset: $(READY) ## delete the local databases and archive, after a confirmation
 	@exec $(BIN)/python -m local reset
 
 .PHONY: test
-test: $(READY) $(PACKAGES) ## run all tests except runbooks and long tests (WORKERS=3)
+test: $(READY) $(PACKAGES) ## run all tests except runbooks and long tests (WORKERS=4)
 	@$(MAKE) --no-print-directory test-contract
 	@exec $(BIN)/python -m pytest -m "not long and not runbook and not history and not soak and (not fault or quick)" -n $(WORKERS) --maxprocesses 4 --dist loadgroup
 
