@@ -15,6 +15,8 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 # RFC 8259 §6, without an exponent and without a fraction other than zeros.
 _INTEGER = re.compile(r"(-?(?:0|[1-9][0-9]{0,18}))(?:\.0+)?")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+#: Matches the beginning of a number that is not zero.
+_NON_ZERO = re.compile(r"-?[0.]*[1-9]")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
 _ZONE = r"(?:[Zz]|[+-][0-9]{2}(?::[0-9]{2})?)"
@@ -67,12 +69,14 @@ def parse_decimal(text: str) -> Decimal:
     """Parse a decimal number without loss of digits."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("is not a decimal number, such as 1.50")
-    if not re.search("[1-9]", re.split("[eE]", text)[0]):
-        return Decimal(0)  # drops the exponent
     try:
         value = Decimal(text)
-    except InvalidOperation:
+    except InvalidOperation:  # the exponent exceeds the limits of `decimal`
+        if not _NON_ZERO.match(text):
+            return Decimal(0)
         raise ValueError("is beyond the range of all decimal fields") from None
+    if not value:
+        return Decimal(0)  # drops the exponent
     if abs(value.adjusted()) > _MAX_EXPONENT:
         raise ValueError("is beyond the range of all decimal fields")
     return value
