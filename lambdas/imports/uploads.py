@@ -123,6 +123,10 @@ class UploadClaims:
         """Copy an upload to where no client can write."""
         opened = self._store.open(upload)
         if opened is None:
+            # A repeated event may have been handled since the first look.
+            claimed = self._store.find(upload)
+            if claimed is not None:
+                return claimed
             raise _RefusalError("upload_missing", "the bucket has no such upload")
         try:
             self._check(upload, opened)

@@ -14,7 +14,7 @@ from mypy_boto3_s3 import S3Client
 import resources
 from forebay.attachments import UPLOADS_PREFIX, Claimed, Upload, encode_details
 from forebay.aws.archive import Archive
-from forebay.aws.attachments import AttachmentStore
+from forebay.aws.attachments import AttachmentStore, OpenUpload
 from forebay.aws.events import build_event
 from forebay.errors import TransientError
 from forebay.ids import IdSource
@@ -215,6 +215,31 @@ def test_a_command_that_is_not_accepted_is_delivered_again(bench: Bench) -> None
     bench.archive.down = False
     assert bench.tell(upload.upload_name) == DELIVERED
     assert len(bench.archive.taken) == 1
+
+
+class Overtaken(AttachmentStore):
+    """A bucket in which another run claims an upload between the two looks of this run."""
+
+    def __init__(self, client: S3Client, bucket: str, other: UploadClaims) -> None:
+        super().__init__(client, bucket)
+        self.other = other
+
+    def open(self, upload: Upload) -> OpenUpload | None:
+        body = build_event(self.bucket, upload.upload_name)
+        assert self.other.handle({"Records": [{"messageId": "o", "body": body}]}) == DELIVERED
+        return super().open(upload)
+
+
+def test_an_upload_that_another_run_has_just_claimed_is_not_refused(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload = new_upload()
+    bench.put(upload)
+    bench.store = Overtaken(bench.s3, bench.store.bucket, bench.claims)
+    assert bench.tell(upload.upload_name) == DELIVERED
+    assert "upload_refused" not in capsys.readouterr().out
+    assert len(bench.sink.taken) == 2
+    assert len(set(bench.sink.taken)) == 1
 
 
 class Keeping(AttachmentStore):
