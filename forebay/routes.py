@@ -78,7 +78,7 @@ class Route:
     #: The attachment of an upload or a download.
     field: str = ""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """A short unique name: `cities.item`, `cities.item.head`, `photos.image.upload`."""
         names = (self.resource or self.function, self.field, self.action)

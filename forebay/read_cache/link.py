@@ -1,7 +1,7 @@
 """The connection to Valkey: a time budget for each call, and pauses after failures.
 
-A small client of the protocol RESP (valkey.io, "Redis serialization protocol specification"):
-importing the official client takes as long as the rest of the read function's start.
+libvalkey writes and parses its protocol. The official client, `valkey`, is not used: importing it
+takes as long as the rest of the read function's start.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import psycopg
+from libvalkey import ProtocolError, Reader, ReplyError, pack_command
 
 from forebay.breaker import CircuitBreaker
 from forebay.db import iam
@@ -158,13 +159,14 @@ class Link:
 
 
 class _Wire:
-    """A connection, and what it has received beyond the last reply."""
+    """A connection, and the parser of its replies."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._socket = connection
-        self._buffer = bytearray()
-        self._read = 0
+        self._parser = Reader()
         self._deadline = deadline
+        #: The bound of the socket's waits; 0 until it is set.
+        self._wait_seconds = 0.0
         self.run = ""
 
     @classmethod
@@ -205,57 +207,35 @@ class _Wire:
         self._socket.close()
 
     def _ask(self, command: Sequence[Argument]) -> Reply:
-        self._socket.settimeout(self._find_remaining())
-        self._socket.sendall(_encode(command))
-        reply = self._read_reply()
-        self._forget_read()
-        return reply
+        self._limit_wait()
+        self._socket.sendall(pack_command(tuple(command)))
+        while (reply := self._receive()) is False:
+            pass
+        if isinstance(reply, ReplyError):
+            message = str(reply)
+            raise (CacheFullError if message.startswith("OOM ") else CacheUnavailableError)(message)
+        return cast("Reply", reply)
 
-    def _forget_read(self) -> None:
-        del self._buffer[: self._read]
-        self._read = 0
-
-    def _find_remaining(self) -> float:
-        remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("no answer in time")
-        return remaining
-
-    def _read_reply(self) -> Reply:
-        line = self._read_line()
-        kind, text = line[:1], line[1:]
-        if kind == b"$":
-            return None if text == b"-1" else self._read_bytes(int(text))
-        if kind == b"*":
-            return None if text == b"-1" else [self._read_reply() for _ in range(int(text))]
-        if kind == b":":
-            return int(text)
-        if kind == b"+":
-            return text
-        message = line[1:].decode(errors="replace")
-        self._forget_read()
-        raise (CacheFullError if message.startswith("OOM ") else CacheUnavailableError)(message)
-
-    def _read_line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n", self._read)) < 0:
-            self._receive()
-        line = bytes(self._buffer[self._read : end])
-        self._read = end + 2
-        return line
-
-    def _read_bytes(self, size: int) -> bytes:
-        while len(self._buffer) < self._read + size + 2:
-            self._receive()
-        data = bytes(self._buffer[self._read : self._read + size])
-        self._read += size + 2
-        return data
-
-    def _receive(self) -> None:
-        self._socket.settimeout(self._find_remaining())
+    def _receive(self) -> object:
+        """Read what has arrived; return the reply, or False as long as it is incomplete."""
+        self._limit_wait()
         data = self._socket.recv(_RECEIVE_BYTES)
         if not data:
             raise ConnectionResetError("the server closed the connection")
-        self._buffer += data
+        self._parser.feed(data)
+        try:
+            return self._parser.gets()
+        except ProtocolError as exc:
+            raise CacheUnavailableError(f"the server does not speak RESP: {exc}") from exc
+
+    def _limit_wait(self) -> None:
+        """Let the next wait end at the deadline, or a tenth later: setting it is a system call."""
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("no answer in time")
+        if abs(self._wait_seconds - remaining) > remaining / 10:
+            self._socket.settimeout(remaining)
+            self._wait_seconds = remaining
 
 
 def sign_token(address: Address, environment: Mapping[str, str]) -> str:
@@ -290,11 +270,3 @@ def _find_run(info: Reply) -> str:
             if line.startswith("run_id:") and len(line) > len("run_id:"):
                 return line.removeprefix("run_id:")[:_RUN_DIGITS]
     raise CacheUnavailableError("the server does not name its run")
-
-
-def _encode(command: Sequence[Argument]) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
-    for argument in command:
-        data = argument if isinstance(argument, bytes) else str(argument).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)

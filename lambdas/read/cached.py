@@ -102,7 +102,8 @@ class CachedAnswers:
 
     def take_counts(self) -> Mapping[Metric, float]:
         """The metrics since the last call."""
-        counts, self._counts = self._counts, Counter()
+        counts: dict[Metric, float] = dict(self._counts)
+        self._counts.clear()
         return counts
 
     def _read(
