@@ -32,7 +32,11 @@ def main() -> None:
     print("installing the packages of uv.lock into .venv (again when uv.lock changes)", flush=True)  # noqa: T201
     command = [prepare_uv(python), "sync", "--frozen", "--quiet", "--python", python]
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:  # noqa: S603
-        _fail("the packages of uv.lock could not be installed; the lines above contain the reason")
+        _fail(
+            "the packages of uv.lock could not be installed; the lines above contain the reason. "
+            "If a certificate was not accepted: export UV_SYSTEM_CERTS=1 NODE_USE_SYSTEM_CA=1, "
+            "and try again"
+        )
     _install_forebay()
     READY.touch()
 

@@ -66,7 +66,10 @@ def ensure(root: Path) -> None:
     # Standard output belongs to the command that needs the packages.
     code = subprocess.call(build_install_command(), cwd=root, env=env, stdout=sys.stderr)  # noqa: S603
     if code != 0:
-        raise ToolFailedError(f"npm ci failed with exit code {code}; the lines above contain why")
+        raise ToolFailedError(
+            f"npm ci failed with exit code {code}; the lines above contain why. "
+            "If a certificate was not accepted: export NODE_USE_SYSTEM_CA=1, and try again"
+        )
 
 
 def _read_version(package: Path) -> str | None:
