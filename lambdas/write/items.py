@@ -53,7 +53,8 @@ def parse_lines(body: RequestBody) -> list[ParsedItem]:
     Raises:
         ProblemError: there are too many lines, or none.
     """
-    lines = [line for line in body.data.splitlines() if line.strip()]
+    # Not `splitlines`: within a line, a carriage return is white space of JSON.
+    lines = [line for line in body.data.split(b"\n") if line.strip()]
     _check_count(len(lines))
     return [body.find_damage(line) or _try_parse(line) for line in lines]
 

@@ -368,6 +368,18 @@ def test_a_malformed_line_of_ndjson_is_its_own_fault_only() -> None:
     assert len(bench.sink.taken) == 2
 
 
+@pytest.mark.parametrize("path", ["/cities", "/commands"])
+def test_only_a_line_feed_ends_a_line_of_ndjson(path: str) -> None:
+    bench = WriteBench()
+    item: object = ITEM
+    if path == "/commands":
+        item = {"op": "create", "resource": "cities", "body": ITEM}
+    line = json.dumps(item).replace(", ", ",\r", 1)
+    raw = f"{line}\r\n\r\n{line}"
+    results = document(bench.send("POST", path, raw=raw, media="application/x-ndjson"))["results"]
+    assert [result["status"] for result in results] == [202, 202]
+
+
 #: Text that is valid JSON by its grammar, but can't be stored.
 UNSTORABLE_ITEMS = {
     "U+FFFD": (json.dumps({**ITEM, "name": "K\ufffdln"}, ensure_ascii=False), 400, "not_utf8"),
