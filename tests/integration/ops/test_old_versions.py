@@ -28,7 +28,7 @@ from forebay.log import Log
 from forebay.replay.selection import Selection
 from forebay.resource import Key, Resource
 from forebay.resource.spec import ResourceSpec
-from lambdas.firehose_consumer.app import Consumer
+from lambdas.consumer.app import Consumer
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.history import find_commands, find_state, read_statuses
