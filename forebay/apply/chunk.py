@@ -25,8 +25,8 @@ from forebay.apply.rows.winners import Habits, apply_winners
 from forebay.command import Command, Target
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_for_chunk, lock_resources
+from forebay.decisions.decision_log import DecisionLog
 from forebay.decisions.effects import Effect, find_effects
-from forebay.decisions.log import DecisionLog
 from forebay.decisions.refusals import Refusal
 from forebay.decisions.rejections import Rejection, derive_line_id, find_rejected
 from forebay.errors import BodyError
@@ -87,7 +87,7 @@ class ChunkApplier:
     connection: Connection
     source: Source
     resources: Mapping[str, ResourceSpec]
-    log: DecisionLog
+    decision_log: DecisionLog
     habits: Habits
 
     def needs_decisions_only(self, chunk: Chunk) -> bool:
@@ -119,7 +119,7 @@ class ChunkApplier:
         chunk = self._lock(chunk)
         # The common case: no rejection in this range of ids, so the ids need not be sent.
         first_id, last_id = (chunk.ids[0], chunk.ids[-1]) if chunk.ids else (None, None)
-        any_rejected = self.log.check(first_id, last_id)
+        any_rejected = self.decision_log.check(first_id, last_id)
         chunk = self._drop_rejected(chunk, chunk.ids if any_rejected else ())
         chunk = self._edit_rivals(self._follow_effects(chunk))
         result = self._apply_tables(chunk, decides=False).result

@@ -19,7 +19,7 @@ from forebay.archive.lines import Entry
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
-from forebay.decisions.log import DecisionLog, LogMovedError, PendingEntryError
+from forebay.decisions.decision_log import DecisionLog, LogMovedError, PendingEntryError
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
 from forebay.retry import compute_backoff_seconds
@@ -50,7 +50,7 @@ def apply(
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],
-    log: DecisionLog,
+    decision_log: DecisionLog,
     decides: bool = True,
     admit: Callable[[int], None] = lambda _: None,
     habits: Habits | None = None,
@@ -66,7 +66,7 @@ def apply(
         chunks: as `read_ahead` takes or returns them; closed at the end.
         source: the object's name, and whether this is a replay.
         resources: the declarations, by path.
-        log: the destination of decisions; call its `follow` first.
+        decision_log: the destination of decisions; call its `follow` first.
         decides: whether commands that can't apply are rejected. If not, the outcome contains them,
             and the ledger does not mark the object as complete.
         admit: called with the number of a chunk's lines before its transaction begins; may block
@@ -85,7 +85,7 @@ def apply(
     with ahead:
         if not connection.autocommit:
             raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
-        applier = ChunkApplier(connection, source, resources, log, habits or Habits())
+        applier = ChunkApplier(connection, source, resources, decision_log, habits or Habits())
         run = _Run(applier, Ledger(connection, source), decides, watch)
         for chunk, is_last in ahead:
             admit(len(chunk.entries))
@@ -103,7 +103,7 @@ def rehearse(
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],
-    log: DecisionLog,
+    decision_log: DecisionLog,
 ) -> Outcome:
     """Return the outcome that `apply` would have now; changes neither tables nor archive.
 
@@ -113,8 +113,8 @@ def rehearse(
     Raises:
         psycopg.Error: as `apply`.
     """
-    log.is_rehearsal = True
-    applier = ChunkApplier(connection, source, resources, log, Habits())
+    decision_log.is_rehearsal = True
+    applier = ChunkApplier(connection, source, resources, decision_log, Habits())
     outcome = Outcome()
     for entries in chunks:
         chunk = prepare(entries, resources)
@@ -165,7 +165,7 @@ class _Run:
             except OvertakenError:  # another consumer has this object too, and is further
                 self.lines_done = None
             except PendingEntryError:
-                self.applier.log.catch_up()
+                self.applier.decision_log.catch_up()
             except PatchedError:
                 continue
             except psycopg.Error as exc:
@@ -223,7 +223,10 @@ class _Run:
         attempt = 0
         while True:
             try:
-                with self.applier.log.next_slot() as slot, self.applier.connection.transaction():
+                with (
+                    self.applier.decision_log.next_slot() as slot,
+                    self.applier.connection.transaction(),
+                ):
                     slot.begin()
                     decided = self.applier.decide(candidates)
                     self.watch(self.applier.connection, candidates.list_commands())
@@ -231,7 +234,7 @@ class _Run:
                     advanced = self._advance(chunk, result, start, is_last)
                     slot.record(decided.rejections, decided.effects)
             except LogMovedError:
-                self.applier.log.follow()
+                self.applier.decision_log.follow()
             except psycopg.Error as exc:
                 attempt = _pause(attempt, exc)
             else:

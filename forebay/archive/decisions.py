@@ -106,7 +106,7 @@ def encode_void(database: str, at: dt.datetime) -> bytes:
     return _encode_line({"decision": "void", "database": database, "at": at})
 
 
-def read_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
+def read_decision_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
     """Iterate over the entries after a position, in order.
 
     From `NOTHING_READ`, the first entry has number 0 and the rejections of older releases.

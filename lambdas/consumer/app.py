@@ -24,7 +24,7 @@ from forebay.conditions import SETTLING_SECONDS
 from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from forebay.errors import ForebayError, TransientError, UnsettledError
 from forebay.failures import record_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
@@ -116,7 +116,7 @@ class Consumer:
         self._session = session
         self._log = log
         self._habits = Habits()
-        #: The connection that last read the decision log, and the log.
+        #: The connection that last read the decision log, and that decision log.
         self._followed: tuple[Connection, DecisionLog] | None = None
 
     def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,7 +280,7 @@ class Consumer:
                     delivered_ms=archive_object.message.delivered_ms,
                 ),
                 resources=self._resources,
-                log=self._follow_decision_log(connection),
+                decision_log=self._follow_decision_log(connection),
                 decides=replaying is None,
                 habits=self._habits,
                 watch=self._announce,

@@ -191,7 +191,7 @@ def test_a_retry_brings_an_old_body_up_to_date_after_it_was_mended(
         read_chunks(site.archive.read(key)),
         Source(key),
         resources=SPECS,
-        log=followed_log(parcels.connection, site.archive, SPECS),
+        decision_log=followed_log(parcels.connection, site.archive, SPECS),
     )
     rule = Rule.model_validate(
         {

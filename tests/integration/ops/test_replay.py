@@ -359,7 +359,7 @@ def _apply_live(operator: Operator, keys: list[str], failed: list[BaseException]
                     read_chunks([(operator.archive / key).read_bytes()]),
                     Source(key),
                     resources=resources.load(),
-                    log=followed_log(connection, Folder(operator.archive)),
+                    decision_log=followed_log(connection, Folder(operator.archive)),
                 )
     except BaseException as exc:  # noqa: BLE001 - the test's own thread asserts it
         failed.append(exc)

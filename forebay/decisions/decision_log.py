@@ -28,7 +28,7 @@ from forebay.archive.decisions import (
     encode_owner,
     encode_void,
     key_of,
-    read_log,
+    read_decision_log,
 )
 from forebay.db.connect import Connection
 from forebay.decisions.effects import Effect, find_private_effects, insert_effects
@@ -143,7 +143,7 @@ class DecisionLog:
         state = self.read_state()
         adopts = self._ownership == "adopt" and not state.was_owner and not state.is_owner
         if state.pending is None and not adopts and state.position >= 0:
-            new = read_log(self._store, after=state.position)
+            new = read_decision_log(self._store, after=state.position)
             if next(new, None) is None:
                 return
         with self._lock_log():
@@ -272,7 +272,7 @@ class DecisionLog:
 
     def _insert_new_entries(self) -> None:
         batch: list[LogEntry] = []
-        for entry in read_log(self._store, after=self.read_state().position):
+        for entry in read_decision_log(self._store, after=self.read_state().position):
             batch.append(entry)
             if sum(len(each.rejections) + len(each.effects) for each in batch) >= _BATCH:
                 self._insert_entries(batch)
