@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forebay.apply.edits.claims import Claim, find_rivals
-from forebay.apply.edits.decided import is_decided
 from forebay.apply.edits.dependencies import Patience
 from forebay.apply.edits.merging import drop_known, merge
 from forebay.apply.prepare import Chunk, upcast
@@ -25,6 +24,7 @@ from forebay.apply.rows.winners import Habits, apply_winners
 from forebay.command import Command, Target
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_for_chunk, lock_resources
+from forebay.decided_commands import is_decided_command
 from forebay.decisions.decision_log import DecisionLog
 from forebay.decisions.effects import Effect, find_effects
 from forebay.decisions.refusals import Refusal
@@ -55,7 +55,7 @@ class Applied:
 
     #: Of all lines except candidates.
     result: Result
-    #: The lines that could not be applied, and are not decided yet; None without such lines.
+    #: The lines that could not be applied, and have no decision yet; None without such lines.
     candidates: Chunk | None = None
     #: Why the winners among the candidates could not be applied.
     refusals: Sequence[Refusal] = ()
@@ -99,13 +99,12 @@ class ChunkApplier:
         folded = chunk.folded
         if self.source.replay or folded.winners or chunk.unfit or chunk.held_reason is not None:
             return False
-        if not folded.edits:  # nothing to decide
-            return False
-        return all(
-            any(is_decided(command, self.resources[path]) for command in commands)
-            for path, by_key in folded.edits.items()
-            for commands in by_key.values()
-        )
+        for path, by_key in folded.edits.items():
+            spec = self.resources[path]
+            for commands in by_key.values():
+                if not any(is_decided_command(c.op, c.body, c.condition, spec) for c in commands):
+                    return False
+        return bool(folded.edits)
 
     def apply(self, chunk: Chunk) -> Applied:
         """Apply the commands that need no decision.
@@ -235,21 +234,27 @@ class ChunkApplier:
         ]
 
     def _follow_effects(self, chunk: Chunk) -> Chunk:
-        """The chunk with plain commands in place of the commands that were decided before."""
-        decided = {
-            command.id: command
-            for path, by_key in chunk.folded.edits.items()
-            for commands in by_key.values()
-            for command in commands
-            if is_decided(command, self.resources[path])
-        }
+        """The chunk with plain commands in place of the decided commands that have an effect."""
+        decided_commands: dict[str, Command] = {}
+        for path, by_key in chunk.folded.edits.items():
+            spec = self.resources[path]
+            decided_commands |= {
+                command.id: command
+                for commands in by_key.values()
+                for command in commands
+                if is_decided_command(command.op, command.body, command.condition, spec)
+            }
         # An upcaster may fail on an increment, but not on the sum that it came to.
         for refusal in chunk.unfit:
-            spec = self.resources.get(refusal.command.resource)
-            if refusal.code == "upcast_failed" and spec is not None:
-                command = refusal.command
-                decided |= {command.id: command} if is_decided(command, spec) else {}
-        effects = find_effects(self.connection, list(decided)) if decided else {}
+            command = refusal.command
+            declared = self.resources.get(command.resource)
+            if (
+                refusal.code == "upcast_failed"
+                and declared is not None
+                and is_decided_command(command.op, command.body, command.condition, declared)
+            ):
+                decided_commands[command.id] = command
+        effects = find_effects(self.connection, list(decided_commands)) if decided_commands else {}
         if not effects:
             return chunk
         effective_ids = [effect.effective_id for effect in effects.values()]
@@ -257,7 +262,7 @@ class ChunkApplier:
         plain: dict[str, Command] = {}
         unfit: list[Refusal] = []
         for effect in effects.values():
-            command = decided[effect.id]
+            command = decided_commands[effect.id]
             try:
                 plain[command.id] = upcast(
                     effect.apply_to(command), self.resources[command.resource]

@@ -131,8 +131,8 @@ def _rehearse_chunk(applier: ChunkApplier, chunk: Chunk) -> Result:
                 applied = applier.apply(chunk)
                 if applied.candidates is None:
                     return applied.result
-                decided = applier.decide(applied.candidates, is_rehearsal=True)
-                return applied.result + decided.result
+                decisions = applier.decide(applied.candidates, is_rehearsal=True)
+                return applied.result + decisions.result
         except PatchedError:
             continue
 
@@ -180,7 +180,7 @@ class _Run:
             self.take(prepare((), self.applier.resources), lambda: True)
 
     def _apply_chunk(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
-        """One chunk in one transaction; a second transaction if candidates have to be decided."""
+        """One chunk in one transaction; a second transaction if candidates need decisions."""
         with self.applier.connection.transaction():
             lines_done = self.ledger.lines_done() if self.lines_done is None else self.lines_done
             if lines_done is None:
@@ -228,11 +228,11 @@ class _Run:
                     self.applier.connection.transaction(),
                 ):
                     slot.begin()
-                    decided = self.applier.decide(candidates)
+                    decisions = self.applier.decide(candidates)
                     self.watch(self.applier.connection, candidates.list_commands())
-                    result = applied + decided.result
+                    result = applied + decisions.result
                     advanced = self._advance(chunk, result, start, is_last)
-                    slot.record(decided.rejections, decided.effects)
+                    slot.record(decisions.rejections, decisions.effects)
             except LogMovedError:
                 self.applier.decision_log.follow()
             except psycopg.Error as exc:

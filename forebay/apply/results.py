@@ -48,7 +48,7 @@ class Counts(NamedTuple):
     applied: int = 0
     #: Lost to another command of the same key.
     superseded: int = 0
-    #: Applied or decided before.
+    #: Applied or rejected before.
     duplicates: int = 0
     #: Can never apply.
     rejected: int = 0

@@ -69,7 +69,8 @@ class LogEntry:
     owner: str | None = None
     #: The members of each rejection, including `rejected_at`.
     rejections: Sequence[Mapping[str, Any]] = field(default=())
-    #: The members of each decided command that passed; see `forebay.decisions.effects`.
+    #: The members of the effect of each decided command that passed; see
+    #: `forebay.decisions.effects`.
     effects: Sequence[Mapping[str, Any]] = field(default=())
 
 
@@ -89,10 +90,10 @@ def encode_decisions(
         database: the identity of the deciding database.
     """
     lines: list[bytes] = []
-    for decision, decided in (("rejected", rejections), ("passed", effects)):
+    for decision, all_members in (("rejected", rejections), ("passed", effects)):
         # One encoding of the members that all lines begin with, instead of a second mapping a line.
         head = orjson.dumps({"decision": decision, "database": database})[:-1] + b","
-        lines += [head + _encode_line(members)[1:] for members in decided]
+        lines += [head + _encode_line(members)[1:] for members in all_members]
     return b"".join(lines)
 
 

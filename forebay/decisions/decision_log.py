@@ -7,7 +7,7 @@ finds the note of a dead writer reads the archive and takes over the entry. If t
 fills the number with a void entry, so that a late write of the dead process can't appear there.
 
 Only the database that owns the archive extends the log. Any other database keeps private
-decisions, which only its table of rejections contains.
+decisions, which only its own tables of rejections and effects contain.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Ownership = Literal["follow", "claim", "adopt"]
 
 _LOCK_CLASS = 0x46424C47  # "FBLG": the first key of the advisory locks of the log
 _LOG_LOCK = 0  # the second key; other numbers are writers' tokens
-_BATCH = 1_000  # rejections taken over in one transaction
+_BATCH = 1_000  # decisions taken over in one transaction
 
 
 class PendingEntryError(Exception):
@@ -162,7 +162,7 @@ class DecisionLog:
             self._become_owner()
 
     def read_state(self) -> LogState:
-        """Return the position in the log, and the archive's owner at that position."""
+        """Return the position in the decision log, and the archive's owner at that position."""
         row = self._connection.execute(_GET_STATE).fetchone()
         return LogState() if row is None else LogState(*row)
 
@@ -186,7 +186,7 @@ class DecisionLog:
             self._catch_up()
 
     def set_position(self, position: int, owner: str | None) -> None:
-        """Record that the table of rejections contains all entries up to a position.
+        """Record that the database has the decisions of all entries up to a position.
 
         Args:
             position: the number of the last entry.

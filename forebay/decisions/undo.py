@@ -25,12 +25,12 @@ def undo(
 ) -> int:
     """Remove rows, tombstones and patches made by rejected commands; return their number.
 
-    So are those of decided commands that this database alone has decided otherwise than `effects`,
+    Also removed are those of decided commands with a private decision that differs from `effects`,
     the archive's decisions.
 
-    Needed if this database applied commands before they were decided, for example in a rebuild
-    for inspection while another database owned the archive. A replay restores the rows that the
-    removed rows had replaced. Call it inside a transaction.
+    Needed if this database applied commands before the archive had the decisions about them, for
+    example in a rebuild for inspection while another database owned the archive. A replay restores
+    the rows that the removed rows had replaced. Call it inside a transaction.
     """
     by_path: dict[str, list[_Written]] = defaultdict(list)
     for written in (*_list_rejected(connection, rejected), *_list_overruled(connection, effects)):
@@ -88,7 +88,7 @@ def _list_rejected(connection: Connection, rejected: Sequence[Rejection]) -> Ite
 
 
 def _list_overruled(connection: Connection, effects: Sequence[Effect]) -> Iterator[_Written]:
-    """Yield the versions written by commands that only this database has decided otherwise."""
+    """Yield the versions written by decided commands with a private decision that differs."""
     ids = [effect.id for effect in effects]
     private = find_effects(connection, ids)
     for effect in effects:
@@ -99,7 +99,7 @@ def _list_overruled(connection: Connection, effects: Sequence[Effect]) -> Iterat
 
 
 def _delete_private(connection: Connection, table: str, ids: Sequence[str]) -> None:
-    """Delete decisions of this database alone about commands that the archive decides otherwise."""
+    """Delete private decisions that differ from the archive's decisions."""
     if ids:
         statement = "DELETE FROM {} WHERE slot IS NULL AND id = ANY(%s::uuid[])"
         name = sql.Identifier("forebay", table)

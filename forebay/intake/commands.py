@@ -12,12 +12,12 @@ from typing import Protocol
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
 from forebay.conditions import Condition
+from forebay.decided_commands import is_decided_command
 from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.json_text import JsonText, dump
 from forebay.intake.validation import validate_item, validate_key, validate_patch
 from forebay.problem import Problem, ProblemError
 from forebay.resource.body import BodyInvalidError, Fault, ValidItem, format_pointer
-from forebay.resource.partial import is_increment
 from forebay.resource.spec import ResourceSpec
 
 #: Items in one request.
@@ -231,15 +231,12 @@ class CommandMaker:
     ) -> Line:
         if spec.attachments and body is not None:
             self._attachments.check(spec, key, body)
-        # As `is_decided` of forebay.apply.edits.decided, which the write function's package lacks.
-        is_decided = condition is not None or (
-            op == "patch" and any(map(is_increment, (body or {}).values()))
-        )
-        dependencies = origin.dependencies.get((spec.path, str(key))) if is_decided else None
+        decided = is_decided_command(op, body, condition, spec)
+        dependencies = origin.dependencies.get((spec.path, str(key))) if decided else None
         if dependencies:
             condition = replace(condition or Condition(), after=tuple(dependencies))
         command = Command(
-            id=self._ids.make(create=op == "create", after=origin.after, decided=is_decided),
+            id=self._ids.make(create=op == "create", after=origin.after, decided=decided),
             op=op,
             resource=spec.path,
             key=key,

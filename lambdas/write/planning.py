@@ -11,7 +11,7 @@ from forebay.access import Access
 from forebay.command import Command, KeyValue
 from forebay.conditions import MAX_COMPARISONS, Condition
 from forebay.http import MERGE_TYPE
-from forebay.ids import IdSource, is_decided_id
+from forebay.ids import IdSource, is_decided_command_id
 from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin, read_patch
 from forebay.intake.json_text import JsonText, dump
@@ -364,7 +364,7 @@ def _add_dependency(sent: dict[tuple[str, str], Sequence[str]], command: Command
     A decided command depends on those before it, so it stands for them.
     """
     target = command.resource, str(command.key)
-    earlier = () if is_decided_id(command.id) else sent.get(target, ())
+    earlier = () if is_decided_command_id(command.id) else sent.get(target, ())
     sent[target] = [*earlier, command.id][-MAX_COMPARISONS:]
 
 

@@ -23,7 +23,7 @@ from forebay.command import Command, KeyValue
 from forebay.db.faults import UNIQUE_VIOLATION, choose_code
 from forebay.decisions.refusals import Refusal
 
-#: The code of a refusal of a command that is not decided yet.
+#: The code of a refusal of a decided command that has no decision yet.
 UNDECIDED = "undecided"
 
 
@@ -42,9 +42,9 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
     """
     plan = MergePlan.of_commands(table, commands)
     merged = Merged()
-    if plan.decided and decides:
+    if plan.decided_commands and decides:
         plan = plan.with_decider(patience)
-    elif plan.decided:
+    elif plan.decided_commands:
         undecided = dict(_find_undecided(plan))
         plan = plan.select(key for key in commands if key not in undecided)
         merged = Merged(Result(refusals=list(undecided.values())))
@@ -142,7 +142,7 @@ def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:
     detail = "its condition or increment is not decided yet"
     for key, of_key in plan.commands.items():
         for command in of_key:
-            if command.id in plan.decided:
+            if command.id in plan.decided_commands:
                 yield key, Refusal(command, UNDECIDED, detail)
                 break
 

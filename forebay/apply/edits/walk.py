@@ -1,7 +1,7 @@
 """Absorbs the commands of a key into its state, one after the other in the order of their ids.
 
-Conditions and increments are decided on the way, each on the state that the commands before it
-have led to.
+The decisions about decided commands are made on the way, each on the state that the commands before
+it have led to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Self
 
-from forebay.apply.edits.decided import Decider, is_decided
+from forebay.apply.edits.decider import Decider
 from forebay.apply.edits.dependencies import Dependencies, Patience, Settled
 from forebay.apply.edits.state import KeyState
 from forebay.apply.edits.storage import read_item_values, read_states
@@ -21,6 +21,7 @@ from forebay.apply.results import Counts
 from forebay.apply.rows.table import Table
 from forebay.command import Command, KeyValue
 from forebay.conditions import PreparedCondition
+from forebay.decided_commands import is_decided_command
 from forebay.decisions.effects import Effect
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
@@ -36,8 +37,8 @@ class MergePlan:
 
     table: Table
     commands: KeyCommands
-    #: The commands that need a decision, by id.
-    decided: Mapping[str, Command]
+    #: The decided commands among them, by id.
+    decided_commands: Mapping[str, Command]
     #: Empty before `with_decider`, and if there are none.
     decider: Decider
     #: The decisions that their conditions name; empty before `with_decider`.
@@ -45,10 +46,15 @@ class MergePlan:
 
     @classmethod
     def of_commands(cls, table: Table, commands: KeyCommands) -> Self:
-        """Find the commands that need a decision."""
-        decided = (c for of_key in commands.values() for c in of_key if is_decided(c, table.spec))
-        decided_by_id = {command.id: command for command in decided}
-        return cls(table, commands, decided_by_id, Decider(table.spec))
+        """Find the decided commands."""
+        spec = table.spec
+        decided_commands = {
+            command.id: command
+            for of_key in commands.values()
+            for command in of_key
+            if is_decided_command(command.op, command.body, command.condition, spec)
+        }
+        return cls(table, commands, decided_commands, Decider(spec))
 
     def select(self, keys: Iterable[KeyValue]) -> Self:
         """Some of these keys."""
@@ -56,11 +62,11 @@ class MergePlan:
 
     def with_decider(self, patience: Patience) -> Self:
         """The same plan, ready to decide."""
-        decided = self.decided.values()
+        decided_commands = self.decided_commands.values()
         return replace(
             self,
-            decider=Decider.of_commands(decided, self.table.spec),
-            dependencies=Dependencies.read(self.table.connection, decided, patience),
+            decider=Decider.of_commands(decided_commands, self.table.spec),
+            dependencies=Dependencies.read(self.table.connection, decided_commands, patience),
         )
 
     def absorb_first_patches(self, states: Mapping[KeyValue, KeyState]) -> FirstPatches:
@@ -68,14 +74,14 @@ class MergePlan:
 
         Decided patches among them that fail, or that may have to wait, are left to a walk.
         """
-        commands, decided, decider = self.commands, self.decided, self.decider
+        commands, decided_commands, decider = self.commands, self.decided_commands, self.decider
         first = FirstPatches()
         for key, state in states.items():
             of_key = commands[key]
             if len(of_key) > 1 or not state.is_unpatched_item:
                 continue
             plain = command = of_key[0]
-            if command.id in decided:
+            if command.id in decided_commands:
                 condition = decider.conditions.get(command.id)
                 if command.op != "patch" or (
                     condition is not None and condition.condition.names_commands
@@ -143,7 +149,7 @@ class Walk:
         """Absorb a command, refuse it, or leave it for later."""
         try:
             plain = command
-            if command.id in self.plan.decided:
+            if command.id in self.plan.decided_commands:
                 condition = self.plan.decider.conditions.get(command.id)
                 if condition is not None and self._must_wait(command, condition):
                     return
