@@ -14,8 +14,8 @@ from pathlib import Path
 from bench import orders
 from bench.machine import measure_own_peak_mebibytes
 from forebay.apply import Chunk, Counts, Habits, Outcome, Source, apply, read_ahead
-from forebay.archive.ahead import ReadAhead, one_ahead
 from forebay.archive.lines import read_chunks
+from forebay.archive.read_ahead import ReadAhead, read_one_ahead
 from forebay.collector import collect_seldom
 from forebay.db.connect import connect
 from forebay.decisions.decision_log import DecisionLog
@@ -111,7 +111,7 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
         while (order := pipe.recv()) is not _STOP:
             try:
                 counts = Counts()
-                for key, lines in one_ahead(order.keys, partial(_begin, archive)):
+                for key, lines in read_one_ahead(order.keys, partial(_begin, archive)):
                     result: Outcome = apply(
                         connection,
                         lines,

@@ -1,9 +1,10 @@
 """Applies one chunk: first all commands that need no decision, then the candidates.
 
-`ChunkApplier.apply` runs in a transaction under shared locks, except for resources with deletes or
-edited keys. A command that fails there is only a candidate, because another consumer may have the
-same command. `ChunkApplier.decide` tries the candidates again in a second transaction, under the
-exclusive locks of their resources, and rejects the commands that fail there.
+`ChunkApplier.apply_without_decisions` runs in a transaction under shared locks, except for
+resources with deletes or edited keys. A command that fails there is only a candidate, because
+another consumer may have the same command. `ChunkApplier.decide_candidates` tries the candidates
+again in a second transaction, under the exclusive locks of their resources, and rejects the
+commands that fail there.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class ChunkApplier:
                     return False
         return bool(folded.edits)
 
-    def apply(self, chunk: Chunk) -> Applied:
+    def apply_without_decisions(self, chunk: Chunk) -> Applied:
         """Apply the commands that need no decision.
 
         Raises:
@@ -118,7 +119,7 @@ class ChunkApplier:
         chunk = self._lock(chunk)
         # The common case: no rejection in this range of ids, so the ids need not be sent.
         first_id, last_id = (chunk.ids[0], chunk.ids[-1]) if chunk.ids else (None, None)
-        any_rejected = self.decision_log.check(first_id, last_id)
+        any_rejected = self.decision_log.has_rejected_between(first_id, last_id)
         chunk = self._drop_rejected(chunk, chunk.ids if any_rejected else ())
         chunk = self._edit_rivals(self._follow_effects(chunk))
         result = self._apply_tables(chunk, decides=False).result
@@ -128,11 +129,11 @@ class ChunkApplier:
         total = result + unfit
         if not total.refusals and not chunk.invalid_lines:
             return Applied(total)
-        candidates = chunk.select(result.refusals, unfit.refusals)
+        candidates = chunk.select_candidates(result.refusals, unfit.refusals)
         total = Result(total.counts - candidates.folded.counts, held_reason=total.held_reason)
         return Applied(total, candidates, result.refusals)
 
-    def decide(self, candidates: Chunk, *, is_rehearsal: bool = False) -> DecisionResult:
+    def decide_candidates(self, candidates: Chunk, *, is_rehearsal: bool = False) -> DecisionResult:
         """Try candidates again under exclusive locks, and reject those that fail.
 
         Args:
@@ -188,7 +189,7 @@ class ChunkApplier:
         values, or claim them.
         """
         # Another transaction may have patched a key since `apply`.
-        if edited := self._find_edited(candidates):
+        if edited := self._find_edited_targets(candidates):
             candidates = candidates.with_edited(edited)
         paths = candidates.folded.edits.keys() & candidates.folded.winners.keys()
         if not paths:
@@ -206,7 +207,7 @@ class ChunkApplier:
         if not rejected_ids:
             return chunk
         remaining = [line for id_, line in lines.items() if id_ not in rejected_ids]
-        return chunk.without(rejected_ids, remaining)
+        return chunk.without_rejected(rejected_ids, remaining)
 
     def _lock(self, chunk: Chunk) -> Chunk:
         """Lock the chunk's resources; return the chunk in which keys with patches are edited.
@@ -214,21 +215,21 @@ class ChunkApplier:
         Raises:
             PatchedError: another transaction has just patched one of its keys.
         """
-        if edited := self._find_edited(chunk):
+        if edited := self._find_edited_targets(chunk):
             chunk = chunk.with_edited(edited)
         lock_for_chunk(self.connection, chunk.folded.paths, chunk.folded.exclusive)
-        if self._find_edited(chunk):
+        if self._find_edited_targets(chunk):
             raise PatchedError
         return chunk
 
-    def _find_edited(self, chunk: Chunk) -> list[Target]:
+    def _find_edited_targets(self, chunk: Chunk) -> list[Target]:
         """The folded keys that have patches in the database; valid while the lock is held."""
         winners = chunk.folded.winners
         paths = self.connection.execute(_HAS_EDITS, [list(winners)]).fetchall() if winners else []
         return [
             (path, key)
             for (path,) in paths
-            for key in Table(self.connection, self.resources[path]).find_edited(
+            for key in Table(self.connection, self.resources[path]).find_edited_keys(
                 [command.key for command in winners[path]]
             )
         ]
@@ -270,7 +271,7 @@ class ChunkApplier:
             except BodyError as exc:
                 unfit.append(Refusal.of_body(command, exc))
         chunk = chunk.replace_commands(plain, unfit)
-        return chunk.without(rejected_ids, chunk.invalid_lines) if rejected_ids else chunk
+        return chunk.without_rejected(rejected_ids, chunk.invalid_lines) if rejected_ids else chunk
 
     def _edit_rivals(self, chunk: Chunk) -> Chunk:
         """The chunk in which commands that claim a unique value of an edited key are merged too.
@@ -304,7 +305,7 @@ class ChunkApplier:
             table = Table(self.connection, self.resources[path])
             if decides:
                 table.drop_stage()
-            merged += Merged(self._apply_winners(chunk, table, decides=decides))
+            merged += Merged(self._apply_with_runners_up(chunk, table, decides=decides))
             edits = chunk.folded.edits.get(path)
             if edits:
                 merged += merge(table, edits, decides=decides, patience=patience)
@@ -320,11 +321,11 @@ class ChunkApplier:
         refusals = [r for r in result.refusals if r.command.resource in paths]
         if not refusals:
             return result
-        selected = chunk.select(refusals, ())
+        selected = chunk.select_candidates(refusals, ())
         targets = {(command.resource, command.key) for command in selected.commands}
         again = self._apply_tables(selected.with_edited(targets), decides=False).result
         still_refused = {(r.command.resource, r.command.key) for r in again.refusals}
-        resolved = chunk.select(
+        resolved = chunk.select_candidates(
             [r for r in refusals if (r.command.resource, r.command.key) not in still_refused], ()
         )
         # The losers among the commands of these keys were counted by the fold.
@@ -332,7 +333,7 @@ class ChunkApplier:
         others = [r for r in result.refusals if r.command.resource not in paths]
         return Result(counts, (*others, *again.refusals), held_reason=result.held_reason)
 
-    def _apply_winners(self, chunk: Chunk, table: Table, *, decides: bool) -> Result:
+    def _apply_with_runners_up(self, chunk: Chunk, table: Table, *, decides: bool) -> Result:
         """Apply the winners of a table.
 
         With `decides`, the next best command of its key replaces a refused winner.

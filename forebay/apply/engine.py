@@ -14,8 +14,8 @@ from forebay.apply.chunk import Applied, ChunkApplier
 from forebay.apply.prepare import Chunk, prepare
 from forebay.apply.results import Ledger, Outcome, OvertakenError, PatchedError, Result, Source
 from forebay.apply.rows.winners import Habits
-from forebay.archive.ahead import ReadAhead
 from forebay.archive.lines import Entry
+from forebay.archive.read_ahead import ReadAhead
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
@@ -89,9 +89,9 @@ def apply(
         run = _Run(applier, Ledger(connection, source), decides, watch)
         for chunk, is_last in ahead:
             admit(len(chunk.entries))
-            if not run.take(chunk, is_last):
+            if not run.apply_next(chunk, is_last):
                 return run.outcome if run.outcome.lines else Outcome(already_applied=True)
-        run.finish()
+        run.mark_complete()
     if run.outcome.held_reason is not None:
         raise HeldError(f"{source.object}: {run.outcome.held_reason}")
     return run.outcome
@@ -128,10 +128,10 @@ def _rehearse_chunk(applier: ChunkApplier, chunk: Chunk) -> Result:
     while True:
         try:
             with applier.connection.transaction(force_rollback=True):
-                applied = applier.apply(chunk)
+                applied = applier.apply_without_decisions(chunk)
                 if applied.candidates is None:
                     return applied.result
-                decisions = applier.decide(applied.candidates, is_rehearsal=True)
+                decisions = applier.decide_candidates(applied.candidates, is_rehearsal=True)
                 return applied.result + decisions.result
         except PatchedError:
             continue
@@ -153,7 +153,7 @@ class _Run:
     lines_done: int | None = None
     is_complete: bool = False
 
-    def take(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
+    def apply_next(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
         """Apply the lines of the next chunk that are not applied; False if the object is complete.
 
         A deadlock is retried over the same connection.
@@ -174,15 +174,17 @@ class _Run:
                 self.position += len(chunk.entries)
                 return is_taken
 
-    def finish(self) -> None:
+    def mark_complete(self) -> None:
         """Mark the object as complete, if its last chunk was not known to be the last."""
         if not self.is_complete and _may_complete(self.outcome):
-            self.take(prepare((), self.applier.resources), lambda: True)
+            self.apply_next(prepare((), self.applier.resources), lambda: True)
 
     def _apply_chunk(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
         """One chunk in one transaction; a second transaction if candidates need decisions."""
         with self.applier.connection.transaction():
-            lines_done = self.ledger.lines_done() if self.lines_done is None else self.lines_done
+            lines_done = self.lines_done
+            if lines_done is None:
+                lines_done = self.ledger.read_lines_done()
             if lines_done is None:
                 return False
             start = max(self.position, lines_done)
@@ -195,15 +197,17 @@ class _Run:
             if self.decides and self.applier.needs_decisions_only(chunk):
                 applied = Applied(Result(), chunk)
             else:
-                applied = self.applier.apply(chunk)
+                applied = self.applier.apply_without_decisions(chunk)
                 self.watch(self.applier.connection, chunk.list_commands())
             candidates = applied.candidates
             if candidates is None:
-                outcome, is_complete = self._advance(chunk, applied.result, start, is_last)
+                outcome, is_complete = self._advance_ledger(chunk, applied.result, start, is_last)
             elif self.decides:
-                self.ledger.begin()
+                self.ledger.insert_row()
         if candidates is not None and self.decides:
-            outcome, is_complete = self._decide(chunk, applied.result, candidates, start, is_last)
+            outcome, is_complete = self._commit_decisions(
+                chunk, applied.result, candidates, start, is_last
+            )
         elif candidates is not None:
             undecided = list(candidates.explain(applied.refusals))
             result = applied.result + Result(refusals=undecided)
@@ -211,7 +215,7 @@ class _Run:
         self.outcome, self.lines_done, self.is_complete = outcome, lines_done, is_complete
         return True
 
-    def _decide(
+    def _commit_decisions(
         self,
         chunk: Chunk,
         applied: Result,
@@ -224,14 +228,14 @@ class _Run:
         while True:
             try:
                 with (
-                    self.applier.decision_log.next_slot() as slot,
+                    self.applier.decision_log.reserve_slot() as slot,
                     self.applier.connection.transaction(),
                 ):
-                    slot.begin()
-                    decisions = self.applier.decide(candidates)
+                    slot.mark_alive()
+                    decisions = self.applier.decide_candidates(candidates)
                     self.watch(self.applier.connection, candidates.list_commands())
                     result = applied + decisions.result
-                    advanced = self._advance(chunk, result, start, is_last)
+                    advanced = self._advance_ledger(chunk, result, start, is_last)
                     slot.record(decisions.rejections, decisions.effects)
             except LogMovedError:
                 self.applier.decision_log.follow()
@@ -240,7 +244,7 @@ class _Run:
             else:
                 return advanced
 
-    def _advance(
+    def _advance_ledger(
         self, chunk: Chunk, result: Result, start: int, is_last: Callable[[], bool]
     ) -> tuple[Outcome, bool]:
         """Advance the ledger; return the outcome so far, and whether the object is complete.

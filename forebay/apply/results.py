@@ -165,7 +165,7 @@ class Ledger:
     connection: Connection
     source: Source
 
-    def lines_done(self) -> int | None:
+    def read_lines_done(self) -> int | None:
         """The number of lines that earlier runs applied; None if the object is complete."""
         if self.source.replay:
             return 0
@@ -176,7 +176,7 @@ class Ledger:
         lines, is_complete = row or (0, False)
         return None if is_complete else int(lines)
 
-    def begin(self) -> None:
+    def insert_row(self) -> None:
         """Record a live object in the first transaction of a chunk that waits for decisions.
 
         So `forebay verify` can distinguish such a chunk from a lost row of the ledger.

@@ -83,7 +83,7 @@ class LogState:
 class Slot(Protocol):
     """The destination of the decisions of one transaction."""
 
-    def begin(self) -> None:
+    def mark_alive(self) -> None:
         """Begin the deciding transaction; call it first inside the transaction.
 
         Takes the lock that marks the writer as alive, until the transaction ends.
@@ -129,7 +129,7 @@ class DecisionLog:
         self._ownership = ownership
         self._on_undo = on_undo
         #: Rows and tombstones removed because the archive rejects their commands.
-        self.undone = 0
+        self.undone_count = 0
         #: True in a rehearsal: it makes no change, so it ignores the note of a dead writer.
         self.is_rehearsal = False
 
@@ -147,7 +147,7 @@ class DecisionLog:
             if next(new, None) is None:
                 return
         with self._lock_log():
-            self._catch_up()
+            self._catch_up_locked()
             if adopts:
                 self._become_owner()
 
@@ -158,7 +158,7 @@ class DecisionLog:
             DecisionLogError, TransientError: as `follow`.
         """
         with self._lock_log():
-            self._catch_up()
+            self._catch_up_locked()
             self._become_owner()
 
     def read_state(self) -> LogState:
@@ -183,7 +183,7 @@ class DecisionLog:
     def catch_up(self) -> None:
         """Take over new entries, and prevent that an entry of a dead writer appears later."""
         with self._lock_log():
-            self._catch_up()
+            self._catch_up_locked()
 
     def set_position(self, position: int, owner: str | None) -> None:
         """Record that the database has the decisions of all entries up to a position.
@@ -194,7 +194,7 @@ class DecisionLog:
         """
         self._connection.execute(_SET_POSITION, [position, owner])
 
-    def check(self, first_id: str | None, last_id: str | None) -> bool:
+    def has_rejected_between(self, first_id: str | None, last_id: str | None) -> bool:
         """Return whether any command between two ids was rejected; one query, in the transaction.
 
         Raises:
@@ -208,7 +208,7 @@ class DecisionLog:
         return bool(any_rejected)
 
     @contextmanager
-    def next_slot(self) -> Iterator[Slot]:
+    def reserve_slot(self) -> Iterator[Slot]:
         """Reserve the log's next number; enter it outside the transaction that will decide.
 
         Raises:
@@ -220,7 +220,7 @@ class DecisionLog:
             yield _PrivateSlot(self._connection)
             return
         with self._lock_log():
-            self._catch_up()
+            self._catch_up_locked()
             if self.read_state().owner is None:
                 self._become_owner()
             state = self.read_state()
@@ -240,7 +240,7 @@ class DecisionLog:
         try:
             yield slot
         finally:
-            if not self._connection.closed and not slot.attempted:
+            if not self._connection.closed and not slot.may_be_stored:
                 run("UPDATE forebay.decision_log SET pending = NULL")
 
     @contextmanager
@@ -258,7 +258,7 @@ class DecisionLog:
                 )
                 self._connection.execute("RESET idle_session_timeout")
 
-    def _catch_up(self) -> None:
+    def _catch_up_locked(self) -> None:
         self._insert_new_entries()
         state = self.read_state()
         if state.pending is None:
@@ -289,8 +289,8 @@ class DecisionLog:
             effects = [
                 Effect.from_archive(members) for entry in entries for members in entry.effects
             ]
-            undone = undo(self._connection, self._resources, rejected, effects)
-            self.undone += undone
+            undone_count = undo(self._connection, self._resources, rejected, effects)
+            self.undone_count += undone_count
             for entry in entries:
                 effects_by_id = {members["id"]: members for members in entry.effects}
                 insert_effects(
@@ -306,7 +306,7 @@ class DecisionLog:
                 None,
             )
             self._connection.execute(_SET_POSITION, [entries[-1].slot, owner])
-            if undone:
+            if undone_count:
                 self._on_undo(self._connection)
 
     def _keeps_decisions_private(self, state: LogState) -> bool:
@@ -348,10 +348,10 @@ class DecisionLog:
                 return
             try:
                 with self._reserve(state) as slot, self._connection.transaction():
-                    slot.begin()
+                    slot.mark_alive()
                     slot.record([Rejection(*row) for row in rows], effects)
             except LogMovedError:
-                self._catch_up()
+                self._catch_up_locked()
 
     def _is_alive(self, token: int) -> bool:
         """Return whether the deciding transaction of the writer with that token still runs."""
@@ -369,9 +369,9 @@ class _ArchiveSlot:
     number: int
     token: int
     #: True if the archive may have the entry.
-    attempted: bool = False
+    may_be_stored: bool = False
 
-    def begin(self) -> None:
+    def mark_alive(self) -> None:
         """See Slot."""
         self.connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_LOCK_CLASS, self.token])
 
@@ -387,7 +387,7 @@ class _ArchiveSlot:
         insert_rejections(self.connection, rejections, self.number)
         insert_effects(self.connection, effects, self.number)
         self.connection.execute(_SET_POSITION, [self.number, None])
-        self.attempted = True
+        self.may_be_stored = True
         key = key_of(self.number)
         # The key may hold our own entry: the SDK repeats a request after a lost answer.
         if not self.store.create(key, content) and b"".join(self.store.read(key)) != content:
@@ -400,7 +400,7 @@ class _PrivateSlot:
 
     connection: Connection
 
-    def begin(self) -> None:
+    def mark_alive(self) -> None:
         """See Slot."""
 
     def record(self, rejections: Sequence[Rejection], effects: Sequence[Effect] = ()) -> None:

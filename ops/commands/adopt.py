@@ -47,6 +47,6 @@ def adopt(
             "owner": state.owner,
             "is_owner": state.is_owner,
             "log_position": state.position,
-            "rows_undone": decision_log.undone,
+            "rows_undone": decision_log.undone_count,
         }
     )

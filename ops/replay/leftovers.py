@@ -245,7 +245,7 @@ class _Applier:
         dependencies = Dependencies.read(self.connection, [command], Patience(may_wait=True))
         try:
             needed = dependencies.find_unsettled(
-                command, condition, state, Settled(refused={*own_ids})
+                command, condition, state, Settled(refused_ids={*own_ids})
             )
         except BodyError:
             return False

@@ -256,11 +256,11 @@ def test_a_command_that_is_applied_by_its_decision_sees_the_patches_since(arena:
             connection, Source("commands/a.gz"), RELEASES[1], decision_log, Habits()
         )
         with connection.transaction():
-            applied = applier.apply(prepare([late], RELEASES[1]))
+            applied = applier.apply_without_decisions(prepare([late], RELEASES[1]))
         apply_first(gives_up, patch)
         assert applied.candidates is not None
         with connection.transaction():
-            applier.decide(applied.candidates)
+            applier.decide_candidates(applied.candidates)
 
         query = "SELECT label FROM things WHERE number = 3"
         assert lived.world.live.rows(query) == [("patched",)]

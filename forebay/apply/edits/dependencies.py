@@ -30,11 +30,11 @@ class Settled:
 
     #: By id, of those that have passed.
     effective_ids: dict[str, str] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
+    refused_ids: set[str] = field(default_factory=set)
 
     def has(self, command_id: str) -> bool:
         """Return whether a command is settled."""
-        return command_id in self.effective_ids or command_id in self.refused
+        return command_id in self.effective_ids or command_id in self.refused_ids
 
 
 @dataclass(frozen=True, slots=True)

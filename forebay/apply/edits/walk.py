@@ -56,7 +56,7 @@ class MergePlan:
         }
         return cls(table, commands, decided_commands, Decider(spec))
 
-    def select(self, keys: Iterable[KeyValue]) -> Self:
+    def select_keys(self, keys: Iterable[KeyValue]) -> Self:
         """Some of these keys."""
         return replace(self, commands={key: self.commands[key] for key in keys})
 
@@ -97,27 +97,27 @@ class MergePlan:
                     first.effects[key] = decider.make_effect(command, plain)
         return first
 
-    def walk(self, key: KeyValue, state: KeyState) -> Walk:
+    def absorb_key(self, key: KeyValue, state: KeyState) -> Walk:
         """Absorb the key's commands into its state, which changes."""
         walk = Walk(self, state)
         walk.take_all(self.commands[key])
         return walk
 
-    def read_states(self) -> dict[KeyValue, KeyState]:
+    def load_states(self) -> dict[KeyValue, KeyState]:
         """The states of the keys, with the values of the items where the commands need them."""
         states = read_states(self.table, list(self.commands), self.decider.field_names)
         for state in states.values():
             if state.kept:
-                state.kept = {id_: _make_current(self.table, p) for id_, p in state.kept.items()}
-        needy = [
+                state.kept = {id_: _upcast_kept(self.table, p) for id_, p in state.kept.items()}
+        patched_keys = [
             key
             for key, state in states.items()
             if state.fields
             and state.has_item
             and any(command.op != "patch" for command in self.commands[key])
         ]
-        if needy:
-            read_item_values(self.table, states, needy)
+        if patched_keys:
+            read_item_values(self.table, states, patched_keys)
         return states
 
 
@@ -139,7 +139,7 @@ class Walk:
     settled: Settled = field(default_factory=Settled)
     duplicates: int = 0
     #: The ids under which the absorbed commands have taken their place.
-    absorbed: list[str] = field(default_factory=list)
+    absorbed_ids: list[str] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     #: Why a command waits for a command that it depends on, if any does.
@@ -157,12 +157,12 @@ class Walk:
             is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
         except BodyError as exc:
             self.refusals.append(Refusal.of_body(command, exc))
-            self.settled.refused.add(command.id)
+            self.settled.refused_ids.add(command.id)
             return
         if is_duplicate:
             self.duplicates += 1
             return
-        self.absorbed.append(plain.id)
+        self.absorbed_ids.append(plain.id)
         if plain is not command:
             self.effects.append(self.plan.decider.make_effect(command, plain))
             self.settled.effective_ids[command.id] = plain.id
@@ -182,7 +182,7 @@ class Walk:
 
     def count(self, *, without: Collection[str] = ()) -> Counts:
         """The counts of the commands that are not refused, without those of these ids."""
-        counted = [id_ for id_ in self.absorbed if id_ not in without]
+        counted = [id_ for id_ in self.absorbed_ids if id_ not in without]
         applied = sum(map(self.state.has_taken, counted))
         return Counts(applied, len(counted) - applied, self.duplicates)
 
@@ -217,7 +217,7 @@ class Walk:
         return command
 
 
-def _make_current(table: Table, patch: Command) -> Command:
+def _upcast_kept(table: Table, patch: Command) -> Command:
     """A kept patch in the current schema version; if that fails, it is refused with its item."""
     try:
         return upcast(patch, table.spec)

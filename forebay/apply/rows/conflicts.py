@@ -55,8 +55,8 @@ def find_conflicts(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, 
     """
     if len(rows) == 1 or not is_conflict_with_neighbours(error):
         return {}
-    obstacles = _find_obstacles(table, rows, error, among=True)
-    return {place: refusal for place, refusal, blocking_key in obstacles if blocking_key is None}
+    refused_rows = _find_refused_rows(table, rows, error, among=True)
+    return {place: refusal for place, refusal, blocking_key in refused_rows if blocking_key is None}
 
 
 def find_hopeless(
@@ -69,7 +69,9 @@ def find_hopeless(
     """
     waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
     hopeless: dict[int, Refusal] = {}
-    for place, refusal, blocking_key in _find_obstacles(table, rows, error, among=False, keys=keys):
+    for place, refusal, blocking_key in _find_refused_rows(
+        table, rows, error, among=False, keys=keys
+    ):
         by_place = hopeless if blocking_key is None else waiting[blocking_key]
         by_place[place] = refusal
     pending = list(hopeless)
@@ -85,12 +87,12 @@ def find_claimants(
     table: Table, rows: Rows, error: psycopg.Error, keys: Collection[str]
 ) -> Iterator[tuple[int, str]]:
     """Yield rows with a unique value of one of these keys' rows: their places, and that key."""
-    for place, _, blocking_key in _find_obstacles(table, rows, error, among=False, keys=keys):
+    for place, _, blocking_key in _find_refused_rows(table, rows, error, among=False, keys=keys):
         if blocking_key is not None:
             yield place, blocking_key
 
 
-def _find_obstacles(
+def _find_refused_rows(
     table: Table,
     rows: Rows,
     error: psycopg.Error,

@@ -112,13 +112,13 @@ class Table:
         rows = self.connection.execute(self.sql.read_unique_columns).fetchall()
         return [names for (names,) in rows]
 
-    def find_edited(self, keys: Sequence[KeyValue]) -> set[KeyValue]:
+    def find_edited_keys(self, keys: Sequence[KeyValue]) -> set[KeyValue]:
         """The keys with a row in `forebay.edits`."""
         by_text = {str(key): key for key in keys}
-        rows = self.connection.execute(self.sql.find_edited, {"keys": list(by_text)})
+        rows = self.connection.execute(self.sql.find_edited_keys, {"keys": list(by_text)})
         return {by_text[text] for (text,) in rows}
 
-    def read_rows(self, fields: Sequence[FieldSpec]) -> sql.Composed:
+    def compose_rows_query(self, fields: Sequence[FieldSpec]) -> sql.Composed:
         """The query of the rows of `keys`: key, version, whether by a create, and these fields."""
         texts = [sql.SQL(", {}::text").format(sql.Identifier(field.name)) for field in fields]
         return sql.SQL(
@@ -126,14 +126,14 @@ class Table:
             " WHERE {key} = ANY(%(keys)s::{key_type}[])"
         ).format(**self.sql.parts | {"texts": sql.SQL("").join(texts)})
 
-    def update_fields(self, names: Sequence[str]) -> sql.Composed:
+    def compose_fields_update(self, names: Sequence[str]) -> sql.Composed:
         """The statement that sets these columns of the staged keys."""
         assignments = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in names]
         return sql.SQL(
             "UPDATE {table} AS t SET {set} FROM {stage} AS s WHERE t.{key} = s.{key}"
         ).format(**self.sql.parts | {"set": sql.SQL(", ").join(assignments)})
 
-    def copy_fields(self, names: Sequence[str]) -> sql.Composed:
+    def compose_fields_copy(self, names: Sequence[str]) -> sql.Composed:
         """The statement that stages keys with these columns."""
         columns = sql.SQL(", ").join(map(sql.Identifier, [self.spec.key.name, *names]))
         return sql.SQL("COPY {stage} ({columns}) FROM STDIN (ON_ERROR ignore)").format(
@@ -148,7 +148,7 @@ class Table:
         places = self.connection.execute(self.sql.not_copied, values)
         return rows.at(place for (place,) in places)
 
-    def refuse_unread(self, rows: Rows) -> list[Refusal]:
+    def refuse_left_out(self, rows: Rows) -> list[Refusal]:
         """The refusals of rows that COPY has left out."""
         unreadable = self.find_unreadable(rows)
         # The types can read the other rows, and the values of our own columns were decoded.
@@ -365,7 +365,7 @@ class Statements:
         SELECT key, fields::text, kept, recent::text[] FROM forebay.edits
         WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
     """)
-    find_edited = _template("""
+    find_edited_keys = _template("""
         SELECT key FROM forebay.edits
         WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
     """)

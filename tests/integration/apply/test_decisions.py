@@ -287,7 +287,7 @@ def test_a_row_whose_command_turns_out_to_be_rejected_is_removed(
     database.apply([taken])
     decision_log = DecisionLog(other_database.connection, database.store, resources.load())
     decision_log.follow()
-    assert decision_log.undone == 1
+    assert decision_log.undone_count == 1
     assert other_database.cities() == {}
 
 
@@ -351,14 +351,14 @@ def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
     decision_log = database.decision_log()
     with open_connection(database.url) as connection:
         other = followed_log(connection, database.store)
-        with other.next_slot() as slot, connection.transaction():
-            slot.begin()
-            assert decision_log.check(None, None) is False
+        with other.reserve_slot() as slot, connection.transaction():
+            slot.mark_alive()
+            assert decision_log.has_rejected_between(None, None) is False
         connection.execute("UPDATE forebay.decision_log SET pending = 17")
     with pytest.raises(PendingEntryError):
-        decision_log.check(None, None)
+        decision_log.has_rejected_between(None, None)
     decision_log.catch_up()
-    assert decision_log.check(None, None) is False
+    assert decision_log.has_rejected_between(None, None) is False
 
 
 def test_a_command_rejected_before_beside_one_that_is_rejected_now_counts_once(
@@ -410,7 +410,7 @@ def test_a_rejected_row_that_others_refer_to_is_marked(
     database.apply([city(1, key=2)])
     decision_log = DecisionLog(connection, database.store, resources.load())
     decision_log.follow()
-    assert decision_log.undone == 1
+    assert decision_log.undone_count == 1
     assert other_database.cities()[2][0] == mark_orphaned(command_id(1))
 
 
@@ -439,6 +439,6 @@ def test_a_rejected_row_and_the_rejected_rows_that_refer_to_it_are_removed(
     content = encode_decisions([one.to_archive() for one in rejected], [], "database")
     assert database.store.create(key_of(1), content)
     decision_log.follow()
-    assert decision_log.undone == 2
+    assert decision_log.undone_count == 2
     counts = "SELECT (SELECT count(*) FROM owners), (SELECT count(*) FROM things)"
     assert database.rows(counts) == [(0, 0)]

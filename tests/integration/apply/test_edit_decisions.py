@@ -371,13 +371,13 @@ def test_an_object_without_commands_reserves_no_place_in_the_decision_log(
 ) -> None:
     """Else a database that has lost the archive's ownership could not complete such an object."""
     reservations = []
-    next_slot = DecisionLog.next_slot
+    reserve_slot = DecisionLog.reserve_slot
 
     def record(decision_log: DecisionLog) -> Any:
         reservations.append(decision_log)
-        return next_slot(decision_log)
+        return reserve_slot(decision_log)
 
-    monkeypatch.setattr(DecisionLog, "next_slot", record)
+    monkeypatch.setattr(DecisionLog, "reserve_slot", record)
     database.apply((), source="commands/empty.gz")
     assert reservations == []
     database.apply([city(1)], [patch(2, 1, THERE, name="new")])
