@@ -19,7 +19,7 @@ from forebay.apply.edits.claims import Claim, find_rivals
 from forebay.apply.edits.dependencies import Patience
 from forebay.apply.edits.merging import drop_known, merge
 from forebay.apply.prepare import Chunk, upcast
-from forebay.apply.results import Counts, Merged, OvertakenError, PatchedError, Result, Source
+from forebay.apply.results import Counts, MergeResult, OvertakenError, PatchedError, Result, Source
 from forebay.apply.rows.table import Table
 from forebay.apply.rows.winners import Habits, apply_winners
 from forebay.command import Command, Target
@@ -51,7 +51,7 @@ _RESOURCE_PATH = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ChunkResult:
     """The result of a chunk's first transaction."""
 
     #: Of all lines except candidates.
@@ -107,7 +107,7 @@ class ChunkApplier:
                     return False
         return bool(folded.edits)
 
-    def apply_without_decisions(self, chunk: Chunk) -> Applied:
+    def apply_without_decisions(self, chunk: Chunk) -> ChunkResult:
         """Apply the commands that need no decision.
 
         Raises:
@@ -125,13 +125,13 @@ class ChunkApplier:
         result = self._apply_tables(chunk, decides=False).result
         if any(refusal.depends_on_other_rows for refusal in result.refusals):
             result = self._merge_conflicts(chunk, result)
-        unfit = self._examine_unfit(chunk.unfit) if chunk.unfit else Result()
-        total = result + unfit
+        unfit_result = self._examine_unfit(chunk.unfit) if chunk.unfit else Result()
+        total = result + unfit_result
         if not total.refusals and not chunk.invalid_lines:
-            return Applied(total)
-        candidates = chunk.select_candidates(result.refusals, unfit.refusals)
+            return ChunkResult(total)
+        candidates = chunk.select_refused_keys(result.refusals, unfit_result.refusals)
         total = Result(total.counts - candidates.folded.counts, held_reason=total.held_reason)
-        return Applied(total, candidates, result.refusals)
+        return ChunkResult(total, candidates, result.refusals)
 
     def decide_candidates(self, candidates: Chunk, *, is_rehearsal: bool = False) -> DecisionResult:
         """Try candidates again under exclusive locks, and reject those that fail.
@@ -158,11 +158,11 @@ class ChunkApplier:
         patience = Patience(may_wait, self.source.delivered_ms)
         merged = self._apply_tables(chunk, decides=True, patience=patience)
         result = merged.result
-        unfit = self._examine_unfit(chunk.unfit)
+        unfit_result = self._examine_unfit(chunk.unfit)
         # A migration has created the table since.
-        if unfit.held_reason is not None and not is_rehearsal:
+        if unfit_result.held_reason is not None and not is_rehearsal:
             raise OvertakenError
-        result += unfit + Result(refusals=chunk.invalid_lines)
+        result += unfit_result + Result(refusals=chunk.invalid_lines)
         # In microseconds, like Postgres and the archive.
         now = dt.datetime.now(dt.UTC)
         rejections = [
@@ -217,7 +217,7 @@ class ChunkApplier:
         """
         if edited := self._find_edited_targets(chunk):
             chunk = chunk.with_edited(edited)
-        lock_for_chunk(self.connection, chunk.folded.paths, chunk.folded.exclusive)
+        lock_for_chunk(self.connection, chunk.folded.paths, chunk.folded.exclusive_paths)
         if self._find_edited_targets(chunk):
             raise PatchedError
         return chunk
@@ -292,7 +292,7 @@ class ChunkApplier:
 
     def _apply_tables(
         self, chunk: Chunk, *, decides: bool, patience: Patience = _NO_PATIENCE
-    ) -> Merged:
+    ) -> MergeResult:
         """Apply commands by table, each after the tables that it refers to by enforced references.
 
         Args:
@@ -300,12 +300,14 @@ class ChunkApplier:
             decides: whether decisions are made.
             patience: how long decided commands may wait for commands that they depend on.
         """
-        merged = Merged(Result(chunk.folded.counts + chunk.dropped, held_reason=chunk.held_reason))
+        merged = MergeResult(
+            Result(chunk.folded.counts + chunk.dropped, held_reason=chunk.held_reason)
+        )
         for path in sorted(chunk.folded.paths, key=self._measure_depth):
             table = Table(self.connection, self.resources[path])
             if decides:
                 table.drop_stage()
-            merged += Merged(self._apply_with_runners_up(chunk, table, decides=decides))
+            merged += MergeResult(self._apply_with_runners_up(chunk, table, decides=decides))
             edits = chunk.folded.edits.get(path)
             if edits:
                 merged += merge(table, edits, decides=decides, patience=patience)
@@ -321,11 +323,11 @@ class ChunkApplier:
         refusals = [r for r in result.refusals if r.command.resource in paths]
         if not refusals:
             return result
-        selected = chunk.select_candidates(refusals, ())
+        selected = chunk.select_refused_keys(refusals, ())
         targets = {(command.resource, command.key) for command in selected.commands}
         again = self._apply_tables(selected.with_edited(targets), decides=False).result
         still_refused = {(r.command.resource, r.command.key) for r in again.refusals}
-        resolved = chunk.select_candidates(
+        resolved = chunk.select_refused_keys(
             [r for r in refusals if (r.command.resource, r.command.key) not in still_refused], ()
         )
         # The losers among the commands of these keys were counted by the fold.

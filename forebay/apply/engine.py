@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import psycopg
 
-from forebay.apply.chunk import Applied, ChunkApplier
+from forebay.apply.chunk import ChunkApplier, ChunkResult
 from forebay.apply.prepare import Chunk, prepare
 from forebay.apply.results import Ledger, Outcome, OvertakenError, PatchedError, Result, Source
 from forebay.apply.rows.winners import Habits
@@ -87,9 +87,9 @@ def apply(
             raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
         applier = ChunkApplier(connection, source, resources, decision_log, habits or Habits())
         run = _Run(applier, Ledger(connection, source), decides, watch)
-        for chunk, is_last in ahead:
+        for chunk, check_is_last in ahead:
             admit(len(chunk.entries))
-            if not run.apply_next(chunk, is_last):
+            if not run.apply_next(chunk, check_is_last):
                 return run.outcome if run.outcome.lines else Outcome(already_applied=True)
         run.mark_complete()
     if run.outcome.held_reason is not None:
@@ -153,7 +153,7 @@ class _Run:
     lines_done: int | None = None
     is_complete: bool = False
 
-    def apply_next(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
+    def apply_next(self, chunk: Chunk, check_is_last: Callable[[], bool]) -> bool:
         """Apply the lines of the next chunk that are not applied; False if the object is complete.
 
         A deadlock is retried over the same connection.
@@ -161,7 +161,7 @@ class _Run:
         attempt = 0
         while True:
             try:
-                is_taken = self._apply_chunk(chunk, is_last)
+                is_taken = self._apply_chunk(chunk, check_is_last)
             except OvertakenError:  # another consumer has this object too, and is further
                 self.lines_done = None
             except PendingEntryError:
@@ -179,7 +179,7 @@ class _Run:
         if not self.is_complete and _may_complete(self.outcome):
             self.apply_next(prepare((), self.applier.resources), lambda: True)
 
-    def _apply_chunk(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
+    def _apply_chunk(self, chunk: Chunk, check_is_last: Callable[[], bool]) -> bool:
         """One chunk in one transaction; a second transaction if candidates need decisions."""
         with self.applier.connection.transaction():
             lines_done = self.lines_done
@@ -191,22 +191,24 @@ class _Run:
             if start > self.position:
                 remaining = chunk.entries[start - self.position :]
                 chunk = prepare(remaining, self.applier.resources)
-            if not chunk.entries and not is_last():
+            if not chunk.entries and not check_is_last():
                 self.lines_done = lines_done
                 return True
             if self.decides and self.applier.needs_decisions_only(chunk):
-                applied = Applied(Result(), chunk)
+                applied = ChunkResult(Result(), chunk)
             else:
                 applied = self.applier.apply_without_decisions(chunk)
                 self.watch(self.applier.connection, chunk.list_commands())
             candidates = applied.candidates
             if candidates is None:
-                outcome, is_complete = self._advance_ledger(chunk, applied.result, start, is_last)
+                outcome, is_complete = self._advance_ledger(
+                    chunk, applied.result, start, check_is_last
+                )
             elif self.decides:
                 self.ledger.insert_row()
         if candidates is not None and self.decides:
             outcome, is_complete = self._commit_decisions(
-                chunk, applied.result, candidates, start, is_last
+                chunk, applied.result, candidates, start, check_is_last
             )
         elif candidates is not None:
             undecided = list(candidates.explain(applied.refusals))
@@ -221,7 +223,7 @@ class _Run:
         applied: Result,
         candidates: Chunk,
         start: int,
-        is_last: Callable[[], bool],
+        check_is_last: Callable[[], bool],
     ) -> tuple[Outcome, bool]:
         """The second transaction: rejects candidates, or applies them after all."""
         attempt = 0
@@ -235,7 +237,7 @@ class _Run:
                     decisions = self.applier.decide_candidates(candidates)
                     self.watch(self.applier.connection, candidates.list_commands())
                     result = applied + decisions.result
-                    advanced = self._advance_ledger(chunk, result, start, is_last)
+                    advanced = self._advance_ledger(chunk, result, start, check_is_last)
                     slot.record(decisions.rejections, decisions.effects)
             except LogMovedError:
                 self.applier.decision_log.follow()
@@ -245,7 +247,7 @@ class _Run:
                 return advanced
 
     def _advance_ledger(
-        self, chunk: Chunk, result: Result, start: int, is_last: Callable[[], bool]
+        self, chunk: Chunk, result: Result, start: int, check_is_last: Callable[[], bool]
     ) -> tuple[Outcome, bool]:
         """Advance the ledger; return the outcome so far, and whether the object is complete.
 
@@ -255,7 +257,7 @@ class _Run:
         outcome = self.outcome.plus(len(chunk.entries), chunk.ids, result)
         if not _may_complete(outcome):
             return outcome, False
-        is_complete = is_last()
+        is_complete = check_is_last()
         self.ledger.advance(
             start=start,
             end=start + len(chunk.entries),

@@ -37,7 +37,7 @@ class Folded:
     #: each of them changes the state that the commands before it lead to.
     edits: Mapping[str, Mapping[KeyValue, Sequence[Command]]]
     #: Resources that are to be locked exclusively: with a delete or an edited key.
-    exclusive: frozenset[str]
+    exclusive_paths: frozenset[str]
 
     @property
     def paths(self) -> frozenset[str]:
@@ -164,7 +164,7 @@ class Chunk:
             dropped=self.dropped + Counts(duplicates=dropped),
         )
 
-    def select_candidates(self, refused: Sequence[Refusal], unfit: Sequence[Refusal]) -> Chunk:
+    def select_refused_keys(self, refused: Sequence[Refusal], unfit: Sequence[Refusal]) -> Chunk:
         """The part that awaits decisions: all commands of refused keys, and all invalid lines.
 
         Args:

@@ -95,7 +95,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergeResult:
     """The result of merging the commands of some keys."""
 
     result: Result = Result()
@@ -104,9 +104,9 @@ class Merged:
     #: Patches of earlier chunks that waited, and that Postgres refuses now.
     refused_waiting: Sequence[Refusal] = ()
 
-    def __add__(self, other: Merged) -> Merged:
+    def __add__(self, other: MergeResult) -> MergeResult:
         """The result for the keys of both."""
-        return Merged(
+        return MergeResult(
             self.result + other.result,
             (*self.effects, *other.effects),
             (*self.refused_waiting, *other.refused_waiting),

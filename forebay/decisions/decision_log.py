@@ -22,12 +22,12 @@ from typing import Literal, Protocol
 
 from forebay.archive.decisions import (
     NOTHING_READ,
+    DecisionStore,
     LogEntry,
-    Store,
+    build_entry_key,
     encode_decisions,
     encode_owner,
     encode_void,
-    key_of,
     read_decision_log,
 )
 from forebay.db.connect import Connection
@@ -108,7 +108,7 @@ class DecisionLog:
     def __init__(
         self,
         connection: Connection,
-        store: Store,
+        store: DecisionStore,
         resources: Mapping[str, ResourceSpec],
         *,
         ownership: Ownership = "follow",
@@ -266,7 +266,9 @@ class DecisionLog:
         # The writer is dead and its number is still free, but its write may be under way.
         now = dt.datetime.now(dt.UTC)
         if state.is_owner:
-            self._store.create(key_of(state.position + 1), encode_void(str(state.database), now))
+            self._store.create(
+                build_entry_key(state.position + 1), encode_void(str(state.database), now)
+            )
             self._insert_new_entries()
         self._connection.execute("UPDATE forebay.decision_log SET pending = NULL")
 
@@ -333,7 +335,7 @@ class DecisionLog:
             if state.owner is not None and self._ownership == "claim":
                 return
             now = dt.datetime.now(dt.UTC)
-            self._store.create(key_of(state.position + 1), encode_owner(database, now))
+            self._store.create(build_entry_key(state.position + 1), encode_owner(database, now))
             self._insert_new_entries()
         self._publish_private()
 
@@ -364,7 +366,7 @@ class _ArchiveSlot:
     """A number of the log, for the archive's owner."""
 
     connection: Connection
-    store: Store
+    store: DecisionStore
     database: str
     number: int
     token: int
@@ -388,7 +390,7 @@ class _ArchiveSlot:
         insert_effects(self.connection, effects, self.number)
         self.connection.execute(_SET_POSITION, [self.number, None])
         self.may_be_stored = True
-        key = key_of(self.number)
+        key = build_entry_key(self.number)
         # The key may hold our own entry: the SDK repeats a request after a lost answer.
         if not self.store.create(key, content) and b"".join(self.store.read(key)) != content:
             raise LogMovedError

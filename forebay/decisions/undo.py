@@ -111,16 +111,16 @@ def _delete_private(connection: Connection, table: str, ids: Sequence[str]) -> N
 
 
 def _remove(
-    connection: Connection, spec: ResourceSpec, rejections: Sequence[_WrittenVersion]
+    connection: Connection, spec: ResourceSpec, versions: Sequence[_WrittenVersion]
 ) -> int | None:
     """Remove rows and tombstones; return their number, or None if other rows refer to them."""
     statements = _build_undo_statements(spec)
     try:
         with connection.transaction():
-            rows = _execute(connection, statements.outdate, spec, rejections)
-            _execute(connection, statements.edits, spec, rejections)
-            rows += _execute(connection, statements.rows, spec, rejections)
-            return rows + _execute(connection, statements.tombstones, spec, rejections)
+            rows = _execute(connection, statements.outdate, spec, versions)
+            _execute(connection, statements.edits, spec, versions)
+            rows += _execute(connection, statements.rows, spec, versions)
+            return rows + _execute(connection, statements.tombstones, spec, versions)
     except psycopg.errors.ForeignKeyViolation:
         return None
 
@@ -129,14 +129,14 @@ def _execute(
     connection: Connection,
     statement: sql.Composed,
     spec: ResourceSpec,
-    rejections: Sequence[_WrittenVersion],
+    versions: Sequence[_WrittenVersion],
 ) -> int:
     values = {
         "resource": spec.path,
-        "keys": [rejection.key for rejection in rejections],
-        "ids": [rejection.id for rejection in rejections],
-        "outdated": [mark_outdated(rejection.id) for rejection in rejections],
-        "orphaned": [mark_orphaned(rejection.id) for rejection in rejections],
+        "keys": [version.key for version in versions],
+        "ids": [version.id for version in versions],
+        "outdated": [mark_outdated(version.id) for version in versions],
+        "orphaned": [mark_orphaned(version.id) for version in versions],
     }
     return connection.execute(statement, values).rowcount
 

@@ -42,7 +42,7 @@ class Acceptance:
     #: get lost. Without an idempotency record, a repetition of the write makes another command.
     not_accepted: Sequence[Line] = ()
     #: The number of accepted lines that the archive stored in the stream's place.
-    by_fallback: int = 0
+    fallback_count: int = 0
 
 
 class Acceptor:
@@ -79,4 +79,4 @@ class Acceptor:
         self._log.event(
             "fallback_used", level="WARNING", commands=len(remaining), stream=error.reason
         )
-        return Acceptance(lines, by_fallback=len(remaining))
+        return Acceptance(lines, fallback_count=len(remaining))

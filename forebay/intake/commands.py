@@ -104,7 +104,7 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _validate(spec, item)
+        valid = _require_valid(spec, item)
         if not spec.key_is_made:
             return self._build_line(spec, "create", _require_key(spec, valid), valid.body, origin)
         if valid.key is not None:
@@ -129,7 +129,7 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _validate(spec, item)
+        valid = _require_valid(spec, item)
         _check_key(spec, valid, key)
         op: Op = "create" if create else "put"
         return self._build_line(spec, op, key, valid.body, origin, condition)
@@ -148,7 +148,7 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _validate(spec, item)
+        valid = _require_valid(spec, item)
         op: Op = "create" if create else "put"
         return self._build_line(spec, op, _require_key(spec, valid), valid.body, origin, condition)
 
@@ -217,7 +217,7 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        key = _validate_key(spec, item)
+        key = _require_valid_key(spec, item)
         return self._build_line(spec, "delete", key, None, origin, condition)
 
     def _build_line(  # noqa: PLR0917 - the members of a command
@@ -282,14 +282,14 @@ def _check_key(spec: ResourceSpec, valid: ValidItem, key: KeyValue) -> None:
         raise ProblemError(Problem("key_mismatch", detail, [fault]))
 
 
-def _validate(spec: ResourceSpec, item: JsonText) -> ValidItem:
+def _require_valid(spec: ResourceSpec, item: JsonText) -> ValidItem:
     try:
         return validate_item(spec, item)
     except BodyInvalidError as exc:
         raise ProblemError(_describe_invalid(spec, exc.faults)) from None
 
 
-def _validate_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
+def _require_valid_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
     if not isinstance(item.value, dict):
         raise ProblemError(_describe_invalid(spec, (Fault("#", "Input should be an object"),)))
     unknown = [name for name in item.value if spec.column(name) is None]

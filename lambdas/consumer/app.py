@@ -77,7 +77,7 @@ class _Message:
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
+class _ArchiveObject:
     """An archive object that a message names."""
 
     message: _Message
@@ -91,7 +91,7 @@ class _Object:
 
 
 #: An object with commands that wait for others, and the error that says so.
-_Waiting: TypeAlias = tuple[_Object, Exception]
+_Waiting: TypeAlias = tuple[_ArchiveObject, Exception]
 
 
 class Consumer:
@@ -203,7 +203,7 @@ class Consumer:
 
     def _read_objects(
         self, messages: Iterable[Mapping[str, Any]], errors: dict[str, Exception]
-    ) -> Iterator[_Object]:
+    ) -> Iterator[_ArchiveObject]:
         """The objects that the messages name, up to an invalid part, which is added to `errors`."""
         bucket = self._archive.bucket
         for message in messages:
@@ -211,15 +211,17 @@ class Consumer:
             try:
                 records = iterate_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
                 for key, record in records:
-                    yield _Object(read, key, _read_replaying(record))
+                    yield _ArchiveObject(read, key, _read_replaying(record))
             except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
                 errors[read.id] = self._strip_traceback(exc)
 
-    def _start_reading(self, archive_object: _Object) -> ReadAhead[Chunk]:
+    def _start_reading(self, archive_object: _ArchiveObject) -> ReadAhead[Chunk]:
         chunks = read_chunks(self._archive.read(archive_object.key))
         return read_ahead(archive_object.selection.chunks(chunks), self._resources)
 
-    def _try_to_apply(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> Exception | None:
+    def _try_to_apply(
+        self, archive_object: _ArchiveObject, ahead: ReadAhead[Chunk]
+    ) -> Exception | None:
         """Apply an object; return the error, or None."""
         try:
             self._apply_with_patience(archive_object, ahead)
@@ -236,7 +238,7 @@ class Consumer:
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
 
-    def _apply_with_patience(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> None:
+    def _apply_with_patience(self, archive_object: _ArchiveObject, ahead: ReadAhead[Chunk]) -> None:
         """Apply an object; while the primary is away, retry until the patience ends.
 
         After a restart of the primary, a warm function finds its connection dead, or meets a
@@ -265,7 +267,7 @@ class Consumer:
             time.sleep(pause)
             ahead = self._start_reading(archive_object)
 
-    def _apply_object(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> None:
+    def _apply_object(self, archive_object: _ArchiveObject, ahead: ReadAhead[Chunk]) -> None:
         started = time.monotonic()
         key, replaying = archive_object.key, archive_object.replaying
         is_partial = not archive_object.selection.is_everything
@@ -358,7 +360,7 @@ class Consumer:
                 "ids_from_the_future", level="WARNING", object=key, last_id=outcome.last_id
             )
 
-    def _record_failure(self, archive_object: _Object, error: Exception) -> None:
+    def _record_failure(self, archive_object: _ArchiveObject, error: Exception) -> None:
         """Store an object's failure in the database if it is reachable; the log has it anyway."""
         if _is_primary_away(error):
             return

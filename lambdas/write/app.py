@@ -223,15 +223,15 @@ def _build_answer(plan: Plan, acceptance: Acceptance, instance: str) -> _Answer:
             raise ProblemError(describe_not_accepted())
         ids = {line.command.id for line in acceptance.not_accepted}
         response = mark_not_accepted(response, ids, instance)
-    return _Answer(response, _build_metrics(acceptance, refused=plan.refused))
+    return _Answer(response, _build_metrics(acceptance, refused_count=plan.refused_count))
 
 
-def _build_metrics(acceptance: Acceptance, *, refused: int) -> dict[Metric, float]:
-    """Return the metrics of an accepted request; `refused` is the number of its refused items."""
+def _build_metrics(acceptance: Acceptance, *, refused_count: int) -> dict[Metric, float]:
+    """Return the metrics of an accepted request; `refused_count` is of its refused items."""
     values = (
         (COMMANDS_ACCEPTED, len(acceptance.accepted)),
-        (COMMANDS_BY_FALLBACK, acceptance.by_fallback),
+        (COMMANDS_BY_FALLBACK, acceptance.fallback_count),
         (COMMANDS_NOT_ACCEPTED, len(acceptance.not_accepted)),
-        (ITEMS_REFUSED, refused),
+        (ITEMS_REFUSED, refused_count),
     )
     return {metric: value for metric, value in values if value}

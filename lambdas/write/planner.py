@@ -167,11 +167,11 @@ class Planner:
 
     def _plan_patch(self, write: _Write) -> Plan:
         key = _read_path_key(write)
-        patch = self._read_patch(write)
+        patch = self._read_sent_patch(write)
         return self._plan_one(write, self._make_patch(patch, write, key))
 
     def _plan_patches(self, write: _Write) -> Plan:
-        return self._plan_targets(write, partial(self._make_patch, self._read_patch(write)))
+        return self._plan_targets(write, partial(self._make_patch, self._read_sent_patch(write)))
 
     def _plan_delete(self, write: _Write) -> Plan:
         return self._plan_one(write, self._make_delete(write, _read_path_key(write)))
@@ -179,7 +179,7 @@ class Planner:
     def _plan_deletes(self, write: _Write) -> Plan:
         return self._plan_targets(write, self._make_delete)
 
-    def _read_patch(self, write: _Write) -> ValidItem:
+    def _read_sent_patch(self, write: _Write) -> ValidItem:
         media = check_media(write.request, PATCH_TYPES)
         patch = parse_item(write.request.read_body())
         if media == MERGE_TYPE:
@@ -290,7 +290,7 @@ class Planner:
         else:
             commands = [line.command for line in lines]
             response = self._answers.answer_many(commands, preferences.returns)
-        return Plan(response, lines, refused=len(results) - len(lines), is_whole=is_whole)
+        return Plan(response, lines, refused_count=len(results) - len(lines), is_whole=is_whole)
 
     def _try_make_post_line(
         self, write: _Write, item: ParsedItem, names: ItemNames, upgrade: _Upgrade

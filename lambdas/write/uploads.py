@@ -24,7 +24,7 @@ from lambdas.write.parameters import refuse_unknown
 from lambdas.write.requests import JSON_TYPES, WriteRequest, check_media
 
 _MEMBERS: Final = frozenset({"type", "name"})
-_DELETE: Final = 0x7F
+_DELETE_CHARACTER: Final = 0x7F
 
 
 class UploadForms:
@@ -140,7 +140,9 @@ def _is_file_name(name: str) -> bool:
     return (
         0 < len(name.encode()) <= MAX_NAME_BYTES
         and name not in {".", ".."}
-        and not any(char in "/\\" or ord(char) < ord(" ") or ord(char) == _DELETE for char in name)
+        and not any(
+            char in "/\\" or ord(char) < ord(" ") or ord(char) == _DELETE_CHARACTER for char in name
+        )
     )
 
 

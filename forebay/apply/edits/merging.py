@@ -17,7 +17,7 @@ from forebay.apply.edits.singly import merge_singly
 from forebay.apply.edits.state import KeyState
 from forebay.apply.edits.storage import read_states, write_states
 from forebay.apply.edits.walk import FirstPatches, KeyCommands, MergePlan, Walk
-from forebay.apply.results import Counts, Merged, Result
+from forebay.apply.results import Counts, MergeResult, Result
 from forebay.apply.rows.table import Table
 from forebay.command import Command, KeyValue
 from forebay.db.faults import UNIQUE_VIOLATION, choose_code
@@ -27,7 +27,7 @@ from forebay.decisions.refusals import Refusal
 UNDECIDED = "undecided"
 
 
-def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patience) -> Merged:
+def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patience) -> MergeResult:
     """Apply all commands of some keys.
 
     Args:
@@ -41,13 +41,13 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
         psycopg.Error: not the data's fault.
     """
     plan = MergePlan.of_commands(table, commands)
-    merged = Merged()
+    merged = MergeResult()
     if plan.decided_commands and decides:
         plan = plan.with_decider(patience)
     elif plan.decided_commands:
         undecided = dict(_find_undecided(plan))
         plan = plan.select_keys(key for key in commands if key not in undecided)
-        merged = Merged(Result(refusals=list(undecided.values())))
+        merged = MergeResult(Result(refusals=list(undecided.values())))
     if not plan.commands:
         return merged
     states = plan.load_states()
@@ -65,7 +65,7 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
     elif not decides:
         refusals = [walk.refusals[0] for walk in walks.values() if walk.refusals]
         refusals += [*_refuse_keys(refused, commands), *_refuse_postponed(postponed, commands)]
-        merged += Merged(Result(refusals=refusals))
+        merged += MergeResult(Result(refusals=refusals))
     unwritten = {*refused, *postponed}
     written = [walk for key, walk in ready.items() if key not in unwritten]
     return merged + _sum_up(first, written, unwritten)
@@ -123,7 +123,9 @@ def _write_in_turn(
     return refused, [key for key in states if key not in leading and key not in following]
 
 
-def _sum_up(first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[KeyValue]) -> Merged:
+def _sum_up(
+    first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[KeyValue]
+) -> MergeResult:
     """The result of the keys that were written.
 
     Args:
@@ -137,7 +139,7 @@ def _sum_up(first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[K
     effects = [effect for key, effect in first.effects.items() if key not in unwritten]
     effects += [effect for walk in walks for effect in walk.effects]
     unsettled_reason = next(filter(None, [walk.unsettled_reason for walk in walks]), None)
-    return Merged(Result(counts, refusals, unsettled_reason=unsettled_reason), effects)
+    return MergeResult(Result(counts, refusals, unsettled_reason=unsettled_reason), effects)
 
 
 def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:

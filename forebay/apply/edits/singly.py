@@ -10,7 +10,7 @@ from forebay.apply.edits.dependencies import Settled
 from forebay.apply.edits.state import KeyState
 from forebay.apply.edits.storage import read_item_values, write_states
 from forebay.apply.edits.walk import MergePlan, Walk, by_id
-from forebay.apply.results import Merged, Result
+from forebay.apply.results import MergeResult, Result
 from forebay.apply.rows.conflicts import find_claimants, find_hopeless
 from forebay.apply.rows.table import Table
 from forebay.apply.rows.winners import CONFLICT_TRIES, select_error_per_constraint
@@ -22,7 +22,7 @@ def merge_singly(
     plan: MergePlan,
     refused: Mapping[KeyValue, Refusal],
     written: Mapping[KeyValue, KeyState],
-) -> Merged:
+) -> MergeResult:
     """Apply the commands of keys one at a time, and refuse those that fail.
 
     The keys come in the order of their first commands, so that a unique value is claimed by the
@@ -37,12 +37,12 @@ def merge_singly(
     states, commands = plan.load_states(), plan.commands  # as they are, without the failed commands
     simple = {key for key, of_key in commands.items() if len(of_key) == 1 and not states[key].kept}
     blocked = _find_blocked_keys(plan.table, states, refused, written, simple)
-    merged, pending = Merged(), dict[KeyValue, Sequence[Command]]()
+    merged, pending = MergeResult(), dict[KeyValue, Sequence[Command]]()
     for key, of_key in sorted(commands.items(), key=lambda item: min(map(by_id, item[1]))):
         refusal = refused.get(key)
         is_final = refusal is not None and (key in blocked.hopeless or not refusal.conflict)
         if key in simple and refusal is not None and is_final:
-            merged += Merged(Result(refusals=[_copy_refusal(of_key[0], refusal)]))
+            merged += MergeResult(Result(refusals=[_copy_refusal(of_key[0], refusal)]))
         else:
             pending[key] = of_key
     return merged + _Passes(plan, states, pending, blocked.waiters).run_all()
@@ -118,21 +118,21 @@ class _KeyAttempt:
         """The commands that may apply after other keys' commands."""
         return [refusal.command for refusal in self.walk.refusals if refusal.conflict]
 
-    def summarize_settled(self) -> Merged:
+    def summarize_settled(self) -> MergeResult:
         """The result without the refusals in conflict."""
         final = [refusal for refusal in self.walk.refusals if not refusal.conflict]
         counts = self.walk.count(without=self.waiting_ids)
         result = Result(counts, unsettled_reason=self.walk.unsettled_reason)
-        return Merged(result, self.walk.effects) + self._divide(final)
+        return MergeResult(result, self.walk.effects) + self._divide(final)
 
-    def refuse_conflicting(self) -> Merged:
+    def refuse_conflicting(self) -> MergeResult:
         """The refusals in conflict, which no other key has resolved."""
         return self._divide([refusal for refusal in self.walk.refusals if refusal.conflict])
 
-    def _divide(self, refusals: Sequence[Refusal]) -> Merged:
+    def _divide(self, refusals: Sequence[Refusal]) -> MergeResult:
         own = [refusal for refusal in refusals if refusal.command.id not in self.waiting_ids]
         waiting = [refusal for refusal in refusals if refusal.command.id in self.waiting_ids]
-        return Merged(Result(refusals=own), refused_waiting=waiting)
+        return MergeResult(Result(refusals=own), refused_waiting=waiting)
 
 
 @dataclass(slots=True)
@@ -148,10 +148,10 @@ class _Passes:
     waiters: dict[KeyValue, Sequence[KeyValue]]
     #: The last attempt at each key.
     last_attempts: dict[KeyValue, _KeyAttempt] = field(default_factory=dict)
-    merged: Merged = field(default_factory=Merged)
+    merged: MergeResult = field(default_factory=MergeResult)
     commands_tried: int = 0
 
-    def run_all(self) -> Merged:
+    def run_all(self) -> MergeResult:
         """Try the keys as long as a pass settles one of them; refuse the others."""
         is_progress = True
         while self.pending and is_progress and self.commands_tried < CONFLICT_TRIES:

@@ -22,7 +22,7 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 _CACHED = 500
 
 
-class Probed(NamedTuple):
+class ProbeResult(NamedTuple):
     """Puts and creates, classified by the contents of the table at their keys."""
 
     #: The key has neither a row nor a tombstone.
@@ -58,7 +58,7 @@ class Table:
         self.connection.execute(statement)
         self._is_stage_used = True
 
-    def probe(self, puts: Sequence[Command]) -> Probed:
+    def probe(self, puts: Sequence[Command]) -> ProbeResult:
         """Compare puts and creates with the rows and tombstones at their keys, without bodies.
 
         While the resource's lock is held, other consumers may add or change rows after the query,
@@ -77,7 +77,7 @@ class Table:
         elif beaten or contested:
             met_places = {*(losing_places or ()), *(winning_places or ())}
             fresh = [command for place, command in enumerate(puts) if place not in met_places]
-        return Probed(fresh, contested, Counts(0, beaten - duplicates, duplicates))
+        return ProbeResult(fresh, contested, Counts(0, beaten - duplicates, duplicates))
 
     def drop_beaten(self, refusals: Sequence[Refusal]) -> Result:
         """Count the refused commands that the table has, or that lose to it: no decision is needed.
@@ -99,12 +99,12 @@ class Table:
     def are_buried(self, puts: Sequence[Command]) -> bool:
         """Return whether any key has a tombstone; valid while the resource's lock is held."""
         values = {"keys": self._build_keys(puts)}
-        row = self.connection.execute(self.sql.are_buried, values).fetchone()
+        row = self.connection.execute(self.sql.find_buried, values).fetchone()
         return row is None or bool(row[0])
 
     def has_triggers(self) -> bool:
         """Return whether the table has triggers of its own."""
-        row = self.connection.execute(self.sql.has_triggers).fetchone()
+        row = self.connection.execute(self.sql.find_triggers).fetchone()
         return row is None or bool(row[0])
 
     def read_unique_columns(self) -> list[list[str]]:
@@ -309,7 +309,7 @@ class Statements:
             AND (EXISTS (SELECT FROM t) OR EXISTS (SELECT FROM d))
         ) AS met
     """)
-    are_buried = _template("""
+    find_buried = _template("""
         SELECT EXISTS (SELECT FROM forebay.tombstones
                        WHERE resource = {resource} AND key = ANY(%(keys)s::text[]))
     """)
@@ -330,7 +330,7 @@ class Statements:
         WHERE t.key IS NULL
         ORDER BY a.position
     """)
-    has_triggers = _template("""
+    find_triggers = _template("""
         SELECT EXISTS (SELECT FROM pg_trigger
                        WHERE tgrelid = {table_name}::regclass AND NOT tgisinternal)
     """)
@@ -399,7 +399,9 @@ class Statements:
         ON CONFLICT (resource, key) DO UPDATE SET version = excluded.version
         WHERE d.version < excluded.version
     """)
-    is_any_buried = _template("SELECT FROM forebay.tombstones WHERE resource = {resource} LIMIT 1")
+    find_any_tombstone = _template(
+        "SELECT FROM forebay.tombstones WHERE resource = {resource} LIMIT 1"
+    )
     upsert = _template(_UPSERT_HEAD + _NOT_BURIED + _UPSERT_TAIL)
     #: `upsert` for resources without tombstones; saves a join.
     upsert_unburied = _template(_UPSERT_HEAD + _UPSERT_TAIL)

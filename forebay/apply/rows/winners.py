@@ -277,7 +277,7 @@ def _upsert(table: Table) -> int:
     """Upsert the staged rows that no tombstone buries; return the number of changed rows."""
     run, sql = table.connection.execute, table.sql
     # Only chunks with the exclusive lock make tombstones, so the result holds until the commit.
-    if run(sql.is_any_buried).fetchone() is None:
+    if run(sql.find_any_tombstone).fetchone() is None:
         return run(sql.upsert_unburied).rowcount
     upserted = run(sql.upsert).rowcount
     run(sql.unbury)

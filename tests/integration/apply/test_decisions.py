@@ -13,7 +13,12 @@ import pytest
 
 import resources
 from forebay.apply import Counts, Source, apply
-from forebay.archive.decisions import DecisionLogError, encode_decisions, key_of, read_decision_log
+from forebay.archive.decisions import (
+    DecisionLogError,
+    build_entry_key,
+    encode_decisions,
+    read_decision_log,
+)
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.decisions.decision_log import DecisionLog, NotOwnerError, PendingEntryError
@@ -339,7 +344,7 @@ def test_a_column_that_got_a_wider_type_takes_a_value_over_a_warm_connection(
 
 def test_a_log_with_a_gap_is_refused(database: Database) -> None:
     database.apply([bad(1, 5)])
-    del database.store.objects[key_of(1)]
+    del database.store.objects[build_entry_key(1)]
     with pytest.raises(DecisionLogError, match=r"decisions/0+1\.ndjson is missing"):
         list(read_decision_log(database.store))
 
@@ -437,7 +442,7 @@ def test_a_rejected_row_and_the_rejected_rows_that_refer_to_it_are_removed(
         for command in (owner, thing)
     ]
     content = encode_decisions([one.to_archive() for one in rejected], [], "database")
-    assert database.store.create(key_of(1), content)
+    assert database.store.create(build_entry_key(1), content)
     decision_log.follow()
     assert decision_log.undone_count == 2
     counts = "SELECT (SELECT count(*) FROM owners), (SELECT count(*) FROM things)"
