@@ -119,7 +119,7 @@ def _read_request(document: Any, media: Media) -> tuple[str, str | None]:  # noq
         ProblemError: validation_failed.
     """
     if not isinstance(document, dict):
-        raise _build_error([("#", "Input should be an object")])
+        raise _build_form_error([("#", "Input should be an object")])
     faults = [
         ("#/" + str(name)[:80], "Extra inputs are not permitted")
         for name in document
@@ -132,7 +132,7 @@ def _read_request(document: Any, media: Media) -> tuple[str, str | None]:  # noq
         rule = f"a file name of 1 to {MAX_NAME_BYTES} bytes without path and control characters"
         faults.append(("#/name", f"must be {rule}"))
     if faults:
-        raise _build_error(faults)
+        raise _build_form_error(faults)
     return str(media_type), name
 
 
@@ -150,7 +150,7 @@ def _format_item(resource: str, key: KeyValue) -> str:
     return f"{API_PREFIX}/{resource}/{quote(str(key), safe='')}"
 
 
-def _build_error(faults: list[tuple[str, str]]) -> ProblemError:
+def _build_form_error(faults: list[tuple[str, str]]) -> ProblemError:
     errors = [{"pointer": pointer, "detail": detail} for pointer, detail in faults]
     return ProblemError(
         Problem("validation_failed", "the request describes no file to upload", errors)

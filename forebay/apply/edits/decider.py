@@ -96,7 +96,7 @@ class Decider:
                 raise BodyError(PRECONDITION_FAILED, failure)
         command_id, body, greatest_id = command.id, command.body, state.greatest_id
         if body is not None and (increments := self.increments.get(command_id)):
-            body = {**body, **self._sum_up(increments, state.values)}
+            body = {**body, **self._add_increments(increments, state.values)}
         if command_id <= greatest_id:
             command_id = make_id_above(greatest_id, create=False)
         return _command_of((command_id, *command[1:7], body, command.amends, None))
@@ -114,7 +114,7 @@ class Decider:
         key = str(command.key)
         return Effect(command.id, command.resource, key, plain.id, body, schema, self.decided_at)
 
-    def _sum_up(self, increments: Sequence[FieldIncrement], values: Body) -> Body:
+    def _add_increments(self, increments: Sequence[FieldIncrement], values: Body) -> Body:
         """The valid sums of increments, by the fields' names."""
         sums: dict[str, int | str] = {}
         for column, increment in increments:

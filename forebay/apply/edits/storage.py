@@ -143,7 +143,7 @@ class _Changes:
         command_id = max(state.fields[name] for name in self.names)
         return Command(command_id, "patch", spec.path, key, spec.schema_version, "", None, body)
 
-    def encode_columns(self, table: Table) -> Sequence[Sequence[object]]:
+    def build_columns(self, table: Table) -> Sequence[Sequence[object]]:
         """The changed columns.
 
         Raises:
@@ -190,7 +190,7 @@ def _find_conflicting_changes(
     table: Table, changes: _Changes, error: psycopg.Error
 ) -> dict[KeyValue, Refusal]:
     """The refusals of all rows that a constraint over the changed columns refuses."""
-    columns = dict(zip(changes.names, changes.encode_columns(table), strict=True))
+    columns = dict(zip(changes.names, changes.build_columns(table), strict=True))
     unknown = [None] * len(changes.keys)
     commands = [changes.build_patch(key, table.spec) for key in changes.keys]
     fields = [columns.get(field.name, unknown) for field in table.spec.fields]
@@ -199,7 +199,7 @@ def _find_conflicting_changes(
 
 
 def _update_staged(table: Table, changes: _Changes) -> None:
-    columns = [changes.keys, *changes.encode_columns(table)]
+    columns = [changes.keys, *changes.build_columns(table)]
     with table.connection.cursor() as cursor:
         with cursor.copy(table.compose_fields_copy(changes.names)) as copy:
             for text in copy_texts(columns):

@@ -153,7 +153,8 @@ class Walk:
                 condition = self.plan.decider.conditions.get(command.id)
                 if condition is not None and self._must_wait(command, condition):
                     return
-                plain = self._decide(command)
+                find_effective_id = partial(self.plan.dependencies.find_effective_id, self.settled)
+                plain = self.plan.decider.decide(command, self.state, find_effective_id)
             is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
         except BodyError as exc:
             self.refusals.append(Refusal.of_body(command, exc))
@@ -196,10 +197,6 @@ class Walk:
             return False
         self.unsettled_reason = f"command {command.id} waits for {needed}, which is not applied yet"
         return True
-
-    def _decide(self, command: Command) -> Command:
-        find_effective_id = partial(self.plan.dependencies.find_effective_id, self.settled)
-        return self.plan.decider.decide(command, self.state, find_effective_id)
 
     def _complete(self, command: Command) -> Command:
         """The command with all fields of its item.
