@@ -29,7 +29,7 @@ def is_decided_command(op: Op, body: Body | None, condition: object, spec: Resou
     if condition is not None:
         return True
     if op == "patch" and body is not None:
-        for value in body.values():  # apply asks for each patch
+        for value in body.values():  # apply calls this for each patch
             if isinstance(value, dict):
                 return bool(find_increments(body, spec))
     return False

@@ -137,7 +137,7 @@ class ChunkApplier:
         """Try candidates again under exclusive locks, and reject those that fail.
 
         Args:
-            candidates: from `apply`.
+            candidates: from `apply_without_decisions`.
             is_rehearsal: whether to take no exclusive locks, which block other transactions.
 
         Returns:
@@ -145,7 +145,7 @@ class ChunkApplier:
 
         Raises:
             OvertakenError: a migration has created the table of an undeclared resource since.
-            psycopg.Error: as `apply`.
+            psycopg.Error: as `apply_without_decisions`.
         """
         self.connection.execute(_BEGIN)
         if not is_rehearsal:
@@ -188,7 +188,7 @@ class ChunkApplier:
         So their commands are tried in one order: keys with decided commands may give up unique
         values, or claim them.
         """
-        # Another transaction may have patched a key since `apply`.
+        # Another transaction may have patched a key since the first transaction.
         if edited := self._find_edited_targets(candidates):
             candidates = candidates.with_edited(edited)
         paths = candidates.folded.edits.keys() & candidates.folded.winners.keys()

@@ -220,7 +220,7 @@ class _Run:
     def _commit_decisions(
         self,
         chunk: Chunk,
-        applied: Result,
+        first_result: Result,
         candidates: Chunk,
         start: int,
         check_is_last: Callable[[], bool],
@@ -236,7 +236,7 @@ class _Run:
                     slot.mark_alive()
                     decisions = self.applier.decide_candidates(candidates)
                     self.watch(self.applier.connection, candidates.list_commands())
-                    result = applied + decisions.result
+                    result = first_result + decisions.result
                     advanced = self._advance_ledger(chunk, result, start, check_is_last)
                     slot.record(decisions.rejections, decisions.effects)
             except LogMovedError:

@@ -65,6 +65,9 @@ class _Failures(NamedTuple):
     is_final: bool = False
 
 
+_NO_FAILURES = _Failures(())
+
+
 class FirehoseSink:
     """Puts lines to one of the delivery streams, and retries on the next stream.
 
@@ -129,12 +132,12 @@ class FirehoseSink:
     def _call_stream(self, stream: str, records: Sequence[_Record]) -> _Failures:
         if len(records) == 1:
             self._client.put_record(DeliveryStreamName=stream, Record={"Data": records[0].data})
-            return _Failures(())
+            return _NO_FAILURES
         answer = self._client.put_record_batch(
             DeliveryStreamName=stream, Records=[{"Data": record.data} for record in records]
         )
         if not answer["FailedPutCount"]:
-            return _Failures(())
+            return _NO_FAILURES
         outcomes = answer["RequestResponses"]  # one per record, in the request's order
         failed = [
             (record, outcome)

@@ -84,9 +84,9 @@ class Slot(Protocol):
     """The destination of the decisions of one transaction."""
 
     def mark_alive(self) -> None:
-        """Begin the deciding transaction; call it first inside the transaction.
+        """Take the lock that marks the writer as alive, until the transaction ends.
 
-        Takes the lock that marks the writer as alive, until the transaction ends.
+        Call it first inside the transaction in which the decisions take effect.
         """
         ...
 

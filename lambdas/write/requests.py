@@ -88,7 +88,7 @@ class WriteRequest:
     def of_event(
         cls, event: Mapping[str, Any], prefix: str, *, max_body_bytes: int
     ) -> WriteRequest:
-        """Read an API Gateway proxy event; `body` refuses a body above the limit."""
+        """Read an API Gateway proxy event; `read_body` refuses a body above the limit."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         repeated = _collect_values(event, headers)
         return cls(
