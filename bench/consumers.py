@@ -14,11 +14,11 @@ from pathlib import Path
 from bench import orders
 from bench.machine import measure_own_peak_mebibytes
 from forebay.apply import Chunk, Counts, Habits, Outcome, Source, apply, read_ahead
-from forebay.archive.ahead import ReadAhead, one_ahead
 from forebay.archive.lines import read_chunks
+from forebay.archive.read_ahead import ReadAhead, read_one_ahead
 from forebay.collector import collect_seldom
 from forebay.db.connect import connect
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from ops.archive.store import Folder
 
 _STATEMENT_TIMEOUT_MS = 240_000
@@ -105,19 +105,19 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
     ) as connection:
         connection.execute("SELECT 1")
         collect_seldom()  # as the consumer's handler does
-        log = DecisionLog(connection, archive, orders.RESOURCES, ownership="adopt")
-        log.follow()
+        decision_log = DecisionLog(connection, archive, orders.RESOURCES, ownership="adopt")
+        decision_log.follow()
         pipe.send("ready")
         while (order := pipe.recv()) is not _STOP:
             try:
                 counts = Counts()
-                for key, lines in one_ahead(order.keys, partial(_begin, archive)):
+                for key, lines in read_one_ahead(order.keys, partial(_begin, archive)):
                     result: Outcome = apply(
                         connection,
                         lines,
                         Source(key, replay=order.replay),
                         resources=orders.RESOURCES,
-                        log=log,
+                        decision_log=decision_log,
                         habits=habits,
                     )
                     counts += result.counts

@@ -1,8 +1,8 @@
 """Conditions of commands: comparisons with the item as it is when the command is applied.
 
-A command with a condition is decided: it applies only if the condition holds for the item at that
-moment, and the decision is recorded (law 7). In the archive a condition is the envelope's member
-`if`:
+A command with a condition is a decided command: it applies only if the condition holds for the item
+at that moment, and the decision is recorded (law 7). In the archive a condition is the envelope's
+member `if`:
 
     {"match": ["*" or entity tags], "where": [[field, operator, value], ...], "after": [ids]}
 
@@ -68,7 +68,7 @@ class Condition:
     #: `*`, or entity tags; one of them must match. Empty: the item need only exist.
     match: Sequence[str] = ()
     where: Sequence[Comparison] = ()
-    #: Ids of commands of the key that must be settled before the condition is decided.
+    #: Ids of commands of the key that must be settled before the condition is examined.
     after: Sequence[str] = ()
 
     @classmethod

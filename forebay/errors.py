@@ -7,12 +7,15 @@ ForebayError
 │   ├── InvalidLineError    an archive line is not a command of a known format
 │   └── BodyError           a command's body does not fit the resource's table
 └── TransientError          retry later: no data was changed or lost
+    ├── UnacknowledgedError a delivery stream did not acknowledge some lines
     ├── NotYetVisibleError  a version that the client has seen has not arrived here yet
     ├── UnsettledError      a command waits for a command that it depends on
     └── HeldError           needs a newer release of this code (a newer schema version)
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 
 class ForebayError(Exception):
@@ -49,6 +52,21 @@ class BodyError(PermanentError):
 
 class TransientError(ForebayError):
     """A later retry may help; no data has been changed."""
+
+
+class UnacknowledgedError(TransientError):
+    """A delivery stream did not acknowledge some of the lines; these may be stored nevertheless."""
+
+    def __init__(self, indexes: Collection[int], reason: str | None = None) -> None:
+        """Create the error.
+
+        Args:
+            indexes: of the lines.
+            reason: the stream's last error, if it gave one.
+        """
+        super().__init__(reason or f"{len(indexes)} lines were not acknowledged")
+        self.indexes = indexes
+        self.reason = reason
 
 
 class NotYetVisibleError(TransientError):

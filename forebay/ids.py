@@ -88,12 +88,12 @@ def is_create_id(command_id: str) -> bool:
     return bool(int(command_id[-1], 16) & _CREATE_BIT)
 
 
-def is_decided_id(command_id: str) -> bool:
+def is_decided_command_id(command_id: str) -> bool:
     """Return whether the id was made for a decided command, by its last digits.
 
-    The status route has only an id: until such a command is decided, its status is pending, even if
-    it is older than the item. An id of an older release or of an import has these digits by chance,
-    once in 16 million.
+    The status route has only an id: until such a command has a decision, its status is pending,
+    even if it is older than the item. An id of an older release or of an import has these digits by
+    chance, once in 16 million.
     """
     return command_id.endswith(_DECIDED_END)
 
@@ -193,7 +193,7 @@ class IdSource:
 
         Args:
             create: whether the command is a create.
-            decided: whether the command needs a decision; not with `create`.
+            decided: whether it is for a decided command; not with `create`.
             after: a floor, which the new id exceeds. The caller checks that it is within
                 `MAX_AHEAD_MS`.
         """

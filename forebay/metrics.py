@@ -120,7 +120,7 @@ COMMANDS_SUPERSEDED: Final = Metric(
     "CommandsSuperseded", "consumer", "commands that another command of the key beats"
 )
 COMMANDS_DUPLICATE: Final = Metric(
-    "CommandsDuplicate", "consumer", "lines with a command that was applied or decided before"
+    "CommandsDuplicate", "consumer", "lines with a command that was applied or rejected before"
 )
 COMMANDS_REJECTED: Final = Metric(
     "CommandsRejected",

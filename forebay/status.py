@@ -11,12 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from forebay.ids import is_create_id, is_decided_id, is_outdated, original_version
+from forebay.ids import is_create_id, is_decided_command_id, is_outdated, original_version
 
 CommandStatus = Literal["pending", "applied", "superseded", "rejected"]
 
-#: How many ids a full list of `Patches.recent` has: `forebay.apply.edits.RECENT_IDS`, which the
-#: read function must not import.
+#: How many ids a full list of `Patches.recent` has: `forebay.apply.edits.state.RECENT_IDS`, which
+#: the read function must not import.
 RECENT_IDS: Final = 16
 
 
@@ -34,7 +34,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """The ids of the patches that the tables know of a key; see `forebay.apply.edits.KeyState`."""
+    """The ids of the patches that the tables know of a key, as in `forebay.apply.edits.state`."""
 
     #: Patches that set values of the item.
     in_item: Collection[str] = ()
@@ -108,7 +108,7 @@ def find_status(command_id: str, traces: Traces) -> CommandStatus:
     """
     if traces.rejection is not None:
         return "rejected"
-    if traces.effective_id is None and is_decided_id(command_id):
+    if traces.effective_id is None and is_decided_command_id(command_id):
         return "pending"  # its outcome does not depend on its id
     place, patches = traces.effective_id or command_id, traces.patches
     if place == traces.base or place in patches.in_item:

@@ -99,7 +99,7 @@ PACKAGES: Final[Mapping[PackageName, Package]] = {
         without=("forebay/db", "forebay/decisions", "forebay/apply"),
         certificates=False,
     ),
-    "firehose_consumer": Package(group="consumer"),
+    "consumer": Package(group="consumer"),
     "sweep": Package(
         group="consumer", without=("forebay/decisions", "forebay/apply", "forebay/intake")
     ),

@@ -37,12 +37,25 @@ from infra.pipeline import (
 from infra.read_cache import ReadCacheSettings, check_read_cache
 from infra.section import Section
 
-#: The package's name, which is a folder of `lambdas/`.
-PackageName = Literal["write", "read", "about", "imports", "firehose_consumer", "migrate", "sweep"]
-#: `status` runs the read function's package as a separate function: its requests may wait.
+#: A package, named after its folder of `lambdas/`.
+PackageName = Literal["write", "read", "about", "imports", "consumer", "migrate", "sweep"]
+#: A deployed function, as environments and AWS name it.
 FunctionName = Literal[
     "write", "read", "status", "about", "imports", "firehose_consumer", "migrate", "sweep"
 ]
+#: The package that each function runs.
+PACKAGE_OF: Final[Mapping[FunctionName, PackageName]] = {
+    "write": "write",
+    "read": "read",
+    # A function of its own: its requests may wait.
+    "status": "read",
+    "about": "about",
+    "imports": "imports",
+    # Another name would replace the deployed function.
+    "firehose_consumer": "consumer",
+    "migrate": "migrate",
+    "sweep": "sweep",
+}
 
 #: Names another folder of environments, relative to the checkout; the tests use one of their own.
 ENVIRONMENTS_VARIABLE: Final = "FOREBAY_ENVIRONMENTS"

@@ -15,7 +15,7 @@ from watchfiles import PythonFilter, watch
 
 from forebay.errors import ForebayError
 from infra.bundling import PACKAGES, list_sources, zip_asset
-from infra.settings import FunctionName
+from infra.settings import PACKAGE_OF, FunctionName
 from local import read_cache, servers
 from local.aws import Emulated
 from local.deployment import Deployed
@@ -102,12 +102,13 @@ class Reloader:
             self._listener.remark(waiting)
 
     def _build_packages(self) -> Mapping[FunctionName, bytes]:
-        return {name: zip_asset(name, self._settings.root) for name in PACKAGES}
+        zipped = {package: zip_asset(package, self._settings.root) for package in PACKAGES}
+        return {name: zipped[package] for name, package in PACKAGE_OF.items()}
 
     def _find_syntax_problem(self) -> str | None:
         files: dict[str, Path] = {}
-        for function in PACKAGES:
-            files |= list_sources(function, self._settings.root)
+        for package in PACKAGES:
+            files |= list_sources(package, self._settings.root)
         for name, path in files.items():
             if path.suffix != ".py":
                 continue

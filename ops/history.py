@@ -11,7 +11,6 @@ from typing import Any, Literal
 import orjson
 from psycopg import sql
 
-from forebay.apply.edits.decided import is_decided
 from forebay.apply.edits.state import KeyState
 from forebay.apply.prepare import upcast
 from forebay.archive.layout import StoredObject
@@ -19,6 +18,7 @@ from forebay.archive.lines import InvalidLine, read_chunks
 from forebay.codec import decode
 from forebay.command import Command, KeyValue
 from forebay.db.connect import Connection
+from forebay.decided_commands import is_decided_command
 from forebay.decisions.effects import Effect, find_effects
 from forebay.errors import BodyError, InvalidLineError
 from forebay.ids import accepted_ms
@@ -262,7 +262,8 @@ class _Patched:
         if command.id in self.effects:
             return False
         try:
-            return is_decided(upcast(command, self.spec), self.spec)
+            current = upcast(command, self.spec)
+            return is_decided_command(current.op, current.body, current.condition, self.spec)
         except BodyError:
             return command.condition is not None
 

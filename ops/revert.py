@@ -13,7 +13,6 @@ from typing import Final, Literal, Protocol, TypeGuard
 
 import orjson
 
-from forebay.apply.edits.decided import is_decided
 from forebay.apply.edits.state import KeyState
 from forebay.apply.prepare import upcast
 from forebay.archive.layout import StoredObject
@@ -21,6 +20,7 @@ from forebay.archive.lines import InvalidLine, read_chunks
 from forebay.aws.archive import Archive
 from forebay.codec import encode
 from forebay.command import Body, Command, KeyValue, Target
+from forebay.decided_commands import is_decided_command
 from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
 from forebay.ids import IdSource
@@ -219,7 +219,7 @@ class Planner:
                 current = upcast(command, spec)
             except BodyError:
                 current = command
-            if is_decided(current, spec):
+            if is_decided_command(current.op, current.body, current.condition, spec):
                 self.undecided |= {archived.id} & key.ids
                 return
             if command.op == "patch":

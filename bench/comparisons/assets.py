@@ -11,7 +11,7 @@ from infra.settings import PackageName
 
 MEBIBYTE = 1024 * 1024
 #: tests/infra/test_bundling.py checks the same limits.
-LIMITS_MEBIBYTES: dict[PackageName, int] = {"write": 20, "read": 30, "firehose_consumer": 30}
+LIMITS_MEBIBYTES: dict[PackageName, int] = {"write": 20, "read": 30, "consumer": 30}
 
 
 def compare(stage: Stage) -> Findings:

@@ -22,7 +22,7 @@ from infra.bytecode import Compiler, NoCompiler, find_compiler
 from infra.settings import PackageName
 
 ROUNDS = 15
-FUNCTIONS: tuple[PackageName, ...] = ("write", "read", "firehose_consumer")
+FUNCTIONS: tuple[PackageName, ...] = ("write", "read", "consumer")
 WITH, WITHOUT = "with bytecode", "without"
 
 _TIMED = """
@@ -76,7 +76,7 @@ def compare(stage: Stage) -> Findings:
     findings = Findings(series)
     findings.ratios = [
         duration(
-            f"{function.replace('firehose_', '')} function, cold, {WITH}",
+            f"{function} function, cold, {WITH}",
             series,
             f"{function}, {WITH}",
             f"{function}, {WITHOUT}",

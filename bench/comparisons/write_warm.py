@@ -300,16 +300,16 @@ def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
     sink = FirehoseSink(cast("Any", Acknowledging()), [_STREAM])
     request_of = partial(WriteRequest.of_event, prefix="/v1", max_body_bytes=DEFAULT_MAX_BODY_BYTES)
     requests = [request_of(event) for event in events]
-    origins = [request.origin(ids.now_ms()) for request in requests]
-    raw = [request.body().data for request in requests]
+    origins = [request.read_origin(ids.now_ms()) for request in requests]
+    raw = [request.read_body().data for request in requests]
     items = [parse_text(text) for text in raw]
     lines = [
         maker.create(orders.SPEC, item, origin) for item, origin in zip(items, origins, strict=True)
     ]
     responses = [answers.answer_one(line.command) for line in lines]
     steps: dict[str, Callable[[int], object]] = {
-        "event to request and caller": lambda i: request_of(events[i]).origin(ids.now_ms()),
-        "body, strict JSON": lambda i: parse_text(requests[i].body().data),
+        "event to request and caller": lambda i: request_of(events[i]).read_origin(ids.now_ms()),
+        "body, strict JSON": lambda i: parse_text(requests[i].read_body().data),
         "exact decimals, validation": lambda i: orders.SPEC.body.validate(raw[i]),
         "validation to archive line": lambda i: maker.create(orders.SPEC, items[i], origins[i]),
         "stream": lambda i: sink.put([lines[i].data]),

@@ -1,9 +1,10 @@
 """Applies one chunk: first all commands that need no decision, then the candidates.
 
-`ChunkApplier.apply` runs in a transaction under shared locks, except for resources with deletes or
-edited keys. A command that fails there is only a candidate, because another consumer may have the
-same command. `ChunkApplier.decide` tries the candidates again in a second transaction, under the
-exclusive locks of their resources, and rejects the commands that fail there.
+`ChunkApplier.apply_without_decisions` runs in a transaction under shared locks, except for
+resources with deletes or edited keys. A command that fails there is only a candidate, because
+another consumer may have the same command. `ChunkApplier.decide_candidates` tries the candidates
+again in a second transaction, under the exclusive locks of their resources, and rejects the
+commands that fail there.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forebay.apply.edits.claims import Claim, find_rivals
-from forebay.apply.edits.decided import is_decided
 from forebay.apply.edits.dependencies import Patience
 from forebay.apply.edits.merging import drop_known, merge
 from forebay.apply.prepare import Chunk, upcast
-from forebay.apply.results import Counts, Merged, OvertakenError, PatchedError, Result, Source
+from forebay.apply.results import Counts, MergeResult, OvertakenError, PatchedError, Result, Source
 from forebay.apply.rows.table import Table
 from forebay.apply.rows.winners import Habits, apply_winners
 from forebay.command import Command, Target
 from forebay.db.connect import Connection
 from forebay.db.locks import lock_for_chunk, lock_resources
+from forebay.decided_commands import is_decided_command
+from forebay.decisions.decision_log import DecisionLog
 from forebay.decisions.effects import Effect, find_effects
-from forebay.decisions.log import DecisionLog
 from forebay.decisions.refusals import Refusal
 from forebay.decisions.rejections import Rejection, derive_line_id, find_rejected
 from forebay.errors import BodyError
@@ -50,12 +51,12 @@ _RESOURCE_PATH = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ChunkResult:
     """The result of a chunk's first transaction."""
 
     #: Of all lines except candidates.
     result: Result
-    #: The lines that could not be applied, and are not decided yet; None without such lines.
+    #: The lines that could not be applied, and have no decision yet; None without such lines.
     candidates: Chunk | None = None
     #: Why the winners among the candidates could not be applied.
     refusals: Sequence[Refusal] = ()
@@ -87,7 +88,7 @@ class ChunkApplier:
     connection: Connection
     source: Source
     resources: Mapping[str, ResourceSpec]
-    log: DecisionLog
+    decision_log: DecisionLog
     habits: Habits
 
     def needs_decisions_only(self, chunk: Chunk) -> bool:
@@ -99,15 +100,14 @@ class ChunkApplier:
         folded = chunk.folded
         if self.source.replay or folded.winners or chunk.unfit or chunk.held_reason is not None:
             return False
-        if not folded.edits:  # nothing to decide
-            return False
-        return all(
-            any(is_decided(command, self.resources[path]) for command in commands)
-            for path, by_key in folded.edits.items()
-            for commands in by_key.values()
-        )
+        for path, by_key in folded.edits.items():
+            spec = self.resources[path]
+            for commands in by_key.values():
+                if not any(is_decided_command(c.op, c.body, c.condition, spec) for c in commands):
+                    return False
+        return bool(folded.edits)
 
-    def apply(self, chunk: Chunk) -> Applied:
+    def apply_without_decisions(self, chunk: Chunk) -> ChunkResult:
         """Apply the commands that need no decision.
 
         Raises:
@@ -119,25 +119,25 @@ class ChunkApplier:
         chunk = self._lock(chunk)
         # The common case: no rejection in this range of ids, so the ids need not be sent.
         first_id, last_id = (chunk.ids[0], chunk.ids[-1]) if chunk.ids else (None, None)
-        any_rejected = self.log.check(first_id, last_id)
+        any_rejected = self.decision_log.has_rejected_between(first_id, last_id)
         chunk = self._drop_rejected(chunk, chunk.ids if any_rejected else ())
         chunk = self._edit_rivals(self._follow_effects(chunk))
         result = self._apply_tables(chunk, decides=False).result
         if any(refusal.depends_on_other_rows for refusal in result.refusals):
             result = self._merge_conflicts(chunk, result)
-        unfit = self._examine_unfit(chunk.unfit) if chunk.unfit else Result()
-        total = result + unfit
+        unfit_result = self._examine_unfit(chunk.unfit) if chunk.unfit else Result()
+        total = result + unfit_result
         if not total.refusals and not chunk.invalid_lines:
-            return Applied(total)
-        candidates = chunk.select(result.refusals, unfit.refusals)
+            return ChunkResult(total)
+        candidates = chunk.select_refused_keys(result.refusals, unfit_result.refusals)
         total = Result(total.counts - candidates.folded.counts, held_reason=total.held_reason)
-        return Applied(total, candidates, result.refusals)
+        return ChunkResult(total, candidates, result.refusals)
 
-    def decide(self, candidates: Chunk, *, is_rehearsal: bool = False) -> DecisionResult:
+    def decide_candidates(self, candidates: Chunk, *, is_rehearsal: bool = False) -> DecisionResult:
         """Try candidates again under exclusive locks, and reject those that fail.
 
         Args:
-            candidates: from `apply`.
+            candidates: from `apply_without_decisions`.
             is_rehearsal: whether to take no exclusive locks, which block other transactions.
 
         Returns:
@@ -145,7 +145,7 @@ class ChunkApplier:
 
         Raises:
             OvertakenError: a migration has created the table of an undeclared resource since.
-            psycopg.Error: as `apply`.
+            psycopg.Error: as `apply_without_decisions`.
         """
         self.connection.execute(_BEGIN)
         if not is_rehearsal:
@@ -158,11 +158,11 @@ class ChunkApplier:
         patience = Patience(may_wait, self.source.delivered_ms)
         merged = self._apply_tables(chunk, decides=True, patience=patience)
         result = merged.result
-        unfit = self._examine_unfit(chunk.unfit)
+        unfit_result = self._examine_unfit(chunk.unfit)
         # A migration has created the table since.
-        if unfit.held_reason is not None and not is_rehearsal:
+        if unfit_result.held_reason is not None and not is_rehearsal:
             raise OvertakenError
-        result += unfit + Result(refusals=chunk.invalid_lines)
+        result += unfit_result + Result(refusals=chunk.invalid_lines)
         # In microseconds, like Postgres and the archive.
         now = dt.datetime.now(dt.UTC)
         rejections = [
@@ -188,8 +188,8 @@ class ChunkApplier:
         So their commands are tried in one order: keys with decided commands may give up unique
         values, or claim them.
         """
-        # Another transaction may have patched a key since `apply`.
-        if edited := self._find_edited(candidates):
+        # Another transaction may have patched a key since the first transaction.
+        if edited := self._find_edited_targets(candidates):
             candidates = candidates.with_edited(edited)
         paths = candidates.folded.edits.keys() & candidates.folded.winners.keys()
         if not paths:
@@ -207,7 +207,7 @@ class ChunkApplier:
         if not rejected_ids:
             return chunk
         remaining = [line for id_, line in lines.items() if id_ not in rejected_ids]
-        return chunk.without(rejected_ids, remaining)
+        return chunk.without_rejected(rejected_ids, remaining)
 
     def _lock(self, chunk: Chunk) -> Chunk:
         """Lock the chunk's resources; return the chunk in which keys with patches are edited.
@@ -215,41 +215,47 @@ class ChunkApplier:
         Raises:
             PatchedError: another transaction has just patched one of its keys.
         """
-        if edited := self._find_edited(chunk):
+        if edited := self._find_edited_targets(chunk):
             chunk = chunk.with_edited(edited)
-        lock_for_chunk(self.connection, chunk.folded.paths, chunk.folded.exclusive)
-        if self._find_edited(chunk):
+        lock_for_chunk(self.connection, chunk.folded.paths, chunk.folded.exclusive_paths)
+        if self._find_edited_targets(chunk):
             raise PatchedError
         return chunk
 
-    def _find_edited(self, chunk: Chunk) -> list[Target]:
+    def _find_edited_targets(self, chunk: Chunk) -> list[Target]:
         """The folded keys that have patches in the database; valid while the lock is held."""
         winners = chunk.folded.winners
         paths = self.connection.execute(_HAS_EDITS, [list(winners)]).fetchall() if winners else []
         return [
             (path, key)
             for (path,) in paths
-            for key in Table(self.connection, self.resources[path]).find_edited(
+            for key in Table(self.connection, self.resources[path]).find_edited_keys(
                 [command.key for command in winners[path]]
             )
         ]
 
     def _follow_effects(self, chunk: Chunk) -> Chunk:
-        """The chunk with plain commands in place of the commands that were decided before."""
-        decided = {
-            command.id: command
-            for path, by_key in chunk.folded.edits.items()
-            for commands in by_key.values()
-            for command in commands
-            if is_decided(command, self.resources[path])
-        }
+        """The chunk with plain commands in place of the decided commands that have an effect."""
+        decided_commands: dict[str, Command] = {}
+        for path, by_key in chunk.folded.edits.items():
+            spec = self.resources[path]
+            decided_commands |= {
+                command.id: command
+                for commands in by_key.values()
+                for command in commands
+                if is_decided_command(command.op, command.body, command.condition, spec)
+            }
         # An upcaster may fail on an increment, but not on the sum that it came to.
         for refusal in chunk.unfit:
-            spec = self.resources.get(refusal.command.resource)
-            if refusal.code == "upcast_failed" and spec is not None:
-                command = refusal.command
-                decided |= {command.id: command} if is_decided(command, spec) else {}
-        effects = find_effects(self.connection, list(decided)) if decided else {}
+            command = refusal.command
+            declared = self.resources.get(command.resource)
+            if (
+                refusal.code == "upcast_failed"
+                and declared is not None
+                and is_decided_command(command.op, command.body, command.condition, declared)
+            ):
+                decided_commands[command.id] = command
+        effects = find_effects(self.connection, list(decided_commands)) if decided_commands else {}
         if not effects:
             return chunk
         effective_ids = [effect.effective_id for effect in effects.values()]
@@ -257,7 +263,7 @@ class ChunkApplier:
         plain: dict[str, Command] = {}
         unfit: list[Refusal] = []
         for effect in effects.values():
-            command = decided[effect.id]
+            command = decided_commands[effect.id]
             try:
                 plain[command.id] = upcast(
                     effect.apply_to(command), self.resources[command.resource]
@@ -265,7 +271,7 @@ class ChunkApplier:
             except BodyError as exc:
                 unfit.append(Refusal.of_body(command, exc))
         chunk = chunk.replace_commands(plain, unfit)
-        return chunk.without(rejected_ids, chunk.invalid_lines) if rejected_ids else chunk
+        return chunk.without_rejected(rejected_ids, chunk.invalid_lines) if rejected_ids else chunk
 
     def _edit_rivals(self, chunk: Chunk) -> Chunk:
         """The chunk in which commands that claim a unique value of an edited key are merged too.
@@ -286,7 +292,7 @@ class ChunkApplier:
 
     def _apply_tables(
         self, chunk: Chunk, *, decides: bool, patience: Patience = _NO_PATIENCE
-    ) -> Merged:
+    ) -> MergeResult:
         """Apply commands by table, each after the tables that it refers to by enforced references.
 
         Args:
@@ -294,12 +300,14 @@ class ChunkApplier:
             decides: whether decisions are made.
             patience: how long decided commands may wait for commands that they depend on.
         """
-        merged = Merged(Result(chunk.folded.counts + chunk.dropped, held_reason=chunk.held_reason))
+        merged = MergeResult(
+            Result(chunk.folded.counts + chunk.dropped, held_reason=chunk.held_reason)
+        )
         for path in sorted(chunk.folded.paths, key=self._measure_depth):
             table = Table(self.connection, self.resources[path])
             if decides:
                 table.drop_stage()
-            merged += Merged(self._apply_winners(chunk, table, decides=decides))
+            merged += MergeResult(self._apply_with_runners_up(chunk, table, decides=decides))
             edits = chunk.folded.edits.get(path)
             if edits:
                 merged += merge(table, edits, decides=decides, patience=patience)
@@ -315,11 +323,11 @@ class ChunkApplier:
         refusals = [r for r in result.refusals if r.command.resource in paths]
         if not refusals:
             return result
-        selected = chunk.select(refusals, ())
+        selected = chunk.select_refused_keys(refusals, ())
         targets = {(command.resource, command.key) for command in selected.commands}
         again = self._apply_tables(selected.with_edited(targets), decides=False).result
         still_refused = {(r.command.resource, r.command.key) for r in again.refusals}
-        resolved = chunk.select(
+        resolved = chunk.select_refused_keys(
             [r for r in refusals if (r.command.resource, r.command.key) not in still_refused], ()
         )
         # The losers among the commands of these keys were counted by the fold.
@@ -327,7 +335,7 @@ class ChunkApplier:
         others = [r for r in result.refusals if r.command.resource not in paths]
         return Result(counts, (*others, *again.refusals), held_reason=result.held_reason)
 
-    def _apply_winners(self, chunk: Chunk, table: Table, *, decides: bool) -> Result:
+    def _apply_with_runners_up(self, chunk: Chunk, table: Table, *, decides: bool) -> Result:
         """Apply the winners of a table.
 
         With `decides`, the next best command of its key replaces a refused winner.

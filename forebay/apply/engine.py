@@ -10,16 +10,16 @@ from typing import TypeAlias
 
 import psycopg
 
-from forebay.apply.chunk import Applied, ChunkApplier
+from forebay.apply.chunk import ChunkApplier, ChunkResult
 from forebay.apply.prepare import Chunk, prepare
 from forebay.apply.results import Ledger, Outcome, OvertakenError, PatchedError, Result, Source
 from forebay.apply.rows.winners import Habits
-from forebay.archive.ahead import ReadAhead
 from forebay.archive.lines import Entry
+from forebay.archive.read_ahead import ReadAhead
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
-from forebay.decisions.log import DecisionLog, LogMovedError, PendingEntryError
+from forebay.decisions.decision_log import DecisionLog, LogMovedError, PendingEntryError
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
 from forebay.retry import compute_backoff_seconds
@@ -50,7 +50,7 @@ def apply(
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],
-    log: DecisionLog,
+    decision_log: DecisionLog,
     decides: bool = True,
     admit: Callable[[int], None] = lambda _: None,
     habits: Habits | None = None,
@@ -66,7 +66,7 @@ def apply(
         chunks: as `read_ahead` takes or returns them; closed at the end.
         source: the object's name, and whether this is a replay.
         resources: the declarations, by path.
-        log: the destination of decisions; call its `follow` first.
+        decision_log: the destination of decisions; call its `follow` first.
         decides: whether commands that can't apply are rejected. If not, the outcome contains them,
             and the ledger does not mark the object as complete.
         admit: called with the number of a chunk's lines before its transaction begins; may block
@@ -85,13 +85,13 @@ def apply(
     with ahead:
         if not connection.autocommit:
             raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
-        applier = ChunkApplier(connection, source, resources, log, habits or Habits())
+        applier = ChunkApplier(connection, source, resources, decision_log, habits or Habits())
         run = _Run(applier, Ledger(connection, source), decides, watch)
-        for chunk, is_last in ahead:
+        for chunk, check_is_last in ahead:
             admit(len(chunk.entries))
-            if not run.take(chunk, is_last):
+            if not run.apply_next(chunk, check_is_last):
                 return run.outcome if run.outcome.lines else Outcome(already_applied=True)
-        run.finish()
+        run.mark_complete()
     if run.outcome.held_reason is not None:
         raise HeldError(f"{source.object}: {run.outcome.held_reason}")
     return run.outcome
@@ -103,7 +103,7 @@ def rehearse(
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],
-    log: DecisionLog,
+    decision_log: DecisionLog,
 ) -> Outcome:
     """Return the outcome that `apply` would have now; changes neither tables nor archive.
 
@@ -113,8 +113,8 @@ def rehearse(
     Raises:
         psycopg.Error: as `apply`.
     """
-    log.is_rehearsal = True
-    applier = ChunkApplier(connection, source, resources, log, Habits())
+    decision_log.is_rehearsal = True
+    applier = ChunkApplier(connection, source, resources, decision_log, Habits())
     outcome = Outcome()
     for entries in chunks:
         chunk = prepare(entries, resources)
@@ -128,11 +128,11 @@ def _rehearse_chunk(applier: ChunkApplier, chunk: Chunk) -> Result:
     while True:
         try:
             with applier.connection.transaction(force_rollback=True):
-                applied = applier.apply(chunk)
+                applied = applier.apply_without_decisions(chunk)
                 if applied.candidates is None:
                     return applied.result
-                decided = applier.decide(applied.candidates, is_rehearsal=True)
-                return applied.result + decided.result
+                decisions = applier.decide_candidates(applied.candidates, is_rehearsal=True)
+                return applied.result + decisions.result
         except PatchedError:
             continue
 
@@ -153,7 +153,7 @@ class _Run:
     lines_done: int | None = None
     is_complete: bool = False
 
-    def take(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
+    def apply_next(self, chunk: Chunk, check_is_last: Callable[[], bool]) -> bool:
         """Apply the lines of the next chunk that are not applied; False if the object is complete.
 
         A deadlock is retried over the same connection.
@@ -161,11 +161,11 @@ class _Run:
         attempt = 0
         while True:
             try:
-                is_taken = self._apply_chunk(chunk, is_last)
+                is_taken = self._apply_chunk(chunk, check_is_last)
             except OvertakenError:  # another consumer has this object too, and is further
                 self.lines_done = None
             except PendingEntryError:
-                self.applier.log.catch_up()
+                self.applier.decision_log.catch_up()
             except PatchedError:
                 continue
             except psycopg.Error as exc:
@@ -174,36 +174,42 @@ class _Run:
                 self.position += len(chunk.entries)
                 return is_taken
 
-    def finish(self) -> None:
+    def mark_complete(self) -> None:
         """Mark the object as complete, if its last chunk was not known to be the last."""
         if not self.is_complete and _may_complete(self.outcome):
-            self.take(prepare((), self.applier.resources), lambda: True)
+            self.apply_next(prepare((), self.applier.resources), lambda: True)
 
-    def _apply_chunk(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
-        """One chunk in one transaction; a second transaction if candidates have to be decided."""
+    def _apply_chunk(self, chunk: Chunk, check_is_last: Callable[[], bool]) -> bool:
+        """One chunk in one transaction; a second transaction if candidates need decisions."""
         with self.applier.connection.transaction():
-            lines_done = self.ledger.lines_done() if self.lines_done is None else self.lines_done
+            lines_done = self.lines_done
+            if lines_done is None:
+                lines_done = self.ledger.read_lines_done()
             if lines_done is None:
                 return False
             start = max(self.position, lines_done)
             if start > self.position:
                 remaining = chunk.entries[start - self.position :]
                 chunk = prepare(remaining, self.applier.resources)
-            if not chunk.entries and not is_last():
+            if not chunk.entries and not check_is_last():
                 self.lines_done = lines_done
                 return True
             if self.decides and self.applier.needs_decisions_only(chunk):
-                applied = Applied(Result(), chunk)
+                applied = ChunkResult(Result(), chunk)
             else:
-                applied = self.applier.apply(chunk)
+                applied = self.applier.apply_without_decisions(chunk)
                 self.watch(self.applier.connection, chunk.list_commands())
             candidates = applied.candidates
             if candidates is None:
-                outcome, is_complete = self._advance(chunk, applied.result, start, is_last)
+                outcome, is_complete = self._advance_ledger(
+                    chunk, applied.result, start, check_is_last
+                )
             elif self.decides:
-                self.ledger.begin()
+                self.ledger.insert_row()
         if candidates is not None and self.decides:
-            outcome, is_complete = self._decide(chunk, applied.result, candidates, start, is_last)
+            outcome, is_complete = self._commit_decisions(
+                chunk, applied.result, candidates, start, check_is_last
+            )
         elif candidates is not None:
             undecided = list(candidates.explain(applied.refusals))
             result = applied.result + Result(refusals=undecided)
@@ -211,34 +217,37 @@ class _Run:
         self.outcome, self.lines_done, self.is_complete = outcome, lines_done, is_complete
         return True
 
-    def _decide(
+    def _commit_decisions(
         self,
         chunk: Chunk,
-        applied: Result,
+        first_result: Result,
         candidates: Chunk,
         start: int,
-        is_last: Callable[[], bool],
+        check_is_last: Callable[[], bool],
     ) -> tuple[Outcome, bool]:
         """The second transaction: rejects candidates, or applies them after all."""
         attempt = 0
         while True:
             try:
-                with self.applier.log.next_slot() as slot, self.applier.connection.transaction():
-                    slot.begin()
-                    decided = self.applier.decide(candidates)
+                with (
+                    self.applier.decision_log.reserve_slot() as slot,
+                    self.applier.connection.transaction(),
+                ):
+                    slot.mark_alive()
+                    decisions = self.applier.decide_candidates(candidates)
                     self.watch(self.applier.connection, candidates.list_commands())
-                    result = applied + decided.result
-                    advanced = self._advance(chunk, result, start, is_last)
-                    slot.record(decided.rejections, decided.effects)
+                    result = first_result + decisions.result
+                    advanced = self._advance_ledger(chunk, result, start, check_is_last)
+                    slot.record(decisions.rejections, decisions.effects)
             except LogMovedError:
-                self.applier.log.follow()
+                self.applier.decision_log.follow()
             except psycopg.Error as exc:
                 attempt = _pause(attempt, exc)
             else:
                 return advanced
 
-    def _advance(
-        self, chunk: Chunk, result: Result, start: int, is_last: Callable[[], bool]
+    def _advance_ledger(
+        self, chunk: Chunk, result: Result, start: int, check_is_last: Callable[[], bool]
     ) -> tuple[Outcome, bool]:
         """Advance the ledger; return the outcome so far, and whether the object is complete.
 
@@ -248,7 +257,7 @@ class _Run:
         outcome = self.outcome.plus(len(chunk.entries), chunk.ids, result)
         if not _may_complete(outcome):
             return outcome, False
-        is_complete = is_last()
+        is_complete = check_is_last()
         self.ledger.advance(
             start=start,
             end=start + len(chunk.entries),

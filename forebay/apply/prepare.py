@@ -37,7 +37,7 @@ class Folded:
     #: each of them changes the state that the commands before it lead to.
     edits: Mapping[str, Mapping[KeyValue, Sequence[Command]]]
     #: Resources that are to be locked exclusively: with a delete or an edited key.
-    exclusive: frozenset[str]
+    exclusive_paths: frozenset[str]
 
     @property
     def paths(self) -> frozenset[str]:
@@ -141,7 +141,7 @@ class Chunk:
             archived=archived,
         )
 
-    def without(self, rejected_ids: AbstractSet[str], lines: Sequence[Refusal]) -> Chunk:
+    def without_rejected(self, rejected_ids: AbstractSet[str], lines: Sequence[Refusal]) -> Chunk:
         """The chunk without commands that were rejected before, and with these invalid lines.
 
         A command with an effect may have been rejected under either id: its own, or that of its
@@ -164,7 +164,7 @@ class Chunk:
             dropped=self.dropped + Counts(duplicates=dropped),
         )
 
-    def select(self, refused: Sequence[Refusal], unfit: Sequence[Refusal]) -> Chunk:
+    def select_refused_keys(self, refused: Sequence[Refusal], unfit: Sequence[Refusal]) -> Chunk:
         """The part that awaits decisions: all commands of refused keys, and all invalid lines.
 
         Args:
@@ -282,7 +282,7 @@ def fold(commands: Sequence[Command], edited: Collection[Target] = ()) -> Folded
     deleting = {command.resource for command in commands if command.op == "delete"}
     winners = {
         path: {command.key: command for command in of_resource}
-        for path, of_resource in by_resource(commands).items()
+        for path, of_resource in group_by_resource(commands).items()
     }
     losers: dict[Target, list[Command]] = {}
     duplicates = 0
@@ -322,7 +322,7 @@ def _fold_contested(
     return winners, losers, duplicates
 
 
-def by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
+def group_by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
     """The commands of each resource, in their order."""
     paths = {command.resource for command in commands}
     if len(paths) == 1:  # the common case
@@ -357,7 +357,7 @@ def are_all_current(commands: Sequence[Command], resources: Mapping[str, Resourc
 
     The common case; one check per chunk is ten times faster than a check per command.
     """
-    for path, of_resource in by_resource(commands).items():
+    for path, of_resource in group_by_resource(commands).items():
         spec = resources.get(path)
         if spec is None or {command.schema for command in of_resource} != {spec.schema_version}:
             return False

@@ -48,7 +48,7 @@ class Counts(NamedTuple):
     applied: int = 0
     #: Lost to another command of the same key.
     superseded: int = 0
-    #: Applied or decided before.
+    #: Applied or rejected before.
     duplicates: int = 0
     #: Can never apply.
     rejected: int = 0
@@ -95,7 +95,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergeResult:
     """The result of merging the commands of some keys."""
 
     result: Result = Result()
@@ -104,9 +104,9 @@ class Merged:
     #: Patches of earlier chunks that waited, and that Postgres refuses now.
     refused_waiting: Sequence[Refusal] = ()
 
-    def __add__(self, other: Merged) -> Merged:
+    def __add__(self, other: MergeResult) -> MergeResult:
         """The result for the keys of both."""
-        return Merged(
+        return MergeResult(
             self.result + other.result,
             (*self.effects, *other.effects),
             (*self.refused_waiting, *other.refused_waiting),
@@ -165,7 +165,7 @@ class Ledger:
     connection: Connection
     source: Source
 
-    def lines_done(self) -> int | None:
+    def read_lines_done(self) -> int | None:
         """The number of lines that earlier runs applied; None if the object is complete."""
         if self.source.replay:
             return 0
@@ -176,7 +176,7 @@ class Ledger:
         lines, is_complete = row or (0, False)
         return None if is_complete else int(lines)
 
-    def begin(self) -> None:
+    def insert_row(self) -> None:
         """Record a live object in the first transaction of a chunk that waits for decisions.
 
         So `forebay verify` can distinguish such a chunk from a lost row of the ledger.

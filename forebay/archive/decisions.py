@@ -35,7 +35,7 @@ class DecisionLogError(PermanentError):
     """An object of the decision log is missing or damaged."""
 
 
-class Store(Protocol):
+class DecisionStore(Protocol):
     """The part of an archive's storage that the decision log uses."""
 
     @property
@@ -69,11 +69,12 @@ class LogEntry:
     owner: str | None = None
     #: The members of each rejection, including `rejected_at`.
     rejections: Sequence[Mapping[str, Any]] = field(default=())
-    #: The members of each decided command that passed; see `forebay.decisions.effects`.
+    #: The members of the effect of each decided command that passed; see
+    #: `forebay.decisions.effects`.
     effects: Sequence[Mapping[str, Any]] = field(default=())
 
 
-def key_of(slot: int) -> str:
+def build_entry_key(slot: int) -> str:
     """Return the key of an entry's object."""
     return f"{DECISIONS_PREFIX}{slot:0{_DIGITS}d}.ndjson"
 
@@ -89,10 +90,10 @@ def encode_decisions(
         database: the identity of the deciding database.
     """
     lines: list[bytes] = []
-    for decision, decided in (("rejected", rejections), ("passed", effects)):
+    for decision, all_members in (("rejected", rejections), ("passed", effects)):
         # One encoding of the members that all lines begin with, instead of a second mapping a line.
         head = orjson.dumps({"decision": decision, "database": database})[:-1] + b","
-        lines += [head + _encode_line(members)[1:] for members in decided]
+        lines += [head + _encode_line(members)[1:] for members in all_members]
     return b"".join(lines)
 
 
@@ -106,7 +107,7 @@ def encode_void(database: str, at: dt.datetime) -> bytes:
     return _encode_line({"decision": "void", "database": database, "at": at})
 
 
-def read_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
+def read_decision_log(store: DecisionStore, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
     """Iterate over the entries after a position, in order.
 
     From `NOTHING_READ`, the first entry has number 0 and the rejections of older releases.
@@ -119,25 +120,26 @@ def read_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
     if position < 0:
         yield LogEntry(0, rejections=list(_read_legacy(store)))
         position = 0
-    for stored in store.list(DECISIONS_PREFIX, after=key_of(position) if position else ""):
+    for stored in store.list(DECISIONS_PREFIX, after=build_entry_key(position) if position else ""):
         if _NAME.fullmatch(stored.key) is None:  # such as a folder marker of the S3 console
             continue
         position += 1
-        if stored.key != key_of(position):
+        expected_key = build_entry_key(position)
+        if stored.key != expected_key:
             raise DecisionLogError(
-                f"{store.url}/{key_of(position)} is missing, but {stored.key} exists: the copy of "
+                f"{store.url}/{expected_key} is missing, but {stored.key} exists: the copy of "
                 "the archive is incomplete. Copy the object; if it is permanently lost, store an "
                 "empty object under its name, and its decisions will be made again"
             )
         yield _read_entry(store, position)
 
 
-def _read_entry(store: Store, slot: int) -> LogEntry:
-    name = f"{store.url}/{key_of(slot)}"
+def _read_entry(store: DecisionStore, slot: int) -> LogEntry:
+    name = f"{store.url}/{build_entry_key(slot)}"
     owner: str | None = None
     rejections: list[Mapping[str, Any]] = []
     effects: list[Mapping[str, Any]] = []
-    for line in _parse_lines(name, store.read(key_of(slot))):
+    for line in _parse_lines(name, store.read(build_entry_key(slot))):
         match line.get("decision"):
             case "rejected":
                 rejections.append(_check_members(name, line))
@@ -152,7 +154,7 @@ def _read_entry(store: Store, slot: int) -> LogEntry:
     return LogEntry(slot, owner, rejections, effects)
 
 
-def _read_legacy(store: Store) -> Iterator[Mapping[str, Any]]:
+def _read_legacy(store: DecisionStore) -> Iterator[Mapping[str, Any]]:
     for stored in store.list(LEGACY_REJECTIONS_PREFIX):
         name = f"{store.url}/{stored.key}"
         for line in _parse_lines(name, store.read(stored.key)):

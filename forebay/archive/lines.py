@@ -30,7 +30,7 @@ MAX_INVALID_BYTES = 64 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _INFLATE_STEP = 256 * 1024  # bytes; the limits are checked after each step
-_BATCH_LINES = 1_000  # lines decoded together
+_GROUP_LINES = 1_000  # lines decoded together
 _SALVAGE_STEPS = (4096, 64, 1)  # bytes
 _SHOWN_BYTES = 4096  # of a line that is too long or cut off, kept in its rejection
 _TOO_MANY_INVALID = (
@@ -102,7 +102,7 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Seque
     """Yield an object's lines and their entries in small groups; limits as in `read_chunks`."""
     number = 0
     try:
-        for lines, entries in _decode_in_batches(_split_lines(_limit_size(_inflate(blocks)))):
+        for lines, entries in _decode_in_groups(_split_lines(_limit_size(_inflate(blocks)))):
             yield lines, entries
             number += len(lines)
     except _CorruptError as exc:
@@ -127,7 +127,7 @@ def is_damaged(blocks: Iterable[bytes]) -> bool:
     return False
 
 
-def _decode_in_batches(
+def _decode_in_groups(
     line_lists: Iterable[list[bytes]],
 ) -> Iterator[tuple[list[bytes], list[Entry]]]:
     number, invalid_lines = 0, _InvalidLines()
@@ -144,8 +144,8 @@ def _decode_in_batches(
 def _split_lists(line_lists: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
     """Yield the lines in smaller lists: a step may hold 128 Ki lines, each a KiB when decoded."""
     for lines in line_lists:
-        for start in range(0, len(lines), _BATCH_LINES):
-            yield lines[start : start + _BATCH_LINES]
+        for start in range(0, len(lines), _GROUP_LINES):
+            yield lines[start : start + _GROUP_LINES]
 
 
 def _decode_entries(number: int, lines: Sequence[bytes]) -> list[Entry]:

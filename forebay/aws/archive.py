@@ -194,7 +194,7 @@ class Archive:
         name = f"{command_id}-{hashlib.sha256(content).hexdigest()[:16]}"
         created = self._create_commands("amend", lines, name)
         key = build_object_key("amend", name)
-        if not created and self._inflate(key) != content:
+        if not created and self._read_inflated(key) != content:
             raise ObjectDiffersError(
                 f"s3://{self.bucket}/{key} exists, but its lines do not match its name; Forebay "
                 "never overwrites objects, so restore its first version"
@@ -261,7 +261,7 @@ class Archive:
             build_object_key(source, name_id), content, gzipped=True, metadata=metadata
         )
 
-    def _inflate(self, key: str) -> bytes | None:
+    def _read_inflated(self, key: str) -> bytes | None:
         """The lines of a small object; None if it is not a gzip file."""
         try:
             return gzip.decompress(b"".join(self.read(key)))

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.codec import MAX_LINE_BYTES
+from forebay.errors import UnacknowledgedError
 from forebay.retry import compute_backoff_seconds
 
 if TYPE_CHECKING:
@@ -54,6 +55,19 @@ class _Record:
     lines: range
 
 
+class _Failures(NamedTuple):
+    """The failed records of one attempt."""
+
+    records: Sequence[_Record]
+    #: The last error, if Firehose gave one.
+    reason: str | None = None
+    #: True if a retry can't help.
+    is_final: bool = False
+
+
+_NO_FAILURES = _Failures(())
+
+
 class FirehoseSink:
     """Puts lines to one of the delivery streams, and retries on the next stream.
 
@@ -72,60 +86,66 @@ class FirehoseSink:
         self._streams = streams
         self._sleep = sleep
         self._clock = clock
-        #: Why the last put failed, for the log.
-        self.last_error: str | None = None
 
-    def put(self, lines: Sequence[bytes]) -> set[int]:
-        """Put all lines; return the indexes of lines that no stream acknowledged.
+    def put(self, lines: Sequence[bytes]) -> None:
+        """Put all lines.
 
         Args:
             lines: encoded commands, newline included, each within `MAX_RECORD_BYTES`.
+
+        Raises:
+            UnacknowledgedError: no stream acknowledged some of the lines.
         """
-        pending = list(_pack(lines))
+        pending: Sequence[_Record] = list(_pack(lines))
+        reason: str | None = None
         deadline = self._clock() + DEADLINE_SECONDS
         first_stream = _CHANCE.randrange(len(self._streams)) if len(self._streams) > 1 else 0
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._sleep(compute_backoff_seconds(attempt, first=FIRST_PAUSE_SECONDS))
             stream = self._streams[(first_stream + attempt) % len(self._streams)]
-            pending, final = self._put_once(stream, pending)
-            if not pending or final or self._clock() >= deadline:
+            pending, reason, is_final = self._put_once(stream, pending)
+            if not pending:
+                return
+            if is_final or self._clock() >= deadline:
                 break
-        return {index for record in pending for index in record.lines}
+        raise UnacknowledgedError({index for record in pending for index in record.lines}, reason)
 
-    def _put_once(self, stream: str, records: Sequence[_Record]) -> tuple[list[_Record], bool]:
-        """Put records; return those that failed, and whether a retry is pointless."""
+    def _put_once(self, stream: str, records: Sequence[_Record]) -> _Failures:
         failed_records: list[_Record] = []
-        final = False
+        reason: str | None = None
+        is_final = False
         for call in _split_calls(records):
             try:
-                failed_records += self._call_stream(stream, call)
+                failures = self._call_stream(stream, call)
             except ClientError as exc:
-                self.last_error = str(exc)
-                failed_records += call
-                final = final or exc.response.get("Error", {}).get("Code") in _FINAL
+                code = exc.response.get("Error", {}).get("Code")
+                failures = _Failures(call, str(exc), code in _FINAL)
             except BotoCoreError as exc:
-                self.last_error = str(exc)
-                failed_records += call
-        return failed_records, final
+                failures = _Failures(call, str(exc))
+            if failures.records:
+                failed_records += failures.records
+                reason = failures.reason
+                is_final = is_final or failures.is_final
+        return _Failures(failed_records, reason, is_final)
 
-    def _call_stream(self, stream: str, records: Sequence[_Record]) -> list[_Record]:
+    def _call_stream(self, stream: str, records: Sequence[_Record]) -> _Failures:
         if len(records) == 1:
             self._client.put_record(DeliveryStreamName=stream, Record={"Data": records[0].data})
-            return []
+            return _NO_FAILURES
         answer = self._client.put_record_batch(
             DeliveryStreamName=stream, Records=[{"Data": record.data} for record in records]
         )
         if not answer["FailedPutCount"]:
-            return []
+            return _NO_FAILURES
         outcomes = answer["RequestResponses"]  # one per record, in the request's order
-        failures = [
+        failed = [
             (record, outcome)
             for record, outcome in zip(records, outcomes, strict=True)
             if outcome.get("ErrorCode") or not outcome.get("RecordId")
         ]
-        self.last_error = failures[0][1].get("ErrorMessage") if failures else None
-        return [record for record, _ in failures]
+        reason = failed[0][1].get("ErrorMessage") if failed else None
+        return _Failures([record for record, _ in failed], reason)
 
 
 def _pack(lines: Sequence[bytes]) -> Iterator[_Record]:

@@ -1,6 +1,6 @@
 """Effects: the decisions that decided commands have passed.
 
-A command with a condition or an increment is decided once, when it is first applied. If it passes,
+The decision about a decided command is made once, when it is first applied. If the command passes,
 its effect is recorded: the id under which it takes its place, and the sums of its increments. From
 then on it is a plain command with that id and these sums (law 7).
 """
@@ -88,18 +88,17 @@ def find_effective_ids(connection: Connection, ids: Sequence[str]) -> dict[str, 
 
 
 def find_private_effects(connection: Connection, limit: int) -> list[Effect]:
-    """Effects that this database alone has decided."""
+    """Private effects: they are not in the decision log."""
     return _read(connection.execute(_FIND_PRIVATE, [limit]).fetchall())
 
 
 def insert_effects(connection: Connection, effects: Sequence[Effect], slot: int | None) -> None:
-    """Insert effects; an existing effect that this database alone decided is replaced.
+    """Insert effects; an existing private effect is replaced.
 
     Args:
         connection: in a transaction.
         effects: each id once.
-        slot: the number of their entry in the decision log; None for decisions of this database
-            alone.
+        slot: the number of their entry in the decision log; None for private decisions.
     """
     if not effects:
         return

@@ -105,13 +105,12 @@ def find_rejected(connection: Connection, ids: Sequence[str]) -> set[str]:
 def insert_rejections(
     connection: Connection, rejections: Sequence[Rejection], slot: int | None
 ) -> None:
-    """Insert rejections; an existing rejection of this database alone is replaced.
+    """Insert rejections; an existing private rejection is replaced.
 
     Args:
         connection: in a transaction.
         rejections: each id once.
-        slot: the number of their entry in the decision log; None for decisions of this database
-            alone.
+        slot: the number of their entry in the decision log; None for private decisions.
     """
     for batch in _split_batches(rejections):
         columns = [list(column) for column in zip(*map(_MEMBERS, batch), strict=True)]

@@ -25,14 +25,14 @@ def undo(
 ) -> int:
     """Remove rows, tombstones and patches made by rejected commands; return their number.
 
-    So are those of decided commands that this database alone has decided otherwise than `effects`,
+    Also removed are those of decided commands with a private decision that differs from `effects`,
     the archive's decisions.
 
-    Needed if this database applied commands before they were decided, for example in a rebuild
-    for inspection while another database owned the archive. A replay restores the rows that the
-    removed rows had replaced. Call it inside a transaction.
+    Needed if this database applied commands before the archive had the decisions about them, for
+    example in a rebuild for inspection while another database owned the archive. A replay restores
+    the rows that the removed rows had replaced. Call it inside a transaction.
     """
-    by_path: dict[str, list[_Written]] = defaultdict(list)
+    by_path: dict[str, list[_WrittenVersion]] = defaultdict(list)
     for written in (*_list_rejected(connection, rejected), *_list_overruled(connection, effects)):
         if written.resource in resources:
             by_path[written.resource].append(written)
@@ -40,21 +40,21 @@ def undo(
     count, remaining = _remove_unreferenced(connection, resources, by_path)
     # Rows with references from other rows stay, marked until a replay.
     for path in remaining:
-        spec, statements = resources[path], _build_statements(resources[path])
+        spec, statements = resources[path], _build_undo_statements(resources[path])
         for statement in (
             statements.outdate,
             statements.edits,
             statements.mark,
             statements.tombstones,
         ):
-            count += _run(connection, statement, spec, by_path[path])
+            count += _execute(connection, statement, spec, by_path[path])
     return count
 
 
 def _remove_unreferenced(
     connection: Connection,
     resources: Mapping[str, ResourceSpec],
-    by_path: Mapping[str, Sequence[_Written]],
+    by_path: Mapping[str, Sequence[_WrittenVersion]],
 ) -> tuple[int, list[str]]:
     """Remove rows resource by resource, until only rows with references from others remain.
 
@@ -75,31 +75,35 @@ def _remove_unreferenced(
     return count, remaining
 
 
-def _list_rejected(connection: Connection, rejected: Sequence[Rejection]) -> Iterator[_Written]:
+def _list_rejected(
+    connection: Connection, rejected: Sequence[Rejection]
+) -> Iterator[_WrittenVersion]:
     """Yield the versions that rejected commands may have written, as themselves or as effects."""
     private = find_effects(connection, [r.id for r in rejected if r.resource is not None])
     for rejection in rejected:
         if rejection.resource is None or rejection.key is None:
             continue
-        yield _Written(rejection.resource, rejection.key, rejection.id)
+        yield _WrittenVersion(rejection.resource, rejection.key, rejection.id)
         if rejection.id in private:
-            yield _Written(rejection.resource, rejection.key, private[rejection.id].effective_id)
+            yield _WrittenVersion(
+                rejection.resource, rejection.key, private[rejection.id].effective_id
+            )
     _delete_private(connection, "effects", list(private))
 
 
-def _list_overruled(connection: Connection, effects: Sequence[Effect]) -> Iterator[_Written]:
-    """Yield the versions written by commands that only this database has decided otherwise."""
+def _list_overruled(connection: Connection, effects: Sequence[Effect]) -> Iterator[_WrittenVersion]:
+    """Yield the versions written by decided commands with a private decision that differs."""
     ids = [effect.id for effect in effects]
     private = find_effects(connection, ids)
     for effect in effects:
         own = private.get(effect.id)
         if own is not None and own.effective_id != effect.effective_id:
-            yield _Written(own.resource, own.key, own.effective_id)
+            yield _WrittenVersion(own.resource, own.key, own.effective_id)
     _delete_private(connection, "rejections", ids)
 
 
 def _delete_private(connection: Connection, table: str, ids: Sequence[str]) -> None:
-    """Delete decisions of this database alone about commands that the archive decides otherwise."""
+    """Delete private decisions that differ from the archive's decisions."""
     if ids:
         statement = "DELETE FROM {} WHERE slot IS NULL AND id = ANY(%s::uuid[])"
         name = sql.Identifier("forebay", table)
@@ -107,37 +111,37 @@ def _delete_private(connection: Connection, table: str, ids: Sequence[str]) -> N
 
 
 def _remove(
-    connection: Connection, spec: ResourceSpec, rejections: Sequence[_Written]
+    connection: Connection, spec: ResourceSpec, versions: Sequence[_WrittenVersion]
 ) -> int | None:
     """Remove rows and tombstones; return their number, or None if other rows refer to them."""
-    statements = _build_statements(spec)
+    statements = _build_undo_statements(spec)
     try:
         with connection.transaction():
-            rows = _run(connection, statements.outdate, spec, rejections)
-            _run(connection, statements.edits, spec, rejections)
-            rows += _run(connection, statements.rows, spec, rejections)
-            return rows + _run(connection, statements.tombstones, spec, rejections)
+            rows = _execute(connection, statements.outdate, spec, versions)
+            _execute(connection, statements.edits, spec, versions)
+            rows += _execute(connection, statements.rows, spec, versions)
+            return rows + _execute(connection, statements.tombstones, spec, versions)
     except psycopg.errors.ForeignKeyViolation:
         return None
 
 
-def _run(
+def _execute(
     connection: Connection,
     statement: sql.Composed,
     spec: ResourceSpec,
-    rejections: Sequence[_Written],
+    versions: Sequence[_WrittenVersion],
 ) -> int:
     values = {
         "resource": spec.path,
-        "keys": [rejection.key for rejection in rejections],
-        "ids": [rejection.id for rejection in rejections],
-        "outdated": [mark_outdated(rejection.id) for rejection in rejections],
-        "orphaned": [mark_orphaned(rejection.id) for rejection in rejections],
+        "keys": [version.key for version in versions],
+        "ids": [version.id for version in versions],
+        "outdated": [mark_outdated(version.id) for version in versions],
+        "orphaned": [mark_orphaned(version.id) for version in versions],
     }
     return connection.execute(statement, values).rowcount
 
 
-class _Written(NamedTuple):
+class _WrittenVersion(NamedTuple):
     """A version of a row or tombstone that a command may have written."""
 
     resource: str
@@ -147,7 +151,7 @@ class _Written(NamedTuple):
     id: str
 
 
-class _Statements(NamedTuple):
+class _UndoStatements(NamedTuple):
     """Statements that undo commands of a resource."""
 
     outdate: sql.Composed
@@ -157,14 +161,14 @@ class _Statements(NamedTuple):
     tombstones: sql.Composed
 
 
-def _build_statements(spec: ResourceSpec) -> _Statements:
+def _build_undo_statements(spec: ResourceSpec) -> _UndoStatements:
     parts: dict[str, sql.Composable] = {
         "table": sql.Identifier("public", spec.table),
         "key": sql.Identifier(spec.key.name),
         "type": sql.SQL(spec.key.sql_type),
     }
     statements = (_OUTDATE_PATCHED, _UNDO_EDITS, _UNDO_ROWS, _MARK_ROWS, _UNDO_TOMBSTONES)
-    return _Statements(*(sql.SQL(text).format(**parts) for text in statements))
+    return _UndoStatements(*(sql.SQL(text).format(**parts) for text in statements))
 
 
 # A row with the value of a rejected patch is written again by its own command, in a replay: the

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from forebay.errors import TransientError
+from forebay.errors import TransientError, UnacknowledgedError
 from forebay.intake.commands import Line
 from forebay.log import Log
 
@@ -14,10 +14,12 @@ from forebay.log import Log
 class Sink(Protocol):
     """A destination for lines, such as a delivery stream."""
 
-    last_error: str | None
+    def put(self, lines: Sequence[bytes]) -> None:
+        """Send lines.
 
-    def put(self, lines: Sequence[bytes]) -> set[int]:
-        """Send lines; return the indexes of those that were not acknowledged."""
+        Raises:
+            UnacknowledgedError: some lines were not acknowledged; all others are stored.
+        """
 
 
 class CommandStore(Protocol):
@@ -40,7 +42,7 @@ class Acceptance:
     #: get lost. Without an idempotency record, a repetition of the write makes another command.
     not_accepted: Sequence[Line] = ()
     #: The number of accepted lines that the archive stored in the stream's place.
-    by_fallback: int = 0
+    fallback_count: int = 0
 
 
 class Acceptor:
@@ -53,11 +55,15 @@ class Acceptor:
 
     def accept(self, lines: Sequence[Line]) -> Acceptance:
         """Store lines in the stream; those that it does not acknowledge, in the archive."""
-        unacknowledged = self._sink.put([line.data for line in lines])
-        if not unacknowledged:
-            return Acceptance(lines)
-        remaining = [lines[index] for index in sorted(unacknowledged)]
-        reason = self._sink.last_error
+        try:
+            self._sink.put([line.data for line in lines])
+        except UnacknowledgedError as exc:
+            return self._fall_back(lines, exc)
+        return Acceptance(lines)
+
+    def _fall_back(self, lines: Sequence[Line], error: UnacknowledgedError) -> Acceptance:
+        """Store in the archive the lines that the stream did not acknowledge."""
+        remaining = [lines[index] for index in sorted(error.indexes)]
         try:
             self._store.write_commands([line.data for line in remaining], remaining[0].command.id)
         except TransientError as exc:
@@ -65,10 +71,12 @@ class Acceptor:
                 "not_accepted",
                 level="ERROR",
                 commands=len(remaining),
-                stream=reason,
+                stream=error.reason,
                 archive=str(exc),
             )
-            streamed = [line for index, line in enumerate(lines) if index not in unacknowledged]
+            streamed = [line for index, line in enumerate(lines) if index not in error.indexes]
             return Acceptance(streamed, remaining)
-        self._log.event("fallback_used", level="WARNING", commands=len(remaining), stream=reason)
-        return Acceptance(lines, by_fallback=len(remaining))
+        self._log.event(
+            "fallback_used", level="WARNING", commands=len(remaining), stream=error.reason
+        )
+        return Acceptance(lines, fallback_count=len(remaining))

@@ -12,12 +12,12 @@ from typing import Protocol
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
 from forebay.conditions import Condition
+from forebay.decided_commands import is_decided_command
 from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.json_text import JsonText, dump
 from forebay.intake.validation import validate_item, validate_key, validate_patch
 from forebay.problem import Problem, ProblemError
 from forebay.resource.body import BodyInvalidError, Fault, ValidItem, format_pointer
-from forebay.resource.partial import is_increment
 from forebay.resource.spec import ResourceSpec
 
 #: Items in one request.
@@ -104,7 +104,7 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _validate(spec, item)
+        valid = _require_valid(spec, item)
         if not spec.key_is_made:
             return self._build_line(spec, "create", _require_key(spec, valid), valid.body, origin)
         if valid.key is not None:
@@ -129,7 +129,7 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _validate(spec, item)
+        valid = _require_valid(spec, item)
         _check_key(spec, valid, key)
         op: Op = "create" if create else "put"
         return self._build_line(spec, op, key, valid.body, origin, condition)
@@ -148,7 +148,7 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        valid = _validate(spec, item)
+        valid = _require_valid(spec, item)
         op: Op = "create" if create else "put"
         return self._build_line(spec, op, _require_key(spec, valid), valid.body, origin, condition)
 
@@ -217,7 +217,7 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        key = _validate_key(spec, item)
+        key = _require_valid_key(spec, item)
         return self._build_line(spec, "delete", key, None, origin, condition)
 
     def _build_line(  # noqa: PLR0917 - the members of a command
@@ -231,15 +231,12 @@ class CommandMaker:
     ) -> Line:
         if spec.attachments and body is not None:
             self._attachments.check(spec, key, body)
-        # As `is_decided` of forebay.apply.edits.decided, which the write function's package lacks.
-        is_decided = condition is not None or (
-            op == "patch" and any(map(is_increment, (body or {}).values()))
-        )
-        dependencies = origin.dependencies.get((spec.path, str(key))) if is_decided else None
+        decided = is_decided_command(op, body, condition, spec)
+        dependencies = origin.dependencies.get((spec.path, str(key))) if decided else None
         if dependencies:
             condition = replace(condition or Condition(), after=tuple(dependencies))
         command = Command(
-            id=self._ids.make(create=op == "create", after=origin.after, decided=is_decided),
+            id=self._ids.make(create=op == "create", after=origin.after, decided=decided),
             op=op,
             resource=spec.path,
             key=key,
@@ -285,14 +282,14 @@ def _check_key(spec: ResourceSpec, valid: ValidItem, key: KeyValue) -> None:
         raise ProblemError(Problem("key_mismatch", detail, [fault]))
 
 
-def _validate(spec: ResourceSpec, item: JsonText) -> ValidItem:
+def _require_valid(spec: ResourceSpec, item: JsonText) -> ValidItem:
     try:
         return validate_item(spec, item)
     except BodyInvalidError as exc:
         raise ProblemError(_describe_invalid(spec, exc.faults)) from None
 
 
-def _validate_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
+def _require_valid_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
     if not isinstance(item.value, dict):
         raise ProblemError(_describe_invalid(spec, (Fault("#", "Input should be an object"),)))
     unknown = [name for name in item.value if spec.column(name) is None]

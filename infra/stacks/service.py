@@ -34,7 +34,7 @@ from infra.components.schedule import Schedule
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.deployment import CANARY_FUNCTIONS
-from infra.settings import FunctionName, PackageName, Settings
+from infra.settings import PACKAGE_OF, FunctionName, Settings
 from infra.stacks.attachments import grant_attachments, grant_sweep_of_uploads
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
@@ -112,7 +112,7 @@ class ServiceStack(EnvironmentStack):
 
     def _add_function(self, construct_id: str, name: FunctionName) -> ProductFunction:
         size = self.settings.functions.of(name)
-        code: PackageName = "read" if name == "status" else name
+        code = PACKAGE_OF[name]
         function = ProductFunction(
             self,
             construct_id,

@@ -14,7 +14,7 @@ from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, RequestView, Route, routes
 from lambdas.read.cached import CachedAnswers
-from lambdas.read.downloads import DownloadReader, describe_disabled
+from lambdas.read.downloads import DownloadReader, describe_attachments_disabled
 from lambdas.read.forms import read_form
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
@@ -98,6 +98,6 @@ class ReadApp:
         spec = self._resources[route.resource]
         if route.action == "download":
             if self._downloads is None:
-                raise ProblemError(describe_disabled())
+                raise ProblemError(describe_attachments_disabled())
             return self._downloads.read(spec, view, route.field)
         return self._readers[route.action](spec, view)

@@ -66,6 +66,6 @@ class DownloadReader:
         return Response(307, headers=headers)
 
 
-def describe_disabled() -> Problem:
+def describe_attachments_disabled() -> Problem:
     """The problem with an environment that has no bucket."""
     return Problem("attachments_disabled", "this environment has no bucket for attachments")

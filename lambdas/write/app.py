@@ -29,11 +29,15 @@ from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, describe_not_accepted, mark_not_accepted
-from lambdas.write.planning import Planner
-from lambdas.write.plans import Plan, add_header
+from lambdas.write.plan import Plan, add_header
+from lambdas.write.planner import Planner
 from lambdas.write.requests import WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
-from lambdas.write.uploads import UploadForms, describe_disabled, describe_unavailable
+from lambdas.write.uploads import (
+    UploadForms,
+    describe_attachments_disabled,
+    describe_attachments_unavailable,
+)
 
 if TYPE_CHECKING:
     from forebay.resource.shape import Recorded
@@ -116,7 +120,7 @@ class WriteApp:
         route = self._routes.get((request.method, request.route_path))
         refusal: dict[str, Any] = {}
         try:
-            response, metrics = self._answer(route, request)
+            response, metrics = self._answer_request(route, request)
         except ProblemError as exc:
             response = build_problem_response(exc.problem, request.path)
             refusal = {"code": exc.problem.code}
@@ -133,19 +137,19 @@ class WriteApp:
         )
         return response
 
-    def _answer(self, route: Route | None, request: WriteRequest) -> _Answer:
+    def _answer_request(self, route: Route | None, request: WriteRequest) -> _Answer:
         try:
             return self._answer_route(route, request)
         except TransientError as exc:  # of the bucket of attachments only
             self._log.event("attachments_unavailable", level="WARNING", reason=str(exc))
-            raise ProblemError(describe_unavailable()) from exc
+            raise ProblemError(describe_attachments_unavailable()) from exc
 
     def _answer_route(self, route: Route | None, request: WriteRequest) -> _Answer:
         if route is None:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
-        origin = request.origin(self._ids.now_ms())
+        origin = request.read_origin(self._ids.now_ms())
         if route.action == "upload":
             return self._answer_upload(route, request, origin)
         if self._records is not None and origin.idempotency_key is not None:
@@ -155,9 +159,9 @@ class WriteApp:
     def _answer_upload(self, route: Route, request: WriteRequest, origin: Origin) -> _Answer:
         """Answer with the form of an upload, which has no command yet."""
         if self._uploads is None:
-            raise ProblemError(describe_disabled())
+            raise ProblemError(describe_attachments_disabled())
         spec = self._resources[route.resource]
-        return _Answer(self._uploads.answer(spec, route.field, request, origin), {})
+        return _Answer(self._uploads.answer_with_form(spec, route.field, request, origin), {})
 
     def _answer_repeatable(
         self, records: Records, route: Route, request: WriteRequest, origin: Origin
@@ -219,15 +223,15 @@ def _build_answer(plan: Plan, acceptance: Acceptance, instance: str) -> _Answer:
             raise ProblemError(describe_not_accepted())
         ids = {line.command.id for line in acceptance.not_accepted}
         response = mark_not_accepted(response, ids, instance)
-    return _Answer(response, _measure(acceptance, refused=plan.refused))
+    return _Answer(response, _build_metrics(acceptance, refused_count=plan.refused_count))
 
 
-def _measure(acceptance: Acceptance, *, refused: int) -> dict[Metric, float]:
-    """Return the metrics of an accepted request; `refused` is the number of its refused items."""
+def _build_metrics(acceptance: Acceptance, *, refused_count: int) -> dict[Metric, float]:
+    """Return the metrics of an accepted request; `refused_count` is of its refused items."""
     values = (
         (COMMANDS_ACCEPTED, len(acceptance.accepted)),
-        (COMMANDS_BY_FALLBACK, acceptance.by_fallback),
+        (COMMANDS_BY_FALLBACK, acceptance.fallback_count),
         (COMMANDS_NOT_ACCEPTED, len(acceptance.not_accepted)),
-        (ITEMS_REFUSED, refused),
+        (ITEMS_REFUSED, refused_count),
     )
     return {metric: value for metric, value in values if value}

@@ -55,9 +55,9 @@ def _read_comparison(field: FieldSpec, text: str) -> Comparison:
     if is_plain and parsed.operator == "is" and parsed.value == "null":
         return Comparison(field.name, "is", None)
     if not is_plain or parsed.operator == "is" or parsed.operator not in OPERATORS:
-        raise _refuse(field, f"a write's condition can't be {text[:80]!a}")
+        raise _build_filter_error(field, f"a write's condition can't be {text[:80]!a}")
     if field.kind is Kind.JSON:
-        raise _refuse(field, "the condition of a JSON field can only be is.null")
+        raise _build_filter_error(field, "the condition of a JSON field can only be is.null")
     value = parsed.value
     if isinstance(value, str):
         return Comparison(field.name, parsed.operator, _convert(field, value))
@@ -87,7 +87,7 @@ def _convert(field: FieldSpec, text: str) -> Any:  # noqa: ANN401 - as the field
             return text
 
 
-def _refuse(field: FieldSpec, detail: str) -> ProblemError:
+def _build_filter_error(field: FieldSpec, detail: str) -> ProblemError:
     return ProblemError(
         Problem(
             "PGRST127",

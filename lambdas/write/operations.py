@@ -66,9 +66,11 @@ class OperationMaker:
         spec = self._resources.get(path) if isinstance(path, str) else None
         if spec is None:
             paths = ", ".join(sorted(self._resources))
-            raise _refuse(("#/resource", f"{str(path)[:80]!a} is not one of {paths}"))
+            raise _build_operation_error(
+                ("#/resource", f"{str(path)[:80]!a} is not one of {paths}")
+            )
         self._access.require(context, {spec.path: write_scope(spec.scope_group)})
-        condition = _read_condition(spec, members, now_ms)
+        condition = _read_condition_members(spec, members, now_ms)
         if condition is not None:
             seen = [
                 version
@@ -107,7 +109,7 @@ class OperationMaker:
 def _check_members(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
     """Check the form of an operation: its members, and the members that its `op` requires."""
     if not isinstance(value, dict):
-        raise _refuse(("#", "Input should be an object"))
+        raise _build_operation_error(("#", "Input should be an object"))
     faults = [
         (f"#/{name}", "Extra inputs are not permitted") for name in value if name not in _MEMBERS
     ]
@@ -125,11 +127,11 @@ def _check_members(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON val
             (f"#/{name}", "a create has no condition") for name in _CONDITIONS if name in value
         ]
     if faults:
-        raise _refuse(*faults)
+        raise _build_operation_error(*faults)
     return value
 
 
-def _read_condition(
+def _read_condition_members(
     spec: ResourceSpec, members: Mapping[str, Any], now_ms: int
 ) -> Condition | None:
     """Read the members `if_match` and `if`; None without either."""
@@ -138,15 +140,17 @@ def _read_condition(
     tags = _read_tags(members["if_match"], now_ms) if "if_match" in members else []
     where = members.get("if", [])
     if isinstance(where, list):
-        where = [_convert_numbers(spec, comparison) for comparison in where]
+        where = [_convert_comparison(spec, comparison) for comparison in where]
     envelope = {"match": tags, "where": where}
     if not is_condition(envelope):
         limits = f"1 to {MAX_COMPARISONS} comparisons, and at most {MAX_VALUES} values in a list"
-        raise _refuse(("#/if", f"must be a list of [field, operator, value]; {limits}"))
+        raise _build_operation_error(
+            ("#/if", f"must be a list of [field, operator, value]; {limits}")
+        )
     condition = Condition.of_json(envelope)
     reason = condition.find_fault(spec)
     if reason is not None:
-        raise _refuse(("#/if", reason))
+        raise _build_operation_error(("#/if", reason))
     return condition
 
 
@@ -155,13 +159,13 @@ def _read_tags(value: object, now_ms: int) -> list[str]:
     tags = [tag for text in texts if isinstance(text, str) and (tag := read_tag(text)) is not None]
     if not tags or len(tags) < len(texts) or (EXISTS in tags and len(tags) > 1):
         expected = "must be `*`, an item's ETag, a command id, or a list of ETags and ids"
-        raise _refuse(("#/if_match", expected))
+        raise _build_operation_error(("#/if_match", expected))
     if any(is_ahead(parse_version_tag(tag), now_ms) for tag in tags):
-        raise _refuse(("#/if_match", "names a version from the future"))
+        raise _build_operation_error(("#/if_match", "names a version from the future"))
     return tags
 
 
-def _convert_numbers(spec: ResourceSpec, comparison: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _convert_comparison(spec: ResourceSpec, comparison: Any) -> Any:  # noqa: ANN401 - any JSON value
     """The comparison with its numbers in the form of an archived body."""
     if not isinstance(comparison, list) or len(comparison) != _COMPARISON_SIZE:
         return comparison
@@ -192,7 +196,7 @@ def _convert_number(value: Any, kind: Kind | None, name: str) -> Any:  # noqa: A
             return integer
         return spellings.parse_double(text)
     except ValueError as exc:
-        raise _refuse(("#/if", f"{name}: {text[:80]} {exc}")) from None
+        raise _build_operation_error(("#/if", f"{name}: {text[:80]} {exc}")) from None
 
 
 def _fits(value: int) -> bool:
@@ -221,7 +225,7 @@ def _build_item(spec: ResourceSpec, members: Mapping[str, Any]) -> JsonText:
     return JsonText(dump(item), item)
 
 
-def _refuse(*faults: tuple[str, str]) -> ProblemError:
+def _build_operation_error(*faults: tuple[str, str]) -> ProblemError:
     count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
     return ProblemError(
         Problem(

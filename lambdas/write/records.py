@@ -22,7 +22,7 @@ from forebay.errors import TransientError
 from forebay.intake.commands import Origin
 from forebay.log import Log
 from forebay.problem import Problem, ProblemError
-from lambdas.write.plans import Plan, decode_plan
+from lambdas.write.plan import Plan, decode_plan
 from lambdas.write.requests import WriteRequest
 
 #: How long an attempt may take before another takes over; more than a call of the function can

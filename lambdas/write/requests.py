@@ -88,7 +88,7 @@ class WriteRequest:
     def of_event(
         cls, event: Mapping[str, Any], prefix: str, *, max_body_bytes: int
     ) -> WriteRequest:
-        """Read an API Gateway proxy event; `body` refuses a body above the limit."""
+        """Read an API Gateway proxy event; `read_body` refuses a body above the limit."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         repeated = _collect_values(event, headers)
         return cls(
@@ -110,7 +110,7 @@ class WriteRequest:
             max_body_bytes=max_body_bytes,
         )
 
-    def media_type(self) -> str:
+    def read_media_type(self) -> str:
         """The content type in lower case, without its parameters; empty if there is none."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
 
@@ -118,7 +118,7 @@ class WriteRequest:
         """Return True if a client of PostgREST expects one row as an object, not in an array."""
         return OBJECT_TYPE in self.headers.get("accept", "")
 
-    def schema_version(self) -> int | None:
+    def read_schema_version(self) -> int | None:
         """The schema version that the content type names: `application/json;schema=1`.
 
         Raises:
@@ -142,7 +142,7 @@ class WriteRequest:
             )
         return int(versions[0])
 
-    def body(self) -> RequestBody:
+    def read_body(self) -> RequestBody:
         """The body.
 
         Raises:
@@ -185,7 +185,7 @@ class WriteRequest:
             and text[:1] not in {"\x1f", "x"}
         )
 
-    def origin(self, now_ms: int) -> Origin:
+    def read_origin(self, now_ms: int) -> Origin:
         """The origin of the request's commands.
 
         Raises:
@@ -223,7 +223,7 @@ class WriteRequest:
             )
         return True
 
-    def expected_tags(self) -> tuple[str, ...]:
+    def read_expected_tags(self) -> tuple[str, ...]:
         """The tags in `If-Match`, each once, as conditions have them; empty without the header.
 
         Raises:
@@ -261,7 +261,7 @@ class WriteRequest:
 
     def _read_seen_version(self, now_ms: int) -> str | None:
         """The greatest version that `If-Match` and `Read-After` name."""
-        versions = [(v, "If-Match") for v in map(parse_version_tag, self.expected_tags()) if v]
+        versions = [(v, "If-Match") for v in map(parse_version_tag, self.read_expected_tags()) if v]
         for after in self.read_after:
             version = parse_version(after)
             if version is None:
@@ -356,7 +356,7 @@ def _read_identity(context: Mapping[str, Any]) -> str:
 
 def check_media(request: WriteRequest, allowed: frozenset[str]) -> str:
     """Return the request's media type; refuse others than the allowed."""
-    media = request.media_type()
+    media = request.read_media_type()
     if media not in allowed:
         raise ProblemError(_describe_media(request, media, allowed))
     return media

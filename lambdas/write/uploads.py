@@ -24,7 +24,7 @@ from lambdas.write.parameters import refuse_unknown
 from lambdas.write.requests import JSON_TYPES, WriteRequest, check_media
 
 _MEMBERS: Final = frozenset({"type", "name"})
-_DELETE: Final = 0x7F
+_DELETE_CHARACTER: Final = 0x7F
 
 
 class UploadForms:
@@ -43,7 +43,7 @@ class UploadForms:
         self._credentials = credentials
         self._now = now
 
-    def answer(
+    def answer_with_form(
         self, spec: ResourceSpec, field: str, request: WriteRequest, origin: Origin
     ) -> Response:
         """Answer 201 with a form for one upload.
@@ -60,7 +60,7 @@ class UploadForms:
         media = find_media(spec, field)
         assert media is not None  # noqa: S101 - the route exists for attachments only
         check_media(request, JSON_TYPES)
-        media_type, name = _read_request(parse_item(request.body()).value, media)
+        media_type, name = _read_request(parse_item(request.read_body()).value, media)
         upload = Upload(spec.path, key, field, self._ids.make(create=False, after=origin.after))
         now = self._now()
         fields = self._bucket.sign_upload(
@@ -71,9 +71,9 @@ class UploadForms:
             credentials=self._credentials(),
             now=now,
         )
-        return self._build_answer(upload, media, fields, now)
+        return self._build_response(upload, media, fields, now)
 
-    def _build_answer(
+    def _build_response(
         self, upload: Upload, media: Media, fields: Mapping[str, str], now: dt.datetime
     ) -> Response:
         item = _format_item(upload.resource, upload.key)
@@ -94,7 +94,7 @@ class UploadForms:
         return build_json_response(201, document, {"Location": status, "Cache-Control": "no-store"})
 
 
-def describe_disabled() -> Problem:
+def describe_attachments_disabled() -> Problem:
     """The problem with an environment that has no bucket."""
     return Problem(
         "attachments_disabled",
@@ -103,7 +103,7 @@ def describe_disabled() -> Problem:
     )
 
 
-def describe_unavailable() -> Problem:
+def describe_attachments_unavailable() -> Problem:
     """503: S3 or the credentials for it did not answer."""
     return Problem(
         "attachments_unavailable",
@@ -119,7 +119,7 @@ def _read_request(document: Any, media: Media) -> tuple[str, str | None]:  # noq
         ProblemError: validation_failed.
     """
     if not isinstance(document, dict):
-        raise _refuse([("#", "Input should be an object")])
+        raise _build_form_error([("#", "Input should be an object")])
     faults = [
         ("#/" + str(name)[:80], "Extra inputs are not permitted")
         for name in document
@@ -132,7 +132,7 @@ def _read_request(document: Any, media: Media) -> tuple[str, str | None]:  # noq
         rule = f"a file name of 1 to {MAX_NAME_BYTES} bytes without path and control characters"
         faults.append(("#/name", f"must be {rule}"))
     if faults:
-        raise _refuse(faults)
+        raise _build_form_error(faults)
     return str(media_type), name
 
 
@@ -140,7 +140,9 @@ def _is_file_name(name: str) -> bool:
     return (
         0 < len(name.encode()) <= MAX_NAME_BYTES
         and name not in {".", ".."}
-        and not any(char in "/\\" or ord(char) < ord(" ") or ord(char) == _DELETE for char in name)
+        and not any(
+            char in "/\\" or ord(char) < ord(" ") or ord(char) == _DELETE_CHARACTER for char in name
+        )
     )
 
 
@@ -148,7 +150,7 @@ def _format_item(resource: str, key: KeyValue) -> str:
     return f"{API_PREFIX}/{resource}/{quote(str(key), safe='')}"
 
 
-def _refuse(faults: list[tuple[str, str]]) -> ProblemError:
+def _build_form_error(faults: list[tuple[str, str]]) -> ProblemError:
     errors = [{"pointer": pointer, "detail": detail} for pointer, detail in faults]
     return ProblemError(
         Problem("validation_failed", "the request describes no file to upload", errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from forebay.archive.decisions import read_log
+from forebay.archive.decisions import read_decision_log
 from forebay.archive.layout import StoredObject
 from forebay.archive.lines import InvalidLine, is_damaged, read_lines
 from ops.archive.invalid import OF_OBJECTS, LineFault, describe
@@ -71,7 +71,9 @@ def find_damaged(
                 damaged += _read_damage(store, archive_object.key)
             meter.advance(1)
     if damaged:
-        rejected = {members["id"] for entry in read_log(store) for members in entry.rejections}
+        rejected = {
+            members["id"] for entry in read_decision_log(store) for members in entry.rejections
+        }
         damaged = [line for line in damaged if line.id not in rejected]
     return damaged
 

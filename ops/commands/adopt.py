@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from ops import options
 from ops.commands.arguments import build_console
 from ops.context import ARCHIVE, DATABASE, Context
@@ -31,15 +31,15 @@ def adopt(
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
     console = build_console(context, as_json=as_json)
     with context.connect(purpose="adopt") as connection:
-        log = DecisionLog(connection, context.archive, context.resources)
+        decision_log = DecisionLog(connection, context.archive, context.resources)
         if not show:
             console.confirm(
                 f"Make this database the owner of {context.archive.url}? The current owner can "
                 "then no longer reject commands.",
                 yes=yes,
             )
-            log.adopt()
-        state = log.read_state()
+            decision_log.adopt()
+        state = decision_log.read_state()
     console.facts(
         {
             "archive": context.archive.url,
@@ -47,6 +47,6 @@ def adopt(
             "owner": state.owner,
             "is_owner": state.is_owner,
             "log_position": state.position,
-            "rows_undone": log.undone,
+            "rows_undone": decision_log.undone_count,
         }
     )

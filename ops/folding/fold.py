@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay.apply.edits.decided import is_decided
 from forebay.apply.edits.state import KeyState
 from forebay.apply.prepare import are_all_current, make_current
 from forebay.apply.rows.encoding import Encoder, Rows
 from forebay.command import Command, Target
+from forebay.decided_commands import is_decided_command
 from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec, find_retired
@@ -353,7 +353,9 @@ class _Folding:
         if command.id > self._cut:
             self.winners.later.append(command)
             self.winners.incomplete.add(number)
-        elif spec is not None and is_decided(command, spec):
+        elif spec is not None and is_decided_command(
+            command.op, command.body, command.condition, spec
+        ):
             self._leave_undecided(archived, kind, number)
         else:
             if kind is Kind.APPLIED:

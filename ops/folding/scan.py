@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from forebay.apply import Source
-from forebay.archive.decisions import LogEntry, read_log
+from forebay.archive.decisions import LogEntry, read_decision_log
 from forebay.archive.layout import StoredObject
 from forebay.archive.lines import Entry, InvalidLine, read_lines
 from forebay.command import Command
@@ -146,7 +146,7 @@ def add_decisions(
         DecisionLogError: an entry is missing or damaged.
         TransientError: the archive did not answer.
     """
-    for entry in read_log(store):
+    for entry in read_decision_log(store):
         is_known = position is None or entry.slot <= position
         kind = Kind.REJECTED if is_known else Kind.MAYBE_REJECTED
         for members in select_rejections_up_to(cut, entry):

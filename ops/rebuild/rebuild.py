@@ -18,10 +18,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from forebay.archive.decisions import NOTHING_READ, LogEntry, read_log
+from forebay.archive.decisions import NOTHING_READ, LogEntry, read_decision_log
 from forebay.db.connect import Connection
 from forebay.db.faults import describe_fault, is_data_fault
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from forebay.decisions.rejections import Rejection
 from forebay.decisions.undo import undo
 from forebay.replay.selection import Selection
@@ -276,7 +276,7 @@ class _Filling:
         )
 
     def _read_log(self) -> Iterator[LogEntry]:
-        entries = read_log(self.context.archive)
+        entries = read_decision_log(self.context.archive)
         return takewhile(lambda entry: entry.slot <= self.position, entries)
 
     def _empty_tables(self) -> list[PutOff]:
@@ -308,7 +308,7 @@ class _Filling:
             RefusedError: the live run has rejected a command with a row that was loaded.
         """
         archive, resources = self.context.archive, self.context.resources
-        for entry in read_log(archive, after=self.position):
+        for entry in read_decision_log(archive, after=self.position):
             rejections = list(map(Rejection.from_archive, select_rejections_up_to(self.cut, entry)))
             if undo(self.connection, resources, rejections):
                 raise RefusedError(
@@ -317,8 +317,8 @@ class _Filling:
                 )
         if self.cut == EVERYTHING:
             # Up to a cut, only the rejections up to it were loaded; a later run reads the rest.
-            log = DecisionLog(self.connection, archive, resources)
-            log.set_position(self.position, self.owner)
+            decision_log = DecisionLog(self.connection, archive, resources)
+            decision_log.set_position(self.position, self.owner)
 
     def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> tuple[int, int]:
         """Load all rows and the ledger.

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import orjson
 from psycopg import sql
 
-from forebay.apply.edits.decided import is_decided
 from forebay.apply.prepare import upcast
 from forebay.codec import MAX_LINE_BYTES, decode, encode
 from forebay.command import Command, Op
 from forebay.db.connect import Connection
+from forebay.decided_commands import is_decided_command
 from forebay.errors import BodyError, InvalidLineError
 from forebay.ids import IdSource, is_orphaned, is_outdated, original_version
 from forebay.resource.body import BodyInvalidError
@@ -239,7 +239,9 @@ class Planner:
         if (
             command is None
             or state is None
-            or is_decided(command, self._resources[command.resource])
+            or is_decided_command(
+                command.op, command.body, command.condition, self._resources[command.resource]
+            )
         ):
             return attempt  # a decided command takes its place after all others
         if self._even_overtaken:

@@ -28,7 +28,7 @@ from forebay.apply.rows.table import Table
 from forebay.archive.lines import CHUNK_COMMANDS, Entry, InvalidLine
 from forebay.conditions import SETTLING_SECONDS, Condition
 from forebay.db.connect import Connection
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms
@@ -65,7 +65,7 @@ class _Object:
 
 def reject_permanent_failures(
     connection: Connection,
-    log: DecisionLog,
+    decision_log: DecisionLog,
     resources: Mapping[str, ResourceSpec],
     source: Source,
     outcome: Outcome,
@@ -76,7 +76,7 @@ def reject_permanent_failures(
 
     Args:
         connection: a connection to the primary, with autocommit.
-        log: records the decisions.
+        decision_log: records the decisions.
         resources: the declarations, by path.
         source: the object that was replayed.
         outcome: the object's outcome, with commands that could not be applied.
@@ -88,7 +88,7 @@ def reject_permanent_failures(
     if _is_applied(connection, key):
         return outcome
     item = _Object(outcome, outcome.undecided)
-    _Applier(connection, log, resources).decide(
+    _Applier(connection, decision_log, resources).decide(
         key,
         item,
         keep=lambda refusal: refusal.needs_other_release or refusal.depends_on_other_rows,
@@ -121,7 +121,7 @@ class Leftovers:
     def try_again(
         self,
         connection: Connection,
-        log: DecisionLog,
+        decision_log: DecisionLog,
         resources: Mapping[str, ResourceSpec],
         *,
         is_everything: bool,
@@ -132,17 +132,17 @@ class Leftovers:
 
         Args:
             connection: a connection to the primary, with autocommit.
-            log: records the decisions.
+            decision_log: records the decisions.
             resources: the declarations, by path.
             is_everything: whether the replay has no conditions.
             decides_conflicts: whether the archive is complete, so that conflicts may be decided.
             rejects_all: whether to reject all commands that can't be applied.
         """
-        applier = _Applier(connection, log, resources)
+        applier = _Applier(connection, decision_log, resources)
         self._apply_until_stuck(applier)
         policy = _Policy(
             rejects_all=rejects_all,
-            rejects_conflicts=is_everything and decides_conflicts and log.may_extend(),
+            rejects_conflicts=is_everything and decides_conflicts and decision_log.may_extend(),
         )
         self._decide_until_stuck(applier, policy)
         for key, item in self._objects.items():
@@ -213,7 +213,7 @@ class _Applier:
     """Applies leftovers over one connection."""
 
     connection: Connection
-    log: DecisionLog
+    decision_log: DecisionLog
     resources: Mapping[str, ResourceSpec]
 
     def try_each(self, objects: Mapping[str, _Object]) -> bool:
@@ -245,7 +245,7 @@ class _Applier:
         dependencies = Dependencies.read(self.connection, [command], Patience(may_wait=True))
         try:
             needed = dependencies.find_unsettled(
-                command, condition, state, Settled(refused={*own_ids})
+                command, condition, state, Settled(refused_ids={*own_ids})
             )
         except BodyError:
             return False
@@ -295,7 +295,7 @@ class _Applier:
             # Only a part of the object is applied, so the ledger must not change.
             Source(key, replay=True, partial=True),
             resources=self.resources,
-            log=self.log,
+            decision_log=self.decision_log,
             decides=decides,
         )
 

@@ -14,7 +14,7 @@ from forebay.apply import Source, rehearse
 from forebay.apply.prepare import make_current
 from forebay.archive.lines import Entry, InvalidLine, read_chunks
 from forebay.command import Body, Command, Op
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms
 from forebay.replay.selection import Selection
@@ -140,7 +140,7 @@ def make_plan(context: Context, console: Console, selection: Selection) -> Plan:
         context.connect(purpose="replay-plan", statement_timeout_ms=60_000) as connection,
         console.progress("plan", unit="objects", total=total) as meter,
     ):
-        log = DecisionLog(connection, context.archive, context.resources)
+        decision_log = DecisionLog(connection, context.archive, context.resources)
         for archive_object in list_objects(context.archive, selection):
             result.objects += 1
             result.bytes += archive_object.size_bytes
@@ -161,7 +161,7 @@ def make_plan(context: Context, console: Console, selection: Selection) -> Plan:
                             [chunk],
                             Source(archive_object.key, replay=True, partial=True),
                             resources=context.resources,
-                            log=log,
+                            decision_log=decision_log,
                         )
                         result.rehearsal_seconds += time.monotonic() - started
                         result.rehearsed += len(chunk)

@@ -13,7 +13,7 @@ from typing import Any
 from forebay.apply import Counts
 from forebay.archive.layout import StoredObject
 from forebay.db.connect import Connection
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from forebay.ids import accepted_ms
 from forebay.replay import runs
 from forebay.replay.selection import Selection
@@ -155,7 +155,7 @@ def replay(
             recording = stack.enter_context(context.connect(purpose="replay"))
             runs.mark(recording, run.id, "running", objects=total)
             finished = runs.progress(recording, run.id).objects
-            log = _follow_decision_log(recording, context, selection, is_new=not finished)
+            decision_log = _follow_decision_log(recording, context, selection, is_new=not finished)
             total = max(total - finished, 0)
             lookup = stack.enter_context(context.connect(purpose="replay"))
             objects = list_unfinished(lookup, run.id, objects)
@@ -167,7 +167,7 @@ def replay(
             if run is not None and results.leftovers:
                 leftovers = results.leftovers.try_again(
                     recording,
-                    log,
+                    decision_log,
                     context.resources,
                     is_everything=selection.is_everything,
                     decides_conflicts=decides_conflicts,
@@ -215,13 +215,13 @@ def _follow_decision_log(
     connection: Connection, context: Context, selection: Selection, *, is_new: bool
 ) -> DecisionLog:
     """Read the decision log, and for a replay without conditions the operators' decisions."""
-    log = DecisionLog(connection, context.archive, context.resources, ownership="claim")
-    log.follow()
+    decision_log = DecisionLog(connection, context.archive, context.resources, ownership="claim")
+    decision_log.follow()
     if selection.is_everything:
         audit.restore(connection, context.archive)
         if is_new:
-            log.forget_private()
-    return log
+            decision_log.forget_private()
+    return decision_log
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from forebay.apply import Habits, Outcome, Source, apply, rehearse
 from forebay.archive.layout import StoredObject
 from forebay.archive.lines import CHUNK_BYTES, CHUNK_COMMANDS, Entry, InvalidLine, read_chunks
 from forebay.db.connect import Connection
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from forebay.errors import HeldError, PermanentError, TransientError
 from forebay.replay import runs
 from forebay.replay.selection import Selection
@@ -220,12 +220,16 @@ def _select(job: Job, archive_object: StoredObject) -> Iterator[Sequence[Entry]]
 def _apply(job: Job, connection: Connection, archive_object: StoredObject) -> ObjectResult:
     source = Source(archive_object.key, replay=True, partial=not job.selection.is_everything)
     chunks = _select(job, archive_object)
-    log = DecisionLog(connection, job.store, job.resources, ownership="claim")
+    decision_log = DecisionLog(connection, job.store, job.resources, ownership="claim")
     try:
         if job.run_id is None:
             admitted_chunks = job.gate.chunks(chunks)
             outcome = rehearse(
-                connection, admitted_chunks, source, resources=job.resources, log=log
+                connection,
+                admitted_chunks,
+                source,
+                resources=job.resources,
+                decision_log=decision_log,
             )
             return ObjectResult(archive_object.key, outcome, outcome.held_reason)
         outcome = apply(
@@ -233,7 +237,7 @@ def _apply(job: Job, connection: Connection, archive_object: StoredObject) -> Ob
             chunks,
             source,
             resources=job.resources,
-            log=log,
+            decision_log=decision_log,
             # A command that can't be applied now may be applied after the other objects.
             decides=False,
             # A chunk waits here, before its transaction. It must not wait while it is read: chunks
@@ -242,7 +246,9 @@ def _apply(job: Job, connection: Connection, archive_object: StoredObject) -> Ob
             habits=job.habits,
         )
         if outcome.undecided:
-            outcome = reject_permanent_failures(connection, log, job.resources, source, outcome)
+            outcome = reject_permanent_failures(
+                connection, decision_log, job.resources, source, outcome
+            )
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:
             runs.record_failure(connection, job.run_id, archive_object.key, str(exc))

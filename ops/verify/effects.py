@@ -12,7 +12,7 @@ from forebay.db.connect import Connection
 from ops.folding.partition import Kind, Writer
 from ops.folding.scan import add_effect
 from ops.verify.compare import Findings
-from ops.verify.log import LogState
+from ops.verify.decision_log import LogComparison
 
 TABLE: Final = "forebay.effects"
 _PAGE: Final = 1_000
@@ -21,17 +21,19 @@ _PASSED: Final = "passed"
 _ABSENT: Final = "absent"
 
 #: Returns the entries of the decision log, from the beginning at each call.
-ReadLog = Callable[[], Iterable[LogEntry]]
+ReadDecisionLog = Callable[[], Iterable[LogEntry]]
 
 
-def add_own_effects(connection: Connection, writer: Writer, log: LogState, cut: str) -> None:
+def add_own_effects(
+    connection: Connection, writer: Writer, log_comparison: LogComparison, cut: str
+) -> None:
     """Write the effects that the database has, but not from an entry that it has taken over.
 
     These are decisions of a database that does not own the archive, and those of a database that
     was rebuilt to a point in time.
     """
     last = _NIL
-    values = {"position": log.position, "cut": cut, "page": _PAGE}
+    values = {"position": log_comparison.position, "cut": cut, "page": _PAGE}
     while page := connection.execute(_OWN, {**values, "last": last}).fetchall():
         for row in page:
             members = dict(zip(("id", *_NAMES), row[:-1], strict=True))
@@ -41,7 +43,10 @@ def add_own_effects(connection: Connection, writer: Writer, log: LogState, cut: 
 
 
 def check_effects(
-    connection: Connection, read_log: ReadLog, log: LogState, findings: Findings
+    connection: Connection,
+    read_decision_log: ReadDecisionLog,
+    log_comparison: LogComparison,
+    findings: Findings,
 ) -> tuple[int, int, int]:
     """Report the effects that differ from those of the log, regardless of the cut.
 
@@ -50,12 +55,12 @@ def check_effects(
         that the database has, and the number of differences.
     """
     in_archive = matching = differing = 0
-    in_database = _count(connection, log)
-    for page in _read_pages(read_log):
+    in_database = _count(connection, log_comparison)
+    for page in _read_pages(read_decision_log):
         rows = _read_rows(connection, [members["id"] for _, members in page])
         for slot, members in page:
             row = rows.get(members["id"])
-            is_known = slot <= log.position
+            is_known = slot <= log_comparison.position
             own_slot = row["slot"] if row is not None else slot
             # Of several entries with one id, the database has the first; entries that it has not
             # taken over may contradict its own decisions.
@@ -68,29 +73,35 @@ def check_effects(
                 findings.add(TABLE, members["id"], _PASSED, text)
                 differing += 1
     if matching < in_database:
-        extra = _find_extra(connection, read_log, log)
+        extra = _find_extra(connection, read_decision_log, log_comparison)
         for command_id in extra:
             findings.add(TABLE, command_id, _ABSENT, _PASSED)
         differing += len(extra)
     return in_archive, in_database, differing
 
 
-def _read_pages(read_log: ReadLog) -> Iterator[list[tuple[int, Mapping[str, Any]]]]:
-    effects = ((entry.slot, members) for entry in read_log() for members in entry.effects)
+def _read_pages(
+    read_decision_log: ReadDecisionLog,
+) -> Iterator[list[tuple[int, Mapping[str, Any]]]]:
+    effects = ((entry.slot, members) for entry in read_decision_log() for members in entry.effects)
     while page := list(islice(effects, _PAGE)):
         yield page
 
 
-def _count(connection: Connection, log: LogState) -> int:
+def _count(connection: Connection, log_comparison: LogComparison) -> int:
     """Return the number of effects that the log must have."""
-    row = connection.execute(_COUNT, [log.position, log.is_owner]).fetchone()
+    row = connection.execute(_COUNT, [log_comparison.position, log_comparison.is_owner]).fetchone()
     return int(row[0]) if row else 0
 
 
-def _find_extra(connection: Connection, read_log: ReadLog, log: LogState) -> list[str]:
+def _find_extra(
+    connection: Connection, read_decision_log: ReadDecisionLog, log_comparison: LogComparison
+) -> list[str]:
     """Return the ids of the effects that the log must have and lacks."""
-    archived = {(slot, members["id"]) for page in _read_pages(read_log) for slot, members in page}
-    rows = connection.execute(_IDS, [log.position, log.is_owner])
+    archived = {
+        (slot, members["id"]) for page in _read_pages(read_decision_log) for slot, members in page
+    }
+    rows = connection.execute(_IDS, [log_comparison.position, log_comparison.is_owner])
     return [command_id for slot, command_id in rows if (slot, command_id) not in archived]
 
 

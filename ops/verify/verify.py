@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forebay.archive.decisions import read_log
+from forebay.archive.decisions import read_decision_log
 from forebay.archive.layout import StoredObject
 from forebay.aws.attachments import AttachmentStore
 from forebay.command import Command
@@ -39,6 +39,7 @@ from ops.rejections import audit
 from ops.verify.attachments import TABLE as ATTACHED
 from ops.verify.attachments import AttachmentCheck
 from ops.verify.compare import Findings, TableComparison
+from ops.verify.decision_log import LogComparison
 from ops.verify.decisions import TABLE as DECISIONS
 from ops.verify.decisions import DecisionCheck
 from ops.verify.edits import TABLE as EDITS
@@ -46,7 +47,6 @@ from ops.verify.edits import EditsCheck
 from ops.verify.effects import TABLE as EFFECTS
 from ops.verify.effects import add_own_effects, check_effects
 from ops.verify.ledger import check_counts, check_tombstones
-from ops.verify.log import LogState
 from ops.verify.newer import NewerCheck
 from ops.verify.rejections import check_members
 
@@ -155,7 +155,7 @@ def verify(
         with console.progress("read the archive", unit="objects", total=total) as meter:
             scanned, crossing = _add_commands(store, partition, cut, ledger, meter)
             verifier = _Verifier(connection, context, cut, Findings(limit))
-            log = verifier.add_decisions(store, partition, scanned)
+            log_comparison = verifier.add_decisions(store, partition, scanned)
         with console.progress("compare", unit="commands", total=scanned.commands) as meter:
             for bucket in partition.buckets():
                 winners = fold_bucket(bucket, context.resources, cut=cut)
@@ -163,8 +163,8 @@ def verify(
                 meter.advance(len(winners.applied))
         verifier.compare_whole_tables(partition)
         verifier.compare_newer(store, crossing, Path(folder) / "newer")
-        verifier.compare_members(store, scanned, log)
-        log.judge(verifier.findings)
+        verifier.compare_members(store, scanned, log_comparison)
+        log_comparison.judge(verifier.findings)
         verifier.check_attachments()
         unapplied = verifier.judge_ledger(scanned)
         missing = find_missing(connection, store)
@@ -223,21 +223,27 @@ class _Verifier:
             for tombstones in (False, True)
         ]
 
-    def add_decisions(self, store: ObjectStore, partition: Partition, scanned: Scanned) -> LogState:
+    def add_decisions(
+        self, store: ObjectStore, partition: Partition, scanned: Scanned
+    ) -> LogComparison:
         """Write the decisions and patches of the database, and the archive's decisions.
 
         The database is read before the archive, which is always written first. Both are read after
         the commands, so that decisions made since then are included.
         """
-        log = LogState.read(self._connection)
+        log_comparison = LogComparison.read(self._connection)
         with Writer(partition.files, 0) as writer:
-            _add_database_rejections(self._connection, writer, self._cut, is_owner=log.is_owner)
-            add_own_effects(self._connection, writer, log, self._cut)
+            _add_database_rejections(
+                self._connection, writer, self._cut, is_owner=log_comparison.is_owner
+            )
+            add_own_effects(self._connection, writer, log_comparison, self._cut)
             self._edits.add_rows(writer)
-            for entry in add_decisions(store, writer, cut=self._cut, position=log.position):
+            for entry in add_decisions(
+                store, writer, cut=self._cut, position=log_comparison.position
+            ):
                 scanned.rejections += sum(1 for _ in select_rejections_up_to(self._cut, entry))
-                log.meet(entry)
-        return log
+                log_comparison.meet(entry)
+        return log_comparison
 
     def compare(self, winners: Winners, *, trust_ledger: bool) -> None:
         """Compare everything in one bucket."""
@@ -297,13 +303,15 @@ class _Verifier:
         check.run(folder)
         check_tombstones(self._connection, self._context.resources, self.findings)
 
-    def compare_members(self, store: ObjectStore, scanned: Scanned, log: LogState) -> None:
+    def compare_members(
+        self, store: ObjectStore, scanned: Scanned, log_comparison: LogComparison
+    ) -> None:
         """Compare all members of decisions, and the numbers of the ledger."""
         self._rejections[2] += check_members(
             self._connection, lambda: _read_rejections(store), self._cut, self.findings
         )
         in_archive, in_database, differing = check_effects(
-            self._connection, lambda: read_log(store), log, self.findings
+            self._connection, lambda: read_decision_log(store), log_comparison, self.findings
         )
         self._effects = [in_archive, in_database, differing + self._effects[2]]
         self._decisions = DecisionCheck(
@@ -430,7 +438,7 @@ def _read_ledger(connection: Connection, keys: Sequence[str]) -> Mapping[str, Le
 
 def _read_rejections(store: ObjectStore) -> Iterator[Mapping[str, Any]]:
     """Yield every rejection of the decision log, with the number of its entry."""
-    for entry in read_log(store):
+    for entry in read_decision_log(store):
         for members in entry.rejections:
             yield {**members, "slot": entry.slot}
 

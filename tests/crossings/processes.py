@@ -25,8 +25,8 @@ from forebay.replay import runs
 from forebay.replay.messages import ReplayMessage
 from forebay.replay.selection import Selection
 from forebay.resource import ResourceSpec
-from lambdas.firehose_consumer import app as consumer_app
-from lambdas.firehose_consumer.app import Consumer
+from lambdas.consumer import app as consumer_app
+from lambdas.consumer.app import Consumer
 from lambdas.imports.app import Importer
 from ops import cli
 from ops.context import DATABASE, Context

@@ -242,23 +242,25 @@ def test_verify_finds_what_was_tampered_with(arena: Arena, what: str) -> None:
 def test_a_command_that_is_applied_by_its_decision_sees_the_patches_since(arena: Arena) -> None:
     """Another consumer patches the key between the two transactions of a chunk."""
     with history(arena, 1, CALM) as lived, open_connection(lived.world.live.url) as connection:
-        log = followed_log(connection, MemoryStore(), RELEASES[1])
+        decision_log = followed_log(connection, MemoryStore(), RELEASES[1])
         holder, late = thing(lived, 1, code="x"), thing(lived, 3, code="x")
         gives_up = thing(lived, 1, code="y")
         patch = lived.draw.make("patch", "things", 3, {"label": "patched"})
 
         def apply_first(*commands: Command) -> None:
             source = Source(f"commands/{commands[0].id}.gz")
-            apply(connection, [commands], source, resources=RELEASES[1], log=log)
+            apply(connection, [commands], source, resources=RELEASES[1], decision_log=decision_log)
 
         apply_first(holder)
-        applier = ChunkApplier(connection, Source("commands/a.gz"), RELEASES[1], log, Habits())
+        applier = ChunkApplier(
+            connection, Source("commands/a.gz"), RELEASES[1], decision_log, Habits()
+        )
         with connection.transaction():
-            applied = applier.apply(prepare([late], RELEASES[1]))
+            applied = applier.apply_without_decisions(prepare([late], RELEASES[1]))
         apply_first(gives_up, patch)
         assert applied.candidates is not None
         with connection.transaction():
-            applier.decide(applied.candidates)
+            applier.decide_candidates(applied.candidates)
 
         query = "SELECT label FROM things WHERE number = 3"
         assert lived.world.live.rows(query) == [("patched",)]

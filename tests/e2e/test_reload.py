@@ -81,7 +81,7 @@ def test_a_saved_change_of_the_core_is_live_in_reads_and_writes(stack: RunningSt
     with changed(stack, "forebay/problem.py", *change):
         wait_until(lambda: missing_title(stack) == "Nothing here", "reads are reloaded")
         wait_until(
-            lambda: {"read", "write"} <= list_reloaded(stack.process.said()[before:]),
+            lambda: {"read", "status", "write"} <= list_reloaded(stack.process.said()[before:]),
             "reads and writes are reloaded",
         )
     wait_until(lambda: missing_title(stack) == "The item does not exist", "it is the old code")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import files
 from pathlib import Path
 
-from infra.settings import FunctionName
+from infra.settings import PACKAGE_OF, PackageName
 from tests.infra.templates import Synthesised, readable
 
 #: The distributions that the runtime on AWS provides, as boto3 needs them.
@@ -25,7 +25,7 @@ def link(distributions: Iterable[str], folder: Path) -> Path:
     return folder
 
 
-def start(name: FunctionName, *paths: Path) -> str:
+def start(name: PackageName, *paths: Path) -> str:
     """A program that imports a function from the paths and prints the path of its handler."""
     return (
         f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}; "
@@ -34,9 +34,10 @@ def start(name: FunctionName, *paths: Path) -> str:
     )
 
 
-def variables(environment: Synthesised, name: FunctionName) -> Mapping[str, str]:
-    """The function's environment variables, and those that the runtime sets."""
-    own = environment.function(name)["Environment"]["Variables"]
+def variables(environment: Synthesised, name: PackageName) -> Mapping[str, str]:
+    """The environment variables of a package's function, and those that the runtime sets."""
+    function = next(function for function, package in PACKAGE_OF.items() if package == name)
+    own = environment.function(function)["Environment"]["Variables"]
     return {
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",

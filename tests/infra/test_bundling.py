@@ -88,7 +88,7 @@ def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
 
 def test_who_talks_to_the_database_carries_the_certificates(checkout: Path) -> None:
     carrying = {name for name in FUNCTIONS if CERTIFICATES in list_sources(name, checkout)}
-    assert carrying == {"read", "about", "firehose_consumer", "migrate", "sweep"}
+    assert carrying == {"read", "about", "consumer", "migrate", "sweep"}
     bundle = list_sources("read", checkout)[CERTIFICATES].read_text()
     assert bundle == "".join(
         f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n"
@@ -153,7 +153,7 @@ def test_a_change_is_a_new_package_for_those_who_carry_it(checkout: Path) -> Non
     (checkout / "forebay" / "db" / "schema.py").write_text("# another\n")
 
     changed = {name for name in FUNCTIONS if _hash(name, checkout) != before[name]}
-    assert changed == {"read", "firehose_consumer", "migrate", "sweep"}
+    assert changed == {"read", "consumer", "migrate", "sweep"}
 
 
 def test_files_of_npm_packages_are_carried_and_are_part_of_the_hash(checkout: Path) -> None:

@@ -22,7 +22,7 @@ from infra.components.alarms import LATE_MINUTES, RUNBOOKS
 from infra.components.watched import Watched, WatchedDatabase
 from infra.settings import Settings
 from infra.stacks.operations import OperationsStack
-from lambdas.firehose_consumer.bootstrap import SERVICE
+from lambdas.consumer.bootstrap import SERVICE
 from tests.infra.templates import ROOT, readable
 from tests.infra.variants import STANDBY, properties, settings_of
 

@@ -23,7 +23,7 @@ CARRIED: dict[PackageName, set[str]] = {
     "imports": _CORE | {"jiter"},
     "read": _CORE | _POSTGRES,
     "about": _CORE | _POSTGRES | {"jiter"},
-    "firehose_consumer": _CORE | _POSTGRES | {"msgspec"},
+    "consumer": _CORE | _POSTGRES | {"msgspec"},
     "sweep": _CORE | _POSTGRES | {"msgspec"},
     "migrate": _CORE | _POSTGRES | {"alembic", "mako", "markupsafe", "sqlalchemy"},
 }
@@ -33,7 +33,7 @@ LIMITS_MEBIBYTES: dict[PackageName, int] = {
     "imports": 15,
     "read": 30,
     "about": 30,
-    "firehose_consumer": 30,
+    "consumer": 30,
     "sweep": 30,
     "migrate": 55,
 }

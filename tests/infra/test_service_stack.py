@@ -480,4 +480,4 @@ def test_the_consumer_is_deployed_before_the_function_that_may_send_it_something
         if resource["Type"] == "AWS::Lambda::Function"
     }
     named = {handler.split(".")[1]: name for name, handler in handlers.items() if "." in handler}
-    assert named["firehose_consumer"] in dev.service["Resources"][named["write"]]["DependsOn"]
+    assert named["consumer"] in dev.service["Resources"][named["write"]]["DependsOn"]

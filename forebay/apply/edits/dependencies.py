@@ -1,7 +1,7 @@
 """Dependencies of decided commands: earlier commands of the key that have to be settled first.
 
 Archive objects may be applied in another order than their commands were accepted. So a condition
-that names commands in its member `after` is not decided before they are settled, or before
+that names commands in its member `after` is not examined before they are settled, or before
 `SETTLING_SECONDS` have passed since the object's first delivery.
 """
 
@@ -19,22 +19,22 @@ from forebay.db.connect import Connection
 from forebay.decisions.effects import find_effective_ids
 from forebay.decisions.rejections import find_rejected
 from forebay.errors import BodyError
-from forebay.ids import accepted_ms, is_decided_id
+from forebay.ids import accepted_ms, is_decided_command_id
 from forebay.status import Patches, Traces, find_status
 from forebay.unmet import PRECONDITION_FAILED
 
 
 @dataclass(slots=True)
 class Settled:
-    """The decided commands of a key that the same transaction has settled."""
+    """The decided commands of a key about which the same transaction has made decisions."""
 
     #: By id, of those that have passed.
     effective_ids: dict[str, str] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
+    refused_ids: set[str] = field(default_factory=set)
 
     def has(self, command_id: str) -> bool:
         """Return whether a command is settled."""
-        return command_id in self.effective_ids or command_id in self.refused
+        return command_id in self.effective_ids or command_id in self.refused_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Dependencies:
     def find_unsettled(
         self, command: Command, condition: Condition, state: KeyState, settled: Settled
     ) -> str | None:
-        """The id of a command that has to be settled before this command can be decided.
+        """The id of a command that has to be settled before the decision about this command.
 
         Args:
             command: a decided command.
@@ -108,7 +108,7 @@ class Dependencies:
             if id_ in self.rejected or id_ in self.effective_ids or settled.has(id_):
                 continue
             traces = traces or _trace(state)
-            if is_decided_id(id_) or find_status(id_, traces) == "pending":
+            if is_decided_command_id(id_) or find_status(id_, traces) == "pending":
                 return id_
         return None
 

@@ -17,17 +17,17 @@ from forebay.apply.edits.singly import merge_singly
 from forebay.apply.edits.state import KeyState
 from forebay.apply.edits.storage import read_states, write_states
 from forebay.apply.edits.walk import FirstPatches, KeyCommands, MergePlan, Walk
-from forebay.apply.results import Counts, Merged, Result
+from forebay.apply.results import Counts, MergeResult, Result
 from forebay.apply.rows.table import Table
 from forebay.command import Command, KeyValue
 from forebay.db.faults import UNIQUE_VIOLATION, choose_code
 from forebay.decisions.refusals import Refusal
 
-#: The code of a refusal of a command that is not decided yet.
+#: The code of a refusal of a decided command that has no decision yet.
 UNDECIDED = "undecided"
 
 
-def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patience) -> Merged:
+def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patience) -> MergeResult:
     """Apply all commands of some keys.
 
     Args:
@@ -41,32 +41,34 @@ def merge(table: Table, commands: KeyCommands, *, decides: bool, patience: Patie
         psycopg.Error: not the data's fault.
     """
     plan = MergePlan.of_commands(table, commands)
-    merged = Merged()
-    if plan.decided and decides:
+    merged = MergeResult()
+    if plan.decided_commands and decides:
         plan = plan.with_decider(patience)
-    elif plan.decided:
+    elif plan.decided_commands:
         undecided = dict(_find_undecided(plan))
-        plan = plan.select(key for key in commands if key not in undecided)
-        merged = Merged(Result(refusals=list(undecided.values())))
+        plan = plan.select_keys(key for key in commands if key not in undecided)
+        merged = MergeResult(Result(refusals=list(undecided.values())))
     if not plan.commands:
         return merged
-    states = plan.read_states()
+    states = plan.load_states()
     first = plan.absorb_first_patches(states)
-    walks = {key: plan.walk(key, state) for key, state in states.items() if key not in first.keys}
+    walks = {
+        key: plan.absorb_key(key, state) for key, state in states.items() if key not in first.keys
+    }
     ready = {key: walk for key, walk in walks.items() if decides or not walk.refusals}
     writable = {key: states[key] for key in states if key in first.keys or key in ready}
     unready = [c for key in commands.keys() - writable.keys() for c in commands[key]]
     refused, postponed = _write_in_turn(table, writable, unready)
     if decides and (refused or postponed):
-        tried = plan.select([*refused, *postponed])
-        merged += merge_singly(tried, refused, {key: states[key] for key in refused})
+        remaining = plan.select_keys([*refused, *postponed])
+        merged += merge_singly(remaining, refused, {key: states[key] for key in refused})
     elif not decides:
-        reasons = [walk.refusals[0] for walk in walks.values() if walk.refusals]
-        reasons += [*_blame(refused, commands), *_postpone(postponed, commands)]
-        merged += Merged(Result(refusals=reasons))
+        refusals = [walk.refusals[0] for walk in walks.values() if walk.refusals]
+        refusals += [*_refuse_keys(refused, commands), *_refuse_postponed(postponed, commands)]
+        merged += MergeResult(Result(refusals=refusals))
     unwritten = {*refused, *postponed}
-    done = [walk for key, walk in ready.items() if key not in unwritten]
-    return merged + _sum_up(first, done, unwritten)
+    written = [walk for key, walk in ready.items() if key not in unwritten]
+    return merged + _sum_up(first, written, unwritten)
 
 
 def drop_known(table: Table, refusals: Sequence[Refusal]) -> Result:
@@ -111,17 +113,19 @@ def _write_in_turn(
     rivals = find_rivals(unique_columns, [*claims, *map(Claim.of_command, unready)])
     leading = {key: state for key, state in states.items() if key not in rivals}
     refused = write_states(table, leading)
-    done = {key for key in leading if key not in refused or refused[key].conflict}
+    resolved = {key for key in leading if key not in refused or refused[key].conflict}
     following = {
         key: state
         for key, state in states.items()
-        if key in rivals and done.issuperset(rivals[key])
+        if key in rivals and resolved.issuperset(rivals[key])
     }
     refused |= write_states(table, following) if following else {}
     return refused, [key for key in states if key not in leading and key not in following]
 
 
-def _sum_up(first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[KeyValue]) -> Merged:
+def _sum_up(
+    first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[KeyValue]
+) -> MergeResult:
     """The result of the keys that were written.
 
     Args:
@@ -135,26 +139,26 @@ def _sum_up(first: FirstPatches, walks: Sequence[Walk], unwritten: AbstractSet[K
     effects = [effect for key, effect in first.effects.items() if key not in unwritten]
     effects += [effect for walk in walks for effect in walk.effects]
     unsettled_reason = next(filter(None, [walk.unsettled_reason for walk in walks]), None)
-    return Merged(Result(counts, refusals, unsettled_reason=unsettled_reason), effects)
+    return MergeResult(Result(counts, refusals, unsettled_reason=unsettled_reason), effects)
 
 
 def _find_undecided(plan: MergePlan) -> Iterator[tuple[KeyValue, Refusal]]:
     detail = "its condition or increment is not decided yet"
     for key, of_key in plan.commands.items():
         for command in of_key:
-            if command.id in plan.decided:
+            if command.id in plan.decided_commands:
                 yield key, Refusal(command, UNDECIDED, detail)
                 break
 
 
-def _postpone(keys: Iterable[KeyValue], commands: KeyCommands) -> Iterator[Refusal]:
+def _refuse_postponed(keys: Iterable[KeyValue], commands: KeyCommands) -> Iterator[Refusal]:
     """Refusals of keys that are to be tried again after the older claims of their values."""
     detail = "an older command of the object, which is not applied yet, claims its unique value"
     for key in keys:
         yield Refusal(commands[key][0], choose_code(UNIQUE_VIOLATION), detail, UNIQUE_VIOLATION)
 
 
-def _blame(refused: Mapping[KeyValue, Refusal], commands: KeyCommands) -> Iterator[Refusal]:
+def _refuse_keys(refused: Mapping[KeyValue, Refusal], commands: KeyCommands) -> Iterator[Refusal]:
     """A refusal of a command of each refused key; the decision finds the guilty command."""
     for key, refusal in refused.items():
         yield Refusal(commands[key][0], refusal.code, refusal.detail, refusal.sqlstate)

@@ -10,10 +10,10 @@ from forebay.apply.edits.dependencies import Settled
 from forebay.apply.edits.state import KeyState
 from forebay.apply.edits.storage import read_item_values, write_states
 from forebay.apply.edits.walk import MergePlan, Walk, by_id
-from forebay.apply.results import Merged, Result
+from forebay.apply.results import MergeResult, Result
 from forebay.apply.rows.conflicts import find_claimants, find_hopeless
 from forebay.apply.rows.table import Table
-from forebay.apply.rows.winners import CONFLICT_TRIES, one_per_constraint
+from forebay.apply.rows.winners import CONFLICT_TRIES, select_error_per_constraint
 from forebay.command import Command, KeyValue
 from forebay.decisions.refusals import Refusal
 
@@ -22,7 +22,7 @@ def merge_singly(
     plan: MergePlan,
     refused: Mapping[KeyValue, Refusal],
     written: Mapping[KeyValue, KeyState],
-) -> Merged:
+) -> MergeResult:
     """Apply the commands of keys one at a time, and refuse those that fail.
 
     The keys come in the order of their first commands, so that a unique value is claimed by the
@@ -34,22 +34,22 @@ def merge_singly(
         refused: why keys were refused when they were written together.
         written: the states that were refused.
     """
-    states, commands = plan.read_states(), plan.commands  # as they are, without the failed commands
+    states, commands = plan.load_states(), plan.commands  # as they are, without the failed commands
     simple = {key for key, of_key in commands.items() if len(of_key) == 1 and not states[key].kept}
-    obstacles = _find_obstacles(plan.table, states, refused, written, simple)
-    merged, pending = Merged(), dict[KeyValue, Sequence[Command]]()
+    blocked = _find_blocked_keys(plan.table, states, refused, written, simple)
+    merged, pending = MergeResult(), dict[KeyValue, Sequence[Command]]()
     for key, of_key in sorted(commands.items(), key=lambda item: min(map(by_id, item[1]))):
         refusal = refused.get(key)
-        is_final = refusal is not None and (key in obstacles.hopeless or not refusal.conflict)
+        is_final = refusal is not None and (key in blocked.hopeless or not refusal.conflict)
         if key in simple and refusal is not None and is_final:
-            merged += Merged(Result(refusals=[_refuse_as(of_key[0], refusal)]))
+            merged += MergeResult(Result(refusals=[_copy_refusal(of_key[0], refusal)]))
         else:
             pending[key] = of_key
-    return merged + _Passes(plan, states, pending, obstacles.waiters).run()
+    return merged + _Passes(plan, states, pending, blocked.waiters).run_all()
 
 
 @dataclass(frozen=True, slots=True)
-class _Obstacles:
+class _BlockedKeys:
     """Keys that are refused because of the rows of other keys."""
 
     #: Keys of single commands that stay refused in whatever order the refused keys are tried.
@@ -58,18 +58,18 @@ class _Obstacles:
     waiters: dict[KeyValue, Sequence[KeyValue]]
 
 
-def _find_obstacles(
+def _find_blocked_keys(
     table: Table,
     states: Mapping[KeyValue, KeyState],
     refused: Mapping[KeyValue, Refusal],
     written: Mapping[KeyValue, KeyState],
     simple: Collection[KeyValue],
-) -> _Obstacles:
+) -> _BlockedKeys:
     """Find why keys are refused, by a few statements for each constraint."""
     keys = [key for key, refusal in refused.items() if refusal.conflict and written[key].has_item]
     hopeless, waiters = set[KeyValue](), defaultdict[KeyValue, list[Command]](list)
     if not keys:
-        return _Obstacles(hopeless, {})
+        return _BlockedKeys(hopeless, {})
     read_item_values(table, states, keys)
     spec, by_text = table.spec, {str(key): key for key in refused}
     puts = [
@@ -87,19 +87,19 @@ def _find_obstacles(
     ]
     rows = table.encoder.encode(puts).rows
     single_rows = rows.at(n for n, put in enumerate(rows.commands) if put.key in simple)
-    for error in one_per_constraint([refused[key] for key in keys]):
+    for error in select_error_per_constraint([refused[key] for key in keys]):
         for place, text in find_claimants(table, rows, error, by_text.keys()):
             waiters[by_text[text]].append(rows.commands[place])
         # A key with several commands may give up its value by the first, whatever the last does.
         ends = find_hopeless(table, single_rows, error, keys=by_text.keys())
         hopeless.update(refusal.command.key for refusal in ends.values())
-    return _Obstacles(
+    return _BlockedKeys(
         hopeless,
         {key: [put.key for put in sorted(of_key, key=by_id)] for key, of_key in waiters.items()},
     )
 
 
-def _refuse_as(command: Command, refusal: Refusal) -> Refusal:
+def _copy_refusal(command: Command, refusal: Refusal) -> Refusal:
     """The same refusal, of another command."""
     return Refusal(
         command, refusal.code, refusal.detail, refusal.sqlstate, conflict=refusal.conflict
@@ -107,32 +107,32 @@ def _refuse_as(command: Command, refusal: Refusal) -> Refusal:
 
 
 @dataclass(slots=True)
-class _Try:
+class _KeyAttempt:
     """The commands of a key, each applied by itself."""
 
     walk: Walk
     #: Ids of patches that waited before.
-    waiting: frozenset[str]
+    waiting_ids: frozenset[str]
 
     def list_conflicting(self) -> list[Command]:
         """The commands that may apply after other keys' commands."""
         return [refusal.command for refusal in self.walk.refusals if refusal.conflict]
 
-    def finish(self) -> Merged:
+    def summarize_settled(self) -> MergeResult:
         """The result without the refusals in conflict."""
         final = [refusal for refusal in self.walk.refusals if not refusal.conflict]
-        counts = self.walk.count(without=self.waiting)
+        counts = self.walk.count(without=self.waiting_ids)
         result = Result(counts, unsettled_reason=self.walk.unsettled_reason)
-        return Merged(result, self.walk.effects) + self._divide(final)
+        return MergeResult(result, self.walk.effects) + self._divide(final)
 
-    def give_up(self) -> Merged:
+    def refuse_conflicting(self) -> MergeResult:
         """The refusals in conflict, which no other key has resolved."""
         return self._divide([refusal for refusal in self.walk.refusals if refusal.conflict])
 
-    def _divide(self, refusals: Sequence[Refusal]) -> Merged:
-        own = [refusal for refusal in refusals if refusal.command.id not in self.waiting]
-        waiting = [refusal for refusal in refusals if refusal.command.id in self.waiting]
-        return Merged(Result(refusals=own), refused_waiting=waiting)
+    def _divide(self, refusals: Sequence[Refusal]) -> MergeResult:
+        own = [refusal for refusal in refusals if refusal.command.id not in self.waiting_ids]
+        waiting = [refusal for refusal in refusals if refusal.command.id in self.waiting_ids]
+        return MergeResult(Result(refusals=own), refused_waiting=waiting)
 
 
 @dataclass(slots=True)
@@ -144,20 +144,20 @@ class _Passes:
     states: dict[KeyValue, KeyState]
     #: By key, the commands to try, in the order of the keys' first commands.
     pending: dict[KeyValue, Sequence[Command]]
-    #: As in `_Obstacles`.
+    #: As in `_BlockedKeys`.
     waiters: dict[KeyValue, Sequence[KeyValue]]
-    #: The last try of each key.
-    tried: dict[KeyValue, _Try] = field(default_factory=dict)
-    merged: Merged = field(default_factory=Merged)
+    #: The last attempt at each key.
+    last_attempts: dict[KeyValue, _KeyAttempt] = field(default_factory=dict)
+    merged: MergeResult = field(default_factory=MergeResult)
     commands_tried: int = 0
 
-    def run(self) -> Merged:
+    def run_all(self) -> MergeResult:
         """Try the keys as long as a pass settles one of them; refuse the others."""
         is_progress = True
         while self.pending and is_progress and self.commands_tried < CONFLICT_TRIES:
             is_progress = self._try_all()
         for key in self.pending:
-            self.merged += self.tried[key].give_up()
+            self.merged += self.last_attempts[key].refuse_conflicting()
         return self.merged
 
     def _try_all(self) -> bool:
@@ -165,27 +165,29 @@ class _Passes:
         count, queue = len(self.pending), list(reversed(self.pending))
         while queue:
             key = queue.pop()
-            if key in self.pending and self._try(key).walk.absorbed:
+            if key in self.pending and self._try_key(key).walk.absorbed_ids:
                 queue += reversed(self.waiters.pop(key, ()))
         return len(self.pending) < count
 
-    def _try(self, key: KeyValue) -> _Try:
+    def _try_key(self, key: KeyValue) -> _KeyAttempt:
         """Try the pending commands of a key."""
         self.commands_tried += len(self.pending[key])
-        waiting, settled = frozenset(self.states[key].kept), Settled()
-        if last := self.tried.get(key):
-            waiting, settled = waiting | last.waiting, last.walk.settled
+        waiting_ids, settled = frozenset(self.states[key].kept), Settled()
+        if last := self.last_attempts.get(key):
+            waiting_ids, settled = waiting_ids | last.waiting_ids, last.walk.settled
         walk = Walk(self.plan, self.states[key], settled)
-        tried = self.tried[key] = _try_singly(walk, self.pending[key], waiting)
-        self.merged += tried.finish()
+        attempt = self.last_attempts[key] = _try_singly(walk, self.pending[key], waiting_ids)
+        self.merged += attempt.summarize_settled()
         # A key in conflict was written without the commands that failed.
-        self.states[key], self.pending[key] = tried.walk.state, tried.list_conflicting()
+        self.states[key], self.pending[key] = attempt.walk.state, attempt.list_conflicting()
         if not self.pending[key]:
             del self.pending[key]
-        return tried
+        return attempt
 
 
-def _try_singly(done: Walk, commands: Sequence[Command], waiting: frozenset[str]) -> _Try:
+def _try_singly(
+    walk: Walk, commands: Sequence[Command], waiting_ids: frozenset[str]
+) -> _KeyAttempt:
     """Apply commands of a key one at a time.
 
     A waiting patch may be why the item that it waited for is refused, so it is tried by itself
@@ -196,61 +198,61 @@ def _try_singly(done: Walk, commands: Sequence[Command], waiting: frozenset[str]
     while queue:
         command = queue.pop(0)
         if command.id in seen:
-            done.duplicates += 1
+            walk.duplicates += 1
             continue
         seen.add(command.id)
-        refusal = _try_one(done, command)
+        refusal = _try_one(walk, command)
         if refusal is None:
             continue
-        if command.op != "patch" and done.state.kept:
-            refusal, left_out = _try_without_waiting(done, command)
+        if command.op != "patch" and walk.state.kept:
+            refusal, left_out = _try_without_waiting(walk, command)
             queue = sorted([*queue, *left_out], key=by_id)
         if refusal is not None:
-            done.refusals.append(refusal)
+            walk.refusals.append(refusal)
             if not refusal.conflict:  # others may be resolved by other keys
-                done.settled.refused.add(command.id)
-    return _Try(done, waiting)
+                walk.settled.refused_ids.add(command.id)
+    return _KeyAttempt(walk, waiting_ids)
 
 
-def _try_without_waiting(done: Walk, command: Command) -> tuple[Refusal | None, Sequence[Command]]:
+def _try_without_waiting(walk: Walk, command: Command) -> tuple[Refusal | None, Sequence[Command]]:
     """Apply a put, create or delete without one of the waiting patches, or without all of them.
 
     Returns:
         The patches that were left out, to be tried by themselves; or why the command is refused
         without any.
     """
-    kept, refusal = done.state.kept, None
+    kept, refusal = walk.state.kept, None
     choices = [frozenset([id_]) for id_ in sorted(kept)]
     for left_out in dict.fromkeys([*choices, frozenset(kept)]):
-        done.state.kept = {id_: patch for id_, patch in kept.items() if id_ not in left_out}
-        refusal = _try_one(done, command)
+        walk.state.kept = {id_: patch for id_, patch in kept.items() if id_ not in left_out}
+        refusal = _try_one(walk, command)
         if refusal is None:
             return None, [kept[id_] for id_ in left_out]
-    done.state.kept = kept
+    walk.state.kept = kept
     return refusal, ()
 
 
-def _try_one(done: Walk, command: Command) -> Refusal | None:
+def _try_one(walk: Walk, command: Command) -> Refusal | None:
     """Apply a command after others; return its refusal, which leaves everything unchanged."""
     trial = replace(
-        done,
-        state=done.state.copied(),
+        walk,
+        state=walk.state.copied(),
         duplicates=0,
-        absorbed=[],
-        effects=list(done.effects),
-        refusals=list(done.refusals),
+        absorbed_ids=[],
+        effects=list(walk.effects),
+        refusals=list(walk.refusals),
     )
     trial.take(command)
-    if len(trial.refusals) > len(done.refusals):
+    if len(trial.refusals) > len(walk.refusals):
         return trial.refusals[-1]
-    done.unsettled_reason = trial.unsettled_reason
-    refused = write_states(done.plan.table, {command.key: trial.state})
+    walk.unsettled_reason = trial.unsettled_reason
+    refused = write_states(walk.plan.table, {command.key: trial.state})
     if refused:
-        done.settled.effective_ids.pop(command.id, None)
-        return _refuse_as(command, refused[command.key])
-    done.state = trial.state
-    done.state.new_base, done.state.changed = None, set()
-    done.duplicates += trial.duplicates
-    done.absorbed += trial.absorbed
-    done.effects = trial.effects
+        walk.settled.effective_ids.pop(command.id, None)
+        return _copy_refusal(command, refused[command.key])
+    walk.state = trial.state
+    walk.state.new_base, walk.state.changed = None, set()
+    walk.duplicates += trial.duplicates
+    walk.absorbed_ids += trial.absorbed_ids
+    walk.effects = trial.effects
     return None

@@ -37,7 +37,7 @@ _VALUE_READERS: dict[Kind, Callable[[str], Any]] = {
 }
 
 
-class _LeftOutError(Exception):
+class _RowsLeftOutError(Exception):
     """Postgres left out rows of an UPDATE or a COPY without an error."""
 
 
@@ -54,7 +54,7 @@ def read_states(
     run = table.connection.execute
     for key, version in run(table.sql.read_tombstones, values).fetchall():
         states[key].base = Base(version, is_delete=True)
-    for key, version, by_create, *texts in run(table.read_rows(fields), values).fetchall():
+    for key, version, by_create, *texts in run(table.compose_rows_query(fields), values).fetchall():
         state = states[key]
         state.values = _read_values(fields, texts)
         if not is_outdated(version):  # the common case
@@ -83,7 +83,7 @@ def read_item_values(
     """Add the values of these keys' items to their states."""
     by_text = {str(key): key for key in keys}
     values = {"keys": table.as_array(keys)}
-    rows = table.connection.execute(table.read_rows(table.spec.fields), values).fetchall()
+    rows = table.connection.execute(table.compose_rows_query(table.spec.fields), values).fetchall()
     for text, _, _, *texts in rows:
         states[by_text[text]].values = _read_values(table.spec.fields, texts)
 
@@ -126,24 +126,24 @@ class _Changes:
     keys: Sequence[KeyValue]
     states: Mapping[KeyValue, KeyState]
 
-    def without(self, keys: Collection[KeyValue]) -> _Changes:
+    def without_keys(self, keys: Collection[KeyValue]) -> _Changes:
         """The changes of the other rows."""
         return replace(self, keys=[key for key in self.keys if key not in keys])
 
-    def halves(self) -> Iterator[_Changes]:
+    def split_halves(self) -> Iterator[_Changes]:
         """Each half of the rows."""
         middle = len(self.keys) // 2
         yield replace(self, keys=self.keys[:middle])
         yield replace(self, keys=self.keys[middle:])
 
-    def describe(self, key: KeyValue, spec: ResourceSpec) -> Command:
+    def build_patch(self, key: KeyValue, spec: ResourceSpec) -> Command:
         """A patch that makes the row's changes, for a refusal."""
         state = self.states[key]
         body = {name: state.values[name] for name in self.names}
         command_id = max(state.fields[name] for name in self.names)
         return Command(command_id, "patch", spec.path, key, spec.schema_version, "", None, body)
 
-    def encode(self, table: Table) -> Sequence[Sequence[object]]:
+    def build_columns(self, table: Table) -> Sequence[Sequence[object]]:
         """The changed columns.
 
         Raises:
@@ -159,60 +159,63 @@ def _update(table: Table, changes: _Changes) -> dict[KeyValue, Refusal]:
     If the guilty rows can't be identified, each half is tried.
     """
     table.clear_stage()
-    first, conflicts = changes.describe(changes.keys[0], table.spec), dict[KeyValue, Refusal]()
+    first, conflicts = changes.build_patch(changes.keys[0], table.spec), dict[KeyValue, Refusal]()
     refusal: Refusal | None = None
     try:
         with table.connection.transaction():
             _update_staged(table, changes)
     except BodyError as exc:
         refusal = Refusal.of_body(first, exc)
-    except _LeftOutError:
+    except _RowsLeftOutError:
         if len(changes.keys) == 1:
             refusal = _explain_left_out(table, first)
     except psycopg.Error as exc:
         if not is_data_fault(exc) or needs_newer_code(exc, table.spec):
             raise
-        refusal, conflicts = Refusal.of_row(first, exc), _find_conflicts(table, changes, exc)
+        refusal, conflicts = (
+            Refusal.of_row(first, exc),
+            _find_conflicting_changes(table, changes, exc),
+        )
     else:
         return {}
     if len(changes.keys) == 1 and refusal is not None:
         return {changes.keys[0]: refusal}
-    parts = [changes.without(conflicts)] if conflicts else changes.halves()
+    parts = [changes.without_keys(conflicts)] if conflicts else changes.split_halves()
     for part in parts:
         conflicts |= _update(table, part) if part.keys else {}
     return conflicts
 
 
-def _find_conflicts(
+def _find_conflicting_changes(
     table: Table, changes: _Changes, error: psycopg.Error
 ) -> dict[KeyValue, Refusal]:
     """The refusals of all rows that a constraint over the changed columns refuses."""
-    columns = dict(zip(changes.names, changes.encode(table), strict=True))
+    columns = dict(zip(changes.names, changes.build_columns(table), strict=True))
     unknown = [None] * len(changes.keys)
-    commands = [changes.describe(key, table.spec) for key in changes.keys]
+    commands = [changes.build_patch(key, table.spec) for key in changes.keys]
     fields = [columns.get(field.name, unknown) for field in table.spec.fields]
     conflicts = find_conflicts(table, Rows(commands, [changes.keys, *fields]), error)
     return {refusal.command.key: refusal for refusal in conflicts.values()}
 
 
 def _update_staged(table: Table, changes: _Changes) -> None:
-    columns = [changes.keys, *changes.encode(table)]
+    columns = [changes.keys, *changes.build_columns(table)]
     with table.connection.cursor() as cursor:
-        with cursor.copy(table.copy_fields(changes.names)) as copy:
+        with cursor.copy(table.compose_fields_copy(changes.names)) as copy:
             for text in copy_texts(columns):
                 copy.write(text)
         if cursor.rowcount != len(changes.keys):
-            raise _LeftOutError
-        cursor.execute(table.update_fields(changes.names))
+            raise _RowsLeftOutError
+        cursor.execute(table.compose_fields_update(changes.names))
         if cursor.rowcount != len(changes.keys):
-            raise _LeftOutError
+            raise _RowsLeftOutError
 
 
 def _explain_left_out(table: Table, change: Command) -> Refusal:
     """The refusal of a change that Postgres has left out."""
     body = table.encoder.encode_fields(change.body or {})
     fields = [[body.get(field.name)] for field in table.spec.fields]
-    return table.refuse_unread(Rows([change], [[change.key], *fields]))[0]
+    return table.refuse_left_out(Rows([change], [[change.key], *fields]))[0]
 
 
 def write_edits(table: Table, states: Mapping[KeyValue, KeyState]) -> None:

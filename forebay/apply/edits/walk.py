@@ -1,7 +1,7 @@
 """Absorbs the commands of a key into its state, one after the other in the order of their ids.
 
-Conditions and increments are decided on the way, each on the state that the commands before it
-have led to.
+The decisions about decided commands are made on the way, each on the state that the commands before
+it have led to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Self
 
-from forebay.apply.edits.decided import Decider, is_decided
+from forebay.apply.edits.decider import Decider
 from forebay.apply.edits.dependencies import Dependencies, Patience, Settled
 from forebay.apply.edits.state import KeyState
 from forebay.apply.edits.storage import read_item_values, read_states
@@ -21,6 +21,7 @@ from forebay.apply.results import Counts
 from forebay.apply.rows.table import Table
 from forebay.command import Command, KeyValue
 from forebay.conditions import PreparedCondition
+from forebay.decided_commands import is_decided_command
 from forebay.decisions.effects import Effect
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
@@ -36,8 +37,8 @@ class MergePlan:
 
     table: Table
     commands: KeyCommands
-    #: The commands that need a decision, by id.
-    decided: Mapping[str, Command]
+    #: The decided commands among them, by id.
+    decided_commands: Mapping[str, Command]
     #: Empty before `with_decider`, and if there are none.
     decider: Decider
     #: The decisions that their conditions name; empty before `with_decider`.
@@ -45,22 +46,27 @@ class MergePlan:
 
     @classmethod
     def of_commands(cls, table: Table, commands: KeyCommands) -> Self:
-        """Find the commands that need a decision."""
-        decided = (c for of_key in commands.values() for c in of_key if is_decided(c, table.spec))
-        decided_by_id = {command.id: command for command in decided}
-        return cls(table, commands, decided_by_id, Decider(table.spec))
+        """Find the decided commands."""
+        spec = table.spec
+        decided_commands = {
+            command.id: command
+            for of_key in commands.values()
+            for command in of_key
+            if is_decided_command(command.op, command.body, command.condition, spec)
+        }
+        return cls(table, commands, decided_commands, Decider(spec))
 
-    def select(self, keys: Iterable[KeyValue]) -> Self:
+    def select_keys(self, keys: Iterable[KeyValue]) -> Self:
         """Some of these keys."""
         return replace(self, commands={key: self.commands[key] for key in keys})
 
     def with_decider(self, patience: Patience) -> Self:
         """The same plan, ready to decide."""
-        decided = self.decided.values()
+        decided_commands = self.decided_commands.values()
         return replace(
             self,
-            decider=Decider.of_commands(decided, self.table.spec),
-            dependencies=Dependencies.read(self.table.connection, decided, patience),
+            decider=Decider.of_commands(decided_commands, self.table.spec),
+            dependencies=Dependencies.read(self.table.connection, decided_commands, patience),
         )
 
     def absorb_first_patches(self, states: Mapping[KeyValue, KeyState]) -> FirstPatches:
@@ -68,14 +74,14 @@ class MergePlan:
 
         Decided patches among them that fail, or that may have to wait, are left to a walk.
         """
-        commands, decided, decider = self.commands, self.decided, self.decider
+        commands, decided_commands, decider = self.commands, self.decided_commands, self.decider
         first = FirstPatches()
         for key, state in states.items():
             of_key = commands[key]
             if len(of_key) > 1 or not state.is_unpatched_item:
                 continue
             plain = command = of_key[0]
-            if command.id in decided:
+            if command.id in decided_commands:
                 condition = decider.conditions.get(command.id)
                 if command.op != "patch" or (
                     condition is not None and condition.condition.names_commands
@@ -91,27 +97,27 @@ class MergePlan:
                     first.effects[key] = decider.make_effect(command, plain)
         return first
 
-    def walk(self, key: KeyValue, state: KeyState) -> Walk:
+    def absorb_key(self, key: KeyValue, state: KeyState) -> Walk:
         """Absorb the key's commands into its state, which changes."""
         walk = Walk(self, state)
         walk.take_all(self.commands[key])
         return walk
 
-    def read_states(self) -> dict[KeyValue, KeyState]:
+    def load_states(self) -> dict[KeyValue, KeyState]:
         """The states of the keys, with the values of the items where the commands need them."""
         states = read_states(self.table, list(self.commands), self.decider.field_names)
         for state in states.values():
             if state.kept:
-                state.kept = {id_: _make_current(self.table, p) for id_, p in state.kept.items()}
-        needy = [
+                state.kept = {id_: _upcast_kept(self.table, p) for id_, p in state.kept.items()}
+        patched_keys = [
             key
             for key, state in states.items()
             if state.fields
             and state.has_item
             and any(command.op != "patch" for command in self.commands[key])
         ]
-        if needy:
-            read_item_values(self.table, states, needy)
+        if patched_keys:
+            read_item_values(self.table, states, patched_keys)
         return states
 
 
@@ -133,7 +139,7 @@ class Walk:
     settled: Settled = field(default_factory=Settled)
     duplicates: int = 0
     #: The ids under which the absorbed commands have taken their place.
-    absorbed: list[str] = field(default_factory=list)
+    absorbed_ids: list[str] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     #: Why a command waits for a command that it depends on, if any does.
@@ -143,20 +149,21 @@ class Walk:
         """Absorb a command, refuse it, or leave it for later."""
         try:
             plain = command
-            if command.id in self.plan.decided:
+            if command.id in self.plan.decided_commands:
                 condition = self.plan.decider.conditions.get(command.id)
                 if condition is not None and self._must_wait(command, condition):
                     return
-                plain = self._decide(command)
+                find_effective_id = partial(self.plan.dependencies.find_effective_id, self.settled)
+                plain = self.plan.decider.decide(command, self.state, find_effective_id)
             is_duplicate = self.state.absorb(self._complete(plain)) == "duplicate"
         except BodyError as exc:
             self.refusals.append(Refusal.of_body(command, exc))
-            self.settled.refused.add(command.id)
+            self.settled.refused_ids.add(command.id)
             return
         if is_duplicate:
             self.duplicates += 1
             return
-        self.absorbed.append(plain.id)
+        self.absorbed_ids.append(plain.id)
         if plain is not command:
             self.effects.append(self.plan.decider.make_effect(command, plain))
             self.settled.effective_ids[command.id] = plain.id
@@ -176,7 +183,7 @@ class Walk:
 
     def count(self, *, without: Collection[str] = ()) -> Counts:
         """The counts of the commands that are not refused, without those of these ids."""
-        counted = [id_ for id_ in self.absorbed if id_ not in without]
+        counted = [id_ for id_ in self.absorbed_ids if id_ not in without]
         applied = sum(map(self.state.has_taken, counted))
         return Counts(applied, len(counted) - applied, self.duplicates)
 
@@ -190,10 +197,6 @@ class Walk:
             return False
         self.unsettled_reason = f"command {command.id} waits for {needed}, which is not applied yet"
         return True
-
-    def _decide(self, command: Command) -> Command:
-        find_effective_id = partial(self.plan.dependencies.find_effective_id, self.settled)
-        return self.plan.decider.decide(command, self.state, find_effective_id)
 
     def _complete(self, command: Command) -> Command:
         """The command with all fields of its item.
@@ -211,7 +214,7 @@ class Walk:
         return command
 
 
-def _make_current(table: Table, patch: Command) -> Command:
+def _upcast_kept(table: Table, patch: Command) -> Command:
     """A kept patch in the current schema version; if that fails, it is refused with its item."""
     try:
         return upcast(patch, table.spec)

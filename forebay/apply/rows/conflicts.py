@@ -55,8 +55,8 @@ def find_conflicts(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, 
     """
     if len(rows) == 1 or not is_conflict_with_neighbours(error):
         return {}
-    obstacles = _find_obstacles(table, rows, error, among=True)
-    return {place: refusal for place, refusal, blocking_key in obstacles if blocking_key is None}
+    refused_rows = _find_refused_rows(table, rows, error, with_each_other=True)
+    return {place: refusal for place, refusal, blocking_key in refused_rows if blocking_key is None}
 
 
 def find_hopeless(
@@ -69,7 +69,9 @@ def find_hopeless(
     """
     waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
     hopeless: dict[int, Refusal] = {}
-    for place, refusal, blocking_key in _find_obstacles(table, rows, error, among=False, keys=keys):
+    for place, refusal, blocking_key in _find_refused_rows(
+        table, rows, error, with_each_other=False, keys=keys
+    ):
         by_place = hopeless if blocking_key is None else waiting[blocking_key]
         by_place[place] = refusal
     pending = list(hopeless)
@@ -85,23 +87,25 @@ def find_claimants(
     table: Table, rows: Rows, error: psycopg.Error, keys: Collection[str]
 ) -> Iterator[tuple[int, str]]:
     """Yield rows with a unique value of one of these keys' rows: their places, and that key."""
-    for place, _, blocking_key in _find_obstacles(table, rows, error, among=False, keys=keys):
+    for place, _, blocking_key in _find_refused_rows(
+        table, rows, error, with_each_other=False, keys=keys
+    ):
         if blocking_key is not None:
             yield place, blocking_key
 
 
-def _find_obstacles(
+def _find_refused_rows(
     table: Table,
     rows: Rows,
     error: psycopg.Error,
     *,
-    among: bool,
+    with_each_other: bool,
     keys: Collection[str] | None = None,
 ) -> Iterator[tuple[int, Refusal, str | None]]:
     """Yield each refused row's place, its refusal, and the key of the row in the way.
 
-    The key is None if it is not among `keys`, which are those of `rows` if not given. With `among`,
-    `rows` are compared with each other too.
+    The key is None if it is not among `keys`, which are those of `rows` if not given. With
+    `with_each_other`, `rows` are compared with each other too.
     """
     if keys is None:
         keys = [str(command.key) for command in rows.commands]
@@ -113,7 +117,7 @@ def _find_obstacles(
         ]
         if not places:
             continue
-        statement = _build_statement(table, constraint, among=among)
+        statement = _build_statement(table, constraint, with_each_other=with_each_other)
         values = {**_build_values(table, constraint, rows.at(places)), "keys": list(keys)}
         for number, value, blocking_key in table.connection.execute(statement, values).fetchall():
             place = places[number]
@@ -159,7 +163,9 @@ def _build_values(
     }
 
 
-def _build_statement(table: Table, constraint: _Constraint, *, among: bool) -> sql.Composed:
+def _build_statement(
+    table: Table, constraint: _Constraint, *, with_each_other: bool
+) -> sql.Composed:
     numbered = [f"v{number}" for number in range(len(constraint.columns))]
     names = list(map(sql.Identifier, numbered))
     others = map(sql.Identifier, constraint.other_columns or constraint.columns)
@@ -175,7 +181,7 @@ def _build_statement(table: Table, constraint: _Constraint, *, among: bool) -> s
         "complete": _join(" AND ", "{} IS NOT NULL", names),
         "meets": _join(" AND ", "t.{1} = a.{0}", names, others),
         "other": sql.SQL(constraint.other or _quote(table)),
-        "is_second": sql.SQL("nth > 1" if among else "false"),
+        "is_second": sql.SQL("nth > 1" if with_each_other else "false"),
         # Rows of other tables don't change.
         "their_key": sql.SQL("t.{}::text").format(key)
         if constraint.other is None or is_own

@@ -70,16 +70,18 @@ def _copy_new(table: Table, stream: RowStream) -> Result:
             for rows in stream:
                 copy.write(copy_text(rows.columns))
         copied = cursor.rowcount
-    missing = sum(map(len, stream.sent)) - copied
-    refusals = table.refuse_unread(_find_uncopied(table, stream.sent, missing)) if missing else ()
+    missing = sum(map(len, stream.sent_pieces)) - copied
+    refusals = (
+        table.refuse_left_out(_find_uncopied(table, stream.sent_pieces, missing)) if missing else ()
+    )
     return Result(Counts(applied=copied), refusals)
 
 
-def _find_uncopied(table: Table, sent: Sequence[Rows], missing: int) -> Rows:
+def _find_uncopied(table: Table, sent_pieces: Sequence[Rows], missing: int) -> Rows:
     """The rows that are not in the table, most likely rows with texts that are too long."""
-    suspects = Rows.joined([rows.at(_find_too_long(table, rows)) for rows in sent])
+    suspects = Rows.joined([rows.at(_find_too_long(table, rows)) for rows in sent_pieces])
     absent = table.find_absent(suspects)
-    return absent if len(absent) == missing else table.find_absent(Rows.joined(sent))
+    return absent if len(absent) == missing else table.find_absent(Rows.joined(sent_pieces))
 
 
 def _find_too_long(table: Table, rows: Rows) -> Sequence[int]:
@@ -163,7 +165,7 @@ def stage_rows(table: Table, stream: RowStream) -> list[Refusal]:
                 deletes = [command.op == "delete" for command in rows.commands]
                 for text in copy_texts([*rows.columns, deletes]):
                     copy.write(text)
-        if cursor.rowcount == sum(map(len, stream.sent)):
+        if cursor.rowcount == sum(map(len, stream.sent_pieces)):
             return []
     keys = {key for (key,) in table.connection.execute(table.sql.staged_keys)}
     rows = stream.collect()
@@ -172,7 +174,7 @@ def stage_rows(table: Table, stream: RowStream) -> list[Refusal]:
         # Only possible if the key column has another type than declared. Going on would reject
         # commands that are applied.
         raise RuntimeError(f"{table.spec.path}: keys come back from their column in another form")
-    return table.refuse_unread(rows.at(unstaged))
+    return table.refuse_left_out(rows.at(unstaged))
 
 
 def _split_around(rows: Rows, guilty: int) -> Iterator[Rows]:

@@ -84,19 +84,19 @@ class RowStream:
     def __init__(self, pieces: Iterable[Rows]) -> None:
         self._remaining = iter(pieces)
         #: The pieces that were iterated over.
-        self.sent: list[Rows] = []
+        self.sent_pieces: list[Rows] = []
 
     def __iter__(self) -> Iterator[Rows]:
-        """Yield the pieces that are not in `sent` yet."""
+        """Yield the pieces that are not in `sent_pieces` yet."""
         for rows in self._remaining:
-            self.sent.append(rows)
+            self.sent_pieces.append(rows)
             yield rows
 
     def collect(self) -> Rows:
         """All rows, the sent rows included."""
         for _ in self:
             pass
-        return Rows.joined(self.sent)
+        return Rows.joined(self.sent_pieces)
 
 
 class Encoded(NamedTuple):
@@ -157,7 +157,7 @@ class Encoder:
         Nearly always, all bodies are complete and all values valid. So whole columns are checked,
         which takes a third of the time of `encode_row`. If a check fails, smaller groups are tried.
         """
-        encoded = self._encode_columns(commands)
+        encoded = self._encode_together(commands)
         if encoded is not None:
             return encoded
         if len(commands) <= _SMALL_PIECE or not any(map(self._is_complete, commands)):
@@ -242,7 +242,7 @@ class Encoder:
         """Return whether the body has exactly the declared fields."""
         return command.body is not None and command.body.keys() == self._names
 
-    def _encode_columns(self, commands: Sequence[Command]) -> Encoded | None:
+    def _encode_together(self, commands: Sequence[Command]) -> Encoded | None:
         """The rows; None unless all bodies are complete and their values can be stored."""
         bodies = [command.body or {} for command in commands]
         if set(map(len, bodies)) != {len(self._names)}:

@@ -22,7 +22,7 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 _CACHED = 500
 
 
-class Probed(NamedTuple):
+class ProbeResult(NamedTuple):
     """Puts and creates, classified by the contents of the table at their keys."""
 
     #: The key has neither a row nor a tombstone.
@@ -58,7 +58,7 @@ class Table:
         self.connection.execute(statement)
         self._is_stage_used = True
 
-    def probe(self, puts: Sequence[Command]) -> Probed:
+    def probe(self, puts: Sequence[Command]) -> ProbeResult:
         """Compare puts and creates with the rows and tombstones at their keys, without bodies.
 
         While the resource's lock is held, other consumers may add or change rows after the query,
@@ -77,7 +77,7 @@ class Table:
         elif beaten or contested:
             met_places = {*(losing_places or ()), *(winning_places or ())}
             fresh = [command for place, command in enumerate(puts) if place not in met_places]
-        return Probed(fresh, contested, Counts(0, beaten - duplicates, duplicates))
+        return ProbeResult(fresh, contested, Counts(0, beaten - duplicates, duplicates))
 
     def drop_beaten(self, refusals: Sequence[Refusal]) -> Result:
         """Count the refused commands that the table has, or that lose to it: no decision is needed.
@@ -99,12 +99,12 @@ class Table:
     def are_buried(self, puts: Sequence[Command]) -> bool:
         """Return whether any key has a tombstone; valid while the resource's lock is held."""
         values = {"keys": self._build_keys(puts)}
-        row = self.connection.execute(self.sql.are_buried, values).fetchone()
+        row = self.connection.execute(self.sql.find_buried, values).fetchone()
         return row is None or bool(row[0])
 
     def has_triggers(self) -> bool:
         """Return whether the table has triggers of its own."""
-        row = self.connection.execute(self.sql.has_triggers).fetchone()
+        row = self.connection.execute(self.sql.find_triggers).fetchone()
         return row is None or bool(row[0])
 
     def read_unique_columns(self) -> list[list[str]]:
@@ -112,13 +112,13 @@ class Table:
         rows = self.connection.execute(self.sql.read_unique_columns).fetchall()
         return [names for (names,) in rows]
 
-    def find_edited(self, keys: Sequence[KeyValue]) -> set[KeyValue]:
+    def find_edited_keys(self, keys: Sequence[KeyValue]) -> set[KeyValue]:
         """The keys with a row in `forebay.edits`."""
         by_text = {str(key): key for key in keys}
-        rows = self.connection.execute(self.sql.find_edited, {"keys": list(by_text)})
+        rows = self.connection.execute(self.sql.find_edited_keys, {"keys": list(by_text)})
         return {by_text[text] for (text,) in rows}
 
-    def read_rows(self, fields: Sequence[FieldSpec]) -> sql.Composed:
+    def compose_rows_query(self, fields: Sequence[FieldSpec]) -> sql.Composed:
         """The query of the rows of `keys`: key, version, whether by a create, and these fields."""
         texts = [sql.SQL(", {}::text").format(sql.Identifier(field.name)) for field in fields]
         return sql.SQL(
@@ -126,14 +126,14 @@ class Table:
             " WHERE {key} = ANY(%(keys)s::{key_type}[])"
         ).format(**self.sql.parts | {"texts": sql.SQL("").join(texts)})
 
-    def update_fields(self, names: Sequence[str]) -> sql.Composed:
+    def compose_fields_update(self, names: Sequence[str]) -> sql.Composed:
         """The statement that sets these columns of the staged keys."""
         assignments = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in names]
         return sql.SQL(
             "UPDATE {table} AS t SET {set} FROM {stage} AS s WHERE t.{key} = s.{key}"
         ).format(**self.sql.parts | {"set": sql.SQL(", ").join(assignments)})
 
-    def copy_fields(self, names: Sequence[str]) -> sql.Composed:
+    def compose_fields_copy(self, names: Sequence[str]) -> sql.Composed:
         """The statement that stages keys with these columns."""
         columns = sql.SQL(", ").join(map(sql.Identifier, [self.spec.key.name, *names]))
         return sql.SQL("COPY {stage} ({columns}) FROM STDIN (ON_ERROR ignore)").format(
@@ -148,7 +148,7 @@ class Table:
         places = self.connection.execute(self.sql.not_copied, values)
         return rows.at(place for (place,) in places)
 
-    def refuse_unread(self, rows: Rows) -> list[Refusal]:
+    def refuse_left_out(self, rows: Rows) -> list[Refusal]:
         """The refusals of rows that COPY has left out."""
         unreadable = self.find_unreadable(rows)
         # The types can read the other rows, and the values of our own columns were decoded.
@@ -309,7 +309,7 @@ class Statements:
             AND (EXISTS (SELECT FROM t) OR EXISTS (SELECT FROM d))
         ) AS met
     """)
-    are_buried = _template("""
+    find_buried = _template("""
         SELECT EXISTS (SELECT FROM forebay.tombstones
                        WHERE resource = {resource} AND key = ANY(%(keys)s::text[]))
     """)
@@ -330,7 +330,7 @@ class Statements:
         WHERE t.key IS NULL
         ORDER BY a.position
     """)
-    has_triggers = _template("""
+    find_triggers = _template("""
         SELECT EXISTS (SELECT FROM pg_trigger
                        WHERE tgrelid = {table_name}::regclass AND NOT tgisinternal)
     """)
@@ -365,7 +365,7 @@ class Statements:
         SELECT key, fields::text, kept, recent::text[] FROM forebay.edits
         WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
     """)
-    find_edited = _template("""
+    find_edited_keys = _template("""
         SELECT key FROM forebay.edits
         WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
     """)
@@ -399,7 +399,9 @@ class Statements:
         ON CONFLICT (resource, key) DO UPDATE SET version = excluded.version
         WHERE d.version < excluded.version
     """)
-    is_any_buried = _template("SELECT FROM forebay.tombstones WHERE resource = {resource} LIMIT 1")
+    find_any_tombstone = _template(
+        "SELECT FROM forebay.tombstones WHERE resource = {resource} LIMIT 1"
+    )
     upsert = _template(_UPSERT_HEAD + _NOT_BURIED + _UPSERT_TAIL)
     #: `upsert` for resources without tombstones; saves a join.
     upsert_unburied = _template(_UPSERT_HEAD + _UPSERT_TAIL)

@@ -126,22 +126,22 @@ def _reclaim(table: Table, result: Result, fresh: Sequence[Command]) -> Result:
     refused_ids = {refusal.command.id for refusal in result.refusals}
     by_key = {str(command.key): command for command in fresh if command.id not in refused_ids}
     rows = _encode_again(table, conflicts)
-    late = {
+    late_claims = {
         key: by_key[key]
-        for error in one_per_constraint(conflicts)
+        for error in select_error_per_constraint(conflicts)
         for place, key in find_claimants(table, rows, error, by_key.keys())
         if by_key[key].id > rows.commands[place].id
     }
-    if not late:
+    if not late_claims:
         return result
-    table.delete_new(list(late.values()))
+    table.delete_new(list(late_claims.values()))
     others = [refusal for refusal in result.refusals if refusal not in conflicts]
-    counts = result.counts - Counts(applied=len(late))
-    commands = [*(refusal.command for refusal in conflicts), *late.values()]
+    counts = result.counts - Counts(applied=len(late_claims))
+    commands = [*(refusal.command for refusal in conflicts), *late_claims.values()]
     return Result(counts, others, result.deferred) + _stage_all(table, commands)
 
 
-def one_per_constraint(conflicts: Sequence[Refusal]) -> Collection[psycopg.Error]:
+def select_error_per_constraint(conflicts: Sequence[Refusal]) -> Collection[psycopg.Error]:
     """An error of each constraint that has refused a row."""
     return {
         refusal.conflict.diag.constraint_name: refusal.conflict
@@ -213,7 +213,7 @@ def _mark_hopeless(table: Table, refusals: Sequence[Refusal]) -> list[Refusal]:
     rows = _encode_again(table, conflicts)
     final = {
         refusal.command.id: refusal._replace(conflict=None)
-        for error in one_per_constraint(conflicts)
+        for error in select_error_per_constraint(conflicts)
         for refusal in find_hopeless(table, rows, error).values()
     }
     return [final.get(refusal.command.id, refusal) for refusal in refusals]
@@ -254,7 +254,9 @@ def _apply_staged(table: Table, stream: RowStream, *, replaces: bool = False) ->
     """
     run, sql = table.connection.execute, table.sql
     refusals = stage_rows(table, stream)
-    is_delete = Counter(command.op == "delete" for rows in stream.sent for command in rows.commands)
+    is_delete = Counter(
+        command.op == "delete" for rows in stream.sent_pieces for command in rows.commands
+    )
     is_delete.subtract(refusal.command.op == "delete" for refusal in refusals)
     applied = unchanged = 0
     if replaces:
@@ -275,7 +277,7 @@ def _upsert(table: Table) -> int:
     """Upsert the staged rows that no tombstone buries; return the number of changed rows."""
     run, sql = table.connection.execute, table.sql
     # Only chunks with the exclusive lock make tombstones, so the result holds until the commit.
-    if run(sql.is_any_buried).fetchone() is None:
+    if run(sql.find_any_tombstone).fetchone() is None:
         return run(sql.upsert_unburied).rowcount
     upserted = run(sql.upsert).rowcount
     run(sql.unbury)

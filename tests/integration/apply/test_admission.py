@@ -34,7 +34,7 @@ def test_a_chunk_is_committed_while_the_next_one_waits_to_be_admitted(database: 
             args=(connection, [[city(1, key=1)], [city(2, key=2)]], Source("a", replay=True)),
             kwargs={
                 "resources": resources.load(),
-                "log": followed_log(connection, database.store),
+                "decision_log": followed_log(connection, database.store),
                 "admit": admit,
             },
         )
@@ -63,7 +63,10 @@ def test_a_source_that_stalls_holds_no_lock_and_is_complete_when_it_has_ended(
         live = Thread(
             target=apply,
             args=(connection, chunks(), Source("a")),
-            kwargs={"resources": resources.load(), "log": followed_log(connection, database.store)},
+            kwargs={
+                "resources": resources.load(),
+                "decision_log": followed_log(connection, database.store),
+            },
         )
         live.start()
         wait_until(lambda: set(database.cities()) == {1}, "the chunk is committed")
@@ -88,7 +91,7 @@ def test_a_source_that_fails_undoes_nothing_that_was_applied(database: Database)
             chunks(),
             Source("commands/a.gz"),
             resources=resources.load(),
-            log=database.log(),
+            decision_log=database.decision_log(),
         )
     assert set(database.cities()) == {1}
     row = database.ledger()["commands/a.gz"]

@@ -13,10 +13,15 @@ import pytest
 
 import resources
 from forebay.apply import Counts, Source, apply
-from forebay.archive.decisions import DecisionLogError, encode_decisions, key_of, read_log
+from forebay.archive.decisions import (
+    DecisionLogError,
+    build_entry_key,
+    encode_decisions,
+    read_decision_log,
+)
 from forebay.command import Command
 from forebay.db.connect import Connection
-from forebay.decisions.log import DecisionLog, NotOwnerError, PendingEntryError
+from forebay.decisions.decision_log import DecisionLog, NotOwnerError, PendingEntryError
 from forebay.decisions.refusals import Refusal
 from forebay.decisions.rejections import Rejection
 from forebay.errors import TransientError
@@ -65,7 +70,7 @@ def apply_over(
         [chunk],
         Source(source),
         resources=resources.load(),
-        log=followed_log(connection, store),
+        decision_log=followed_log(connection, store),
     ).counts
 
 
@@ -103,7 +108,7 @@ def test_a_warm_consumer_takes_over_what_another_has_archived_and_not_committed(
     database: Database,
 ) -> None:
     """The consumer read the log long ago; the reservation makes it read the log again."""
-    database.log()
+    database.decision_log()
     store = Steps(database.store)
     with open_connection(database.url) as connection:
         store.after = lambda: kill(database, connection)
@@ -204,7 +209,7 @@ def test_a_database_restored_from_a_backup_learns_what_was_decided_since(
     database: Database, other_database: Database
 ) -> None:
     """The restored database, here an empty one, has the identity of the database in the backup."""
-    database.log()
+    database.decision_log()
     other_database.connection.execute(
         "INSERT INTO forebay.decision_log (database, position, owner, was_owner) VALUES"
         " (%s, 1, %s, true)",
@@ -218,7 +223,7 @@ def test_a_database_restored_from_a_backup_learns_what_was_decided_since(
         [[bad(3, 7), city(4, key=8, population="many")]],
         Source("commands/b.gz"),
         resources=resources.load(),
-        log=DecisionLog(other_database.connection, database.store, resources.load()),
+        decision_log=DecisionLog(other_database.connection, database.store, resources.load()),
     ).counts
     assert counts == Counts(applied=1, rejected=1)
     assert set(other_database.rejections()) == {command_id(1), command_id(4)}
@@ -230,16 +235,16 @@ def test_a_database_that_does_not_own_the_archive_keeps_its_decisions(
 ) -> None:
     database.apply([bad(1, 5)])
     before = dict(database.store.objects)
-    log = DecisionLog(
+    decision_log = DecisionLog(
         other_database.connection, database.store, resources.load(), ownership="claim"
     )
-    log.follow()
+    decision_log.follow()
     outcome = apply(
         other_database.connection,
         [[bad(1, 5), bad(2, 6), city(3, key=7)]],
         Source("commands/a.gz"),
         resources=resources.load(),
-        log=log,
+        decision_log=decision_log,
     )
     assert outcome.counts == Counts(applied=1, rejected=1, duplicates=1)
     assert database.store.objects == before
@@ -264,7 +269,7 @@ def test_the_consumers_database_becomes_the_owner_and_the_former_one_decides_no_
     with pytest.raises(NotOwnerError):
         database.apply([bad(2, 6)], source="commands/b.gz")
     # Only an operator can.
-    database.log().adopt()
+    database.decision_log().adopt()
     assert database.apply([bad(2, 6)], source="commands/b.gz").counts == Counts(rejected=1)
 
 
@@ -280,14 +285,14 @@ def test_a_row_whose_command_turns_out_to_be_rejected_is_removed(
         [[taken]],
         Source("commands/a.gz", replay=True),
         resources=resources.load(),
-        log=DecisionLog(other_database.connection, database.store, resources.load()),
+        decision_log=DecisionLog(other_database.connection, database.store, resources.load()),
         decides=False,
     )
     assert set(other_database.cities()) == {2}
     database.apply([taken])
-    log = DecisionLog(other_database.connection, database.store, resources.load())
-    log.follow()
-    assert log.undone == 1
+    decision_log = DecisionLog(other_database.connection, database.store, resources.load())
+    decision_log.follow()
+    assert decision_log.undone_count == 1
     assert other_database.cities() == {}
 
 
@@ -339,26 +344,26 @@ def test_a_column_that_got_a_wider_type_takes_a_value_over_a_warm_connection(
 
 def test_a_log_with_a_gap_is_refused(database: Database) -> None:
     database.apply([bad(1, 5)])
-    del database.store.objects[key_of(1)]
+    del database.store.objects[build_entry_key(1)]
     with pytest.raises(DecisionLogError, match=r"decisions/0+1\.ndjson is missing"):
-        list(read_log(database.store))
+        list(read_decision_log(database.store))
 
 
 def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
     database: Database,
 ) -> None:
     """Chunks of this resource continue while another resource's decision is under way."""
-    log = database.log()
+    decision_log = database.decision_log()
     with open_connection(database.url) as connection:
         other = followed_log(connection, database.store)
-        with other.next_slot() as slot, connection.transaction():
-            slot.begin()
-            assert log.check(None, None) is False
+        with other.reserve_slot() as slot, connection.transaction():
+            slot.mark_alive()
+            assert decision_log.has_rejected_between(None, None) is False
         connection.execute("UPDATE forebay.decision_log SET pending = 17")
     with pytest.raises(PendingEntryError):
-        log.check(None, None)
-    log.catch_up()
-    assert log.check(None, None) is False
+        decision_log.has_rejected_between(None, None)
+    decision_log.catch_up()
+    assert decision_log.has_rejected_between(None, None) is False
 
 
 def test_a_command_rejected_before_beside_one_that_is_rejected_now_counts_once(
@@ -375,7 +380,7 @@ def test_a_new_owner_publishes_what_it_has_decided_for_itself(
     database: Database, other_database: Database
 ) -> None:
     """For example a database that was rebuilt separately, and is now the consumer's database."""
-    database.log()
+    database.decision_log()
     own = DecisionLog(other_database.connection, database.store, resources.load())
     own.follow()
     apply(
@@ -383,7 +388,7 @@ def test_a_new_owner_publishes_what_it_has_decided_for_itself(
         [[bad(1, 5)]],
         Source("commands/a.gz"),
         resources=resources.load(),
-        log=own,
+        decision_log=own,
     )
     assert database.archived == []
     followed_log(other_database.connection, database.store)
@@ -401,16 +406,16 @@ def test_a_rejected_row_that_others_refer_to_is_marked(
         [[city(1, key=2)]],
         Source("commands/a.gz", replay=True),
         resources=resources.load(),
-        log=DecisionLog(connection, database.store, resources.load()),
+        decision_log=DecisionLog(connection, database.store, resources.load()),
         decides=False,
     )
     connection.execute("CREATE TABLE visits (city bigint REFERENCES cities)")
     connection.execute("INSERT INTO visits VALUES (2)")
     database.connection.execute("ALTER TABLE cities ADD CHECK (geonameid <> 2)")
     database.apply([city(1, key=2)])
-    log = DecisionLog(connection, database.store, resources.load())
-    log.follow()
-    assert log.undone == 1
+    decision_log = DecisionLog(connection, database.store, resources.load())
+    decision_log.follow()
+    assert decision_log.undone_count == 1
     assert other_database.cities()[2][0] == mark_orphaned(command_id(1))
 
 
@@ -422,16 +427,23 @@ def test_a_rejected_row_and_the_rejected_rows_that_refer_to_it_are_removed(
     owner = Command(command_id(1), "put", "owners", "ann", 1, "t", None, {"note": None})
     body = {"code": "c1", "label": "fine", "owner": "ann", "size": 1}
     thing = Command(command_id(2), "put", "things", 1, 1, "t", None, body)
-    log = DecisionLog(database.connection, database.store, declared)
+    decision_log = DecisionLog(database.connection, database.store, declared)
     source = Source("commands/a.gz", replay=True)
-    apply(database.connection, [[owner, thing]], source, resources=declared, log=log, decides=False)
+    apply(
+        database.connection,
+        [[owner, thing]],
+        source,
+        resources=declared,
+        decision_log=decision_log,
+        decides=False,
+    )
     rejected = [
         Rejection.of(Refusal(command, "code", "detail"), command, "o", dt.datetime.now(dt.UTC))
         for command in (owner, thing)
     ]
     content = encode_decisions([one.to_archive() for one in rejected], [], "database")
-    assert database.store.create(key_of(1), content)
-    log.follow()
-    assert log.undone == 2
+    assert database.store.create(build_entry_key(1), content)
+    decision_log.follow()
+    assert decision_log.undone_count == 2
     counts = "SELECT (SELECT count(*) FROM owners), (SELECT count(*) FROM things)"
     assert database.rows(counts) == [(0, 0)]

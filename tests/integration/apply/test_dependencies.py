@@ -143,7 +143,7 @@ def test_the_time_counts_from_the_first_delivery(database: Database) -> None:
             [[addition]],
             Source("late", delivered_ms=delivered_ms),
             resources=load(),
-            log=database.log(),
+            decision_log=database.decision_log(),
         )
         assert (outcome.unsettled_reason is not None) == waits
         if waits:

@@ -15,7 +15,7 @@ from forebay.apply.edits.state import Base
 from forebay.apply.edits.storage import read_states
 from forebay.apply.rows.table import Table
 from forebay.command import Command
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from forebay.ids import mark_orphaned, mark_outdated
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -37,10 +37,14 @@ def other_database(postgres_cluster: PostgresServer) -> Iterator[Database]:
 
 def apply_privately(database: Database, other: Database, *chunk: Command, source: str) -> Counts:
     """Apply a chunk to a database that does not own the archive; it follows the log first."""
-    log = DecisionLog(other.connection, database.store, resources.load())
-    log.follow()
+    decision_log = DecisionLog(other.connection, database.store, resources.load())
+    decision_log.follow()
     return apply(
-        other.connection, [chunk], Source(source), resources=resources.load(), log=log
+        other.connection,
+        [chunk],
+        Source(source),
+        resources=resources.load(),
+        decision_log=decision_log,
     ).counts
 
 
@@ -65,14 +69,14 @@ def test_a_database_that_decided_otherwise_gets_the_archives_state_by_a_replay(
     database.store.objects = objects
     assert len(other_database.rows("SELECT FROM forebay.effects WHERE slot IS NULL")) == 1
     for source, command in (("a", city(1)), *deliveries.items()):
-        log = DecisionLog(other_database.connection, database.store, resources.load())
-        log.follow()
+        decision_log = DecisionLog(other_database.connection, database.store, resources.load())
+        decision_log.follow()
         apply(
             other_database.connection,
             [[command]],
             Source(source, replay=True),
             resources=resources.load(),
-            log=log,
+            decision_log=decision_log,
         )
     assert read_items(other_database) == read_items(database)
     passed = other_database.rows("SELECT id::text, slot IS NULL FROM forebay.effects")
@@ -83,7 +87,7 @@ def test_a_database_that_decided_otherwise_gets_the_archives_state_by_a_replay(
 def test_a_new_owner_publishes_the_effects_that_it_has_decided_for_itself(
     database: Database, other_database: Database
 ) -> None:
-    database.log()
+    database.decision_log()
     apply_privately(database, other_database, city(1), increment(2, 3), source="a")
     assert read_decisions(database).passed == {}
     DecisionLog(
@@ -110,15 +114,15 @@ def test_a_patch_that_turns_out_to_be_rejected_is_undone_by_a_replay(
     for source, chunk in objects.items():
         database.apply(chunk, source=source)
     assert set(database.rejections()) == {rejected.id}
-    log = DecisionLog(other_database.connection, database.store, resources.load())
-    log.follow()
+    decision_log = DecisionLog(other_database.connection, database.store, resources.load())
+    decision_log.follow()
     for source, chunk in objects.items():
         apply(
             other_database.connection,
             [chunk],
             Source(source, replay=True),
             resources=resources.load(),
-            log=log,
+            decision_log=decision_log,
         )
     assert read_items(other_database) == read_items(database)
 
@@ -220,14 +224,14 @@ def test_an_increment_keeps_its_sum_over_a_change_of_the_schema(
         CITY, schema_version=2, upcasters={1: double}, patch_upcasters={1: double}
     )
     known = {**resources.load(), "cities": newer}
-    log = DecisionLog(other_database.connection, database.store, known)
-    log.follow()
+    decision_log = DecisionLog(other_database.connection, database.store, known)
+    decision_log.follow()
     apply(
         other_database.connection,
         [[city(1, population=5), increment(2, 3)]],
         Source("a", replay=True),
         resources=known,
-        log=log,
+        decision_log=decision_log,
     )
     # The sum is a value of the version at the decision, so it is upcast like any other value.
     assert other_database.rows("SELECT population FROM cities") == [(16,)]
@@ -367,13 +371,13 @@ def test_an_object_without_commands_reserves_no_place_in_the_decision_log(
 ) -> None:
     """Else a database that has lost the archive's ownership could not complete such an object."""
     reservations = []
-    next_slot = DecisionLog.next_slot
+    reserve_slot = DecisionLog.reserve_slot
 
-    def record(log: DecisionLog) -> Any:
-        reservations.append(log)
-        return next_slot(log)
+    def record(decision_log: DecisionLog) -> Any:
+        reservations.append(decision_log)
+        return reserve_slot(decision_log)
 
-    monkeypatch.setattr(DecisionLog, "next_slot", record)
+    monkeypatch.setattr(DecisionLog, "reserve_slot", record)
     database.apply((), source="commands/empty.gz")
     assert reservations == []
     database.apply([city(1)], [patch(2, 1, THERE, name="new")])

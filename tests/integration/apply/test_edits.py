@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.apply import Counts
-from forebay.apply.edits.decided import is_decided
 from forebay.codec import decode
 from forebay.command import Command, Op
+from forebay.decided_commands import is_decided_command
 from resources import load as load_resources
 from tests.fixtures.commands import city, command_id, country
 from tests.fixtures.edits import Decisions, Item, fold
@@ -117,7 +117,11 @@ def read_items(database: Database) -> dict[int, Item]:
 
 def check_state(database: Database, commands: list[Command]) -> Decisions:
     decisions = read_decisions(database)
-    decided = {command.id for command in commands if is_decided(command, CITY)}
+    decided = {
+        command.id
+        for command in commands
+        if is_decided_command(command.op, command.body, command.condition, CITY)
+    }
     assert decided == decisions.passed.keys() | decisions.rejected
     expected = fold(commands, decisions)
     assert read_items(database) == {k: item for k, item in expected.items() if item != Item()}

@@ -39,7 +39,7 @@ def test_a_cut_object_goes_on_where_it_was_and_counts_nothing_twice(
 ) -> None:
     with psycopg.connect(database.url, autocommit=True) as killer:
         connection = open_connection(database.url)
-        database.log(connection)  # a new connection reads the decision log
+        database.decision_log(connection)  # a new connection reads the decision log
         cut_after(
             connection,
             statements,
@@ -103,7 +103,7 @@ def test_the_lag_of_each_command_is_counted_once_however_often_the_object_is_int
 ) -> None:
     with psycopg.connect(database.url, autocommit=True) as killer:
         connection = open_connection(database.url)
-        database.log(connection)  # a new connection reads the decision log
+        database.decision_log(connection)  # a new connection reads the decision log
         cut_after(
             connection,
             10,  # within the second chunk

@@ -397,7 +397,7 @@ def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
     chunk = [bad(n, n, case) if n % 3 else city(n, key=n) for n in range(600)]
     with open_connection(database.url) as connection:
         connection.cursor_factory = CountingCursor
-        database.log(connection)  # a new connection reads the decision log
+        database.decision_log(connection)  # a new connection reads the decision log
         CountingCursor.statements = 0
         outcome = database.apply(chunk, connection=connection)
     # Two transactions: one applies, the other decides.

@@ -133,7 +133,7 @@ def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str,
         [[decode(line.data)]],
         Source(f"commands/{line.command.id}"),
         resources={"samples": Sample.spec_},
-        log=database.log(),
+        decision_log=database.decision_log(),
     )
     assert outcome.counts.applied == 1, database.archived
     row = database.connection.execute(*item_query(Sample.spec_, line.command.key)).fetchone()
@@ -315,7 +315,7 @@ def test_nothing_hostile_that_is_accepted_is_rejected_when_it_is_applied(
         [entries],
         Source("commands/hostile.gz"),
         resources={"samples": Sample.spec_},
-        log=samples.log(),
+        decision_log=samples.decision_log(),
     )
     assert samples.archived == []
     assert outcome.counts.applied == len(lines) > len(hostile.VALUES)

@@ -46,7 +46,7 @@ def test_old_and_new_bodies_of_one_key_meet_in_the_current_table(
         [[new, old(1, 5), old(3, 6, name="old"), old(4, 7, name="x" * 300)]],
         Source("commands/a.gz"),
         resources=upgraded,
-        log=database.log(resources=upgraded),
+        decision_log=database.decision_log(resources=upgraded),
     )
     assert {key: row[2] for key, row in database.cities().items()} == {5: "new", 6: "old"}
     # The rejection holds the archived command, not the upcast command.
@@ -128,7 +128,7 @@ def test_whatever_an_upcaster_makes_hurts_nobody_else(
         [[bad, good]],
         Source("commands/a.gz"),
         resources={"cities": OddCity.spec_},
-        log=database.log(),
+        decision_log=database.decision_log(),
     )
     assert (outcome.counts.applied, outcome.counts.rejected) == (1, 1)
     assert database.rows("SELECT geonameid, more FROM cities") == [(2, body["more"])]

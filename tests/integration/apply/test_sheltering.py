@@ -12,7 +12,7 @@ from tests.fixtures.tables import CountingCursor, Database, open_connection
 def statements(database: Database, commands: int, op: Op, source: str) -> int:
     with open_connection(database.url) as connection:
         connection.cursor_factory = CountingCursor
-        database.log(connection)  # a new connection reads the decision log
+        database.decision_log(connection)  # a new connection reads the decision log
         CountingCursor.statements = 0
         chunk = [city(n, op if n % 2 else "put", n) for n in range(commands)]
         outcome = database.apply(chunk, source=source, connection=connection)
@@ -38,7 +38,7 @@ def test_an_object_of_one_chunk_is_one_transaction(database: Database) -> None:
             )[0][0]
         )
 
-    database.log()  # a new connection reads the decision log
+    database.decision_log()  # a new connection reads the decision log
     commits()
     before = commits()
     of_looking = commits() - before

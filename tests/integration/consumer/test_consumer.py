@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from forebay.apply.prepare import Chunk
-from forebay.archive.decisions import key_of
+from forebay.archive.decisions import build_entry_key
 from forebay.codec import encode
 from forebay.command import Command
 from forebay.conditions import SETTLING_SECONDS
@@ -162,7 +162,10 @@ def test_a_rejection_is_archived_in_the_decision_log(bench: Bench) -> None:
     bench.handle(bench.message("commands/2026/01/01/00/a.gz"))
     listed = bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="decisions/")["Contents"]
     # The first entry makes the database the archive's owner.
-    assert [archive_object["Key"] for archive_object in listed] == [key_of(1), key_of(2)]
+    assert [archive_object["Key"] for archive_object in listed] == [
+        build_entry_key(1),
+        build_entry_key(2),
+    ]
     body = bench.s3.get_object(Bucket=bench.bucket, Key=listed[1]["Key"])["Body"].read()
     rejection = json.loads(body)
     assert rejection["id"] == command_id(4)

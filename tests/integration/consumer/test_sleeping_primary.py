@@ -14,8 +14,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from forebay.db.connect import CONNECT_TIMEOUT_SECONDS
 from forebay.log import Log
-from lambdas.firehose_consumer import bootstrap as consumer
-from lambdas.firehose_consumer.settings import ConsumerSettings
+from lambdas.consumer import bootstrap as consumer
+from lambdas.consumer.settings import ConsumerSettings
 from lambdas.sweep import bootstrap as sweep
 from lambdas.sweep.settings import SweepSettings
 

@@ -255,7 +255,7 @@ def test_a_dead_attempt_is_taken_over_once_by_concurrent_repetitions(
         pass
 
     class Dying(RecordingSink):
-        def put(self, lines: Any) -> set[int]:
+        def put(self, lines: Any) -> None:
             super().put(lines)
             raise Died
 

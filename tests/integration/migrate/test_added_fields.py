@@ -112,7 +112,7 @@ def put_and_apply(site: Site, number: int, release: Mapping[str, ResourceSpec]) 
         read_chunks(site.archive.read(key)),
         Source(key),
         resources=release,
-        log=followed_log(site.database.connection, site.archive, release),
+        decision_log=followed_log(site.database.connection, site.archive, release),
     )
 
 

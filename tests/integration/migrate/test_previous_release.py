@@ -79,7 +79,7 @@ class Deployment:
             "body": build_event(self._bucket, key),
             "attributes": {"ApproximateReceiveCount": "1"},
         }
-        assert self.call("firehose_consumer", {"Records": [message]}) == {"batchItemFailures": []}
+        assert self.call("consumer", {"Records": [message]}) == {"batchItemFailures": []}
 
     def read(self) -> dict[str, Any]:
         return self.call("read", event("GET", "/cities/{key}", path={"key": KEY}))

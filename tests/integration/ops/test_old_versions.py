@@ -28,7 +28,7 @@ from forebay.log import Log
 from forebay.replay.selection import Selection
 from forebay.resource import Key, Resource
 from forebay.resource.spec import ResourceSpec
-from lambdas.firehose_consumer.app import Consumer
+from lambdas.consumer.app import Consumer
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.history import find_commands, find_state, read_statuses
@@ -191,7 +191,7 @@ def test_a_retry_brings_an_old_body_up_to_date_after_it_was_mended(
         read_chunks(site.archive.read(key)),
         Source(key),
         resources=SPECS,
-        log=followed_log(parcels.connection, site.archive, SPECS),
+        decision_log=followed_log(parcels.connection, site.archive, SPECS),
     )
     rule = Rule.model_validate(
         {

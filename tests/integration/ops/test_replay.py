@@ -15,7 +15,7 @@ import pytest
 
 import resources
 from forebay.apply import Source, apply
-from forebay.archive.decisions import encode_decisions, key_of
+from forebay.archive.decisions import build_entry_key, encode_decisions
 from forebay.archive.lines import read_chunks
 from forebay.codec import encode
 from forebay.decisions.rejections import Rejection
@@ -288,7 +288,7 @@ def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
     )
     database = str(uuid.uuid4())
     content = encode_decisions([rejection.to_archive()], [], database)
-    assert Folder(operator.archive).create(key_of(1), content)
+    assert Folder(operator.archive).create(build_entry_key(1), content)
     _add(operator, "a-newer", encode(city(2, key=9)))
     operator.done("replay", "--yes")
 
@@ -359,7 +359,7 @@ def _apply_live(operator: Operator, keys: list[str], failed: list[BaseException]
                     read_chunks([(operator.archive / key).read_bytes()]),
                     Source(key),
                     resources=resources.load(),
-                    log=followed_log(connection, Folder(operator.archive)),
+                    decision_log=followed_log(connection, Folder(operator.archive)),
                 )
     except BaseException as exc:  # noqa: BLE001 - the test's own thread asserts it
         failed.append(exc)

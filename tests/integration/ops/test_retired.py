@@ -106,7 +106,7 @@ def consume(site: Site, key: str, release: Mapping[str, ResourceSpec]) -> Outcom
         read_chunks(site.archive.read(key)),
         Source(key),
         resources=release,
-        log=followed_log(connection, site.archive, release),
+        decision_log=followed_log(connection, site.archive, release),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from forebay.log import Log
 from forebay.read_cache.address import Address
 from forebay.read_cache.link import Link
-from lambdas.firehose_consumer.bootstrap import _build_announcer
+from lambdas.consumer.bootstrap import _build_announcer
 from tests.fixtures.commands import city, patch
 from tests.fixtures.consumer import Bench
 from tests.fixtures.reading import Reader, close, reader_of

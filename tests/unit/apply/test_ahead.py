@@ -13,7 +13,7 @@ import pytest
 
 import resources
 from forebay.apply import Chunk, read_ahead
-from forebay.archive.ahead import ReadAhead, one_ahead
+from forebay.archive.read_ahead import ReadAhead, read_one_ahead
 from forebay.command import Command
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import wait_until
@@ -73,7 +73,7 @@ def test_one_chunk_is_read_while_another_is_applied_and_no_more() -> None:
 
 def test_the_next_object_is_begun_when_this_one_is_read_and_the_one_after_it_is_not() -> None:
     objects = Objects(a=2, b=1, c=1)
-    with closing(one_ahead(["a", "b", "c"], objects.begin)) as reading:
+    with closing(read_one_ahead(["a", "b", "c"], objects.begin)) as reading:
         name, ahead = next(reading)
         chunks = iter(ahead)
         next(chunks)
@@ -99,7 +99,7 @@ def test_whoever_stops_while_the_next_object_is_being_begun_leaves_none_open() -
         at_the_end.set()
         go_on.wait(5)
 
-    reading = one_ahead(["a", "b"], begin)
+    reading = read_one_ahead(["a", "b"], begin)
     next(iter(next(reading)[1]))
     assert at_the_end.wait(5)
     Timer(0.1, go_on.set).start()
@@ -130,7 +130,7 @@ def test_a_chunk_that_has_been_applied_is_not_kept() -> None:
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_whoever_stops_leaves_no_object_open(taken: int) -> None:
     objects = Objects(a=3, b=3, c=3)
-    reading = one_ahead(["a", "b", "c"], objects.begin)
+    reading = read_one_ahead(["a", "b", "c"], objects.begin)
     for _ in range(taken):
         _, ahead = next(reading)
         ids(ahead)
@@ -143,7 +143,7 @@ def test_whoever_stops_leaves_no_object_open(taken: int) -> None:
 def test_an_object_that_is_given_up_costs_no_other() -> None:
     objects = Objects(a=5, b=1)
     given = []
-    for name, ahead in one_ahead(["a", "b"], objects.begin):
+    for name, ahead in read_one_ahead(["a", "b"], objects.begin):
         given.append(name)
         next(iter(ahead))
     assert given == ["a", "b"]
@@ -153,7 +153,7 @@ def test_an_object_that_cannot_be_read_fails_where_it_is_asked_for() -> None:
     objects = Objects(a=1, b=2, c=1)
     objects.broken.add("b1")
     results: dict[str, object] = {}
-    for name, ahead in one_ahead(["a", "b", "c"], objects.begin):
+    for name, ahead in read_one_ahead(["a", "b", "c"], objects.begin):
         try:
             results[name] = len(ids(ahead))
         except OSError as exc:
@@ -164,7 +164,7 @@ def test_an_object_that_cannot_be_read_fails_where_it_is_asked_for() -> None:
 def test_an_object_that_cannot_be_begun_is_not_passed_over() -> None:
     objects = Objects(a=1, b=1)
     objects.broken.add("b can't begin")
-    reading = one_ahead(["a", "b"], objects.begin)
+    reading = read_one_ahead(["a", "b"], objects.begin)
     ids(next(reading)[1])
     with pytest.raises(OSError, match="b"):
         next(reading)

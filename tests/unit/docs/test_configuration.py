@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from infra.settings import FunctionsSettings, Settings
 from lambdas.about.settings import AboutSettings
-from lambdas.firehose_consumer.settings import ConsumerSettings
+from lambdas.consumer.settings import ConsumerSettings
 from lambdas.imports.settings import ImportSettings
 from lambdas.read.settings import ReadSettings
 from lambdas.sweep.settings import SweepSettings

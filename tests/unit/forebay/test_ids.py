@@ -16,7 +16,7 @@ from forebay.ids import (
     are_uuids,
     is_command_id,
     is_create_id,
-    is_decided_id,
+    is_decided_command_id,
     is_outdated,
     is_uuid,
     join_id,
@@ -189,7 +189,7 @@ def test_the_ids_of_decided_commands_alone_are_marked_and_all_increase(
         now[0] += step
         made.append(ids.make(create=kind == "create", decided=kind == "decided"))
     assert made == sorted(set(made))
-    assert [is_decided_id(one) for one in made] == [kind == "decided" for kind in kinds]
+    assert [is_decided_command_id(one) for one in made] == [kind == "decided" for kind in kinds]
     assert [is_create_id(one) for one in made] == [kind == "create" for kind in kinds]
     assert all(map(is_command_id, made))
 
@@ -199,11 +199,11 @@ def test_a_marked_id_above_a_floor_exceeds_it(bits: int) -> None:
     floor = join_id(1_700_000_000_000, bits)
     marked = IdSource(now_ms=lambda: 0).make(create=False, after=floor, decided=True)
     assert marked > floor
-    assert is_decided_id(marked)
+    assert is_decided_command_id(marked)
 
 
 def test_an_unmarked_id_never_gets_the_mark_by_chance() -> None:
     below = join_id(1_700_000_000_000, 0xDEC1DE - 2)
     made = {make_id_above(below, create=False) for _ in range(50)}
-    assert not any(map(is_decided_id, made))
-    assert is_decided_id(join_id(1_700_000_000_000, 0xDEC1DE))
+    assert not any(map(is_decided_command_id, made))
+    assert is_decided_command_id(join_id(1_700_000_000_000, 0xDEC1DE))

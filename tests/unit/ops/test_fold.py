@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import resources
-from forebay.archive.decisions import encode_decisions, key_of
+from forebay.archive.decisions import build_entry_key, encode_decisions
 from forebay.codec import decode, encode
 from forebay.decisions.rejections import Rejection
 from ops.archive.store import Folder
@@ -78,7 +78,9 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
         name,
         dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     )
-    assert store.create(key_of(1), encode_decisions([rejection.to_archive()], [], "database"))
+    assert store.create(
+        build_entry_key(1), encode_decisions([rejection.to_archive()], [], "database")
+    )
     with Partition(tmp_path / "buckets", expected_bytes=2**40, writers=2) as partition:
         cut = "f" * 36
         with Writer(partition.files, 1) as writer:

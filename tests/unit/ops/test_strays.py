@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebay.archive.decisions import key_of
+from forebay.archive.decisions import build_entry_key
 from ops.archive.strays import Strays, is_stray
 
 HOUR = "commands/2026/01/01/00"
@@ -40,7 +40,11 @@ def test_what_may_be_an_object_is_none(name: str) -> None:
 
 
 def test_the_archives_own_objects_are_none() -> None:
-    for key in (key_of(42), "audit/2026/11/21/12/run-1.ndjson", "rejections/2026/x/y.ndjson"):
+    for key in (
+        build_entry_key(42),
+        "audit/2026/11/21/12/run-1.ndjson",
+        "rejections/2026/x/y.ndjson",
+    ):
         assert not is_stray(key, 500)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from forebay.aws.firehose import (
     MAX_RECORD_BYTES,
     FirehoseSink,
 )
+from forebay.errors import UnacknowledgedError
 
 
 def refusal(code: str) -> ClientError:
@@ -77,8 +78,14 @@ class RecordingFirehose:
         return {"FailedPutCount": len(failing), "RequestResponses": answers}
 
 
-def put(firehose: RecordingFirehose, lines: Sequence[bytes]) -> set[int]:
-    return FirehoseSink(cast("FirehoseClient", firehose), ["s"], sleep=lambda _: None).put(lines)
+def put(firehose: RecordingFirehose, lines: Sequence[bytes]) -> Collection[int]:
+    """Put lines to a stream; return the indexes of the lines that it did not acknowledge."""
+    sink = FirehoseSink(cast("FirehoseClient", firehose), ["s"], sleep=lambda _: None)
+    try:
+        sink.put(lines)
+    except UnacknowledgedError as exc:
+        return exc.indexes
+    return set()
 
 
 @settings(max_examples=50)
@@ -122,6 +129,25 @@ def test_records_that_keep_failing_are_named_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
+    ("last", "failure", "reason"),
+    [
+        ({0, 1}, {"ErrorCode": "InternalFailure", "ErrorMessage": "slow"}, "slow"),
+        ({0, 1}, {"ErrorCode": "InternalFailure"}, None),
+        (ReadTimeoutError(endpoint_url="there"), {}, 'Read timeout on endpoint URL: "there"'),
+    ],
+)
+def test_the_error_has_the_reason_of_the_last_failure(
+    last: Exception | set[int], failure: dict[str, str], reason: str | None
+) -> None:
+    script = [*[refusal("InternalFailure")] * (ATTEMPTS - 1), last]
+    firehose = RecordingFirehose(script=script, failure=failure)
+    sink = FirehoseSink(cast("FirehoseClient", firehose), ["s"], sleep=lambda _: None)
+    with pytest.raises(UnacknowledgedError) as raised:
+        sink.put([b"x" * MAX_RECORD_BYTES] * 2)
+    assert (raised.value.indexes, raised.value.reason) == ({0, 1}, reason)
+
+
+@pytest.mark.parametrize(
     "error",
     [
         refusal("ServiceUnavailableException"),
@@ -153,7 +179,8 @@ def test_retries_end_with_their_time() -> None:
     sink = FirehoseSink(
         cast("FirehoseClient", firehose), ["s"], sleep=lambda _: None, clock=lambda: next(clock)
     )
-    assert sink.put([b"x\n"]) == {0}
+    with pytest.raises(UnacknowledgedError, match="no"):
+        sink.put([b"x\n"])
     assert len(firehose.calls) == 2
 
 
@@ -161,7 +188,7 @@ def test_calls_are_spread_over_the_streams() -> None:
     firehose = RecordingFirehose()
     sink = FirehoseSink(cast("FirehoseClient", firehose), ["a", "b", "c"])
     for _ in range(100):
-        assert sink.put([b"x\n"]) == set()
+        sink.put([b"x\n"])
     counts = {name: firehose.streams.count(name) for name in "abc"}
     assert sum(counts.values()) == 100
     assert min(counts.values()) > 10
@@ -171,7 +198,7 @@ def test_what_one_stream_refuses_goes_to_the_next() -> None:
     """Each stream has its own quota, so another stream may still accept records."""
     firehose = RecordingFirehose(script=[refusal("ServiceUnavailableException")] * 2)
     sink = FirehoseSink(cast("FirehoseClient", firehose), ["a", "b", "c"], sleep=lambda _: None)
-    assert sink.put([b"x\n"]) == set()
+    sink.put([b"x\n"])
     assert sorted(firehose.streams) == ["a", "b", "c"]
 
 

@@ -81,7 +81,7 @@ def test_lines_that_the_stream_refuses_are_accepted_by_the_archive(refused: set[
 
     assert list(acceptance.accepted) == sent
     assert list(acceptance.not_accepted) == []
-    assert acceptance.by_fallback == len(refused)
+    assert acceptance.fallback_count == len(refused)
 
 
 @pytest.mark.parametrize("refused", [{1}, {0, 2}, {0, 1, 2}])
@@ -93,4 +93,4 @@ def test_lines_that_no_store_acknowledges_are_not_accepted(refused: set[int]) ->
 
     assert list(acceptance.accepted) == [sent[index] for index in range(3) if index not in refused]
     assert list(acceptance.not_accepted) == [sent[index] for index in sorted(refused)]
-    assert acceptance.by_fallback == 0
+    assert acceptance.fallback_count == 0

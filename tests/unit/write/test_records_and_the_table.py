@@ -213,7 +213,7 @@ def test_a_record_is_read_without_packages_that_the_function_lacks() -> None:
         "from forebay.http import Response\n"
         "from forebay.intake.commands import Line\n"
         "from lambdas.write import records\n"
-        "from lambdas.write.plans import Plan, decode_plan\n"
+        "from lambdas.write.plan import Plan, decode_plan\n"
         "command = Command('0199f0c2-0000-7000-8000-000000000002', 'put', 'cities', 1, 1, 'me',\n"
         "                  None, {'name': 'x'})\n"
         "plan = Plan(Response(202, '{}', headers={'A': 'b'}), (Line(command, encode(command)),))\n"

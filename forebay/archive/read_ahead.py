@@ -36,7 +36,7 @@ class ReadAhead(Generic[Prepared]):
         self._chunks = iter(chunks)
         self._prepare = prepare
         #: Done when the last chunk has been read.
-        self.read_out: Future[None] = Future()
+        self.all_read: Future[None] = Future()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="forebay-read-ahead")
         #: The first chunk, until the iteration takes it.
         self._first = [self._reader.submit(self._read_chunk)]
@@ -69,12 +69,12 @@ class ReadAhead(Generic[Prepared]):
         chunk = next(self._chunks, None)
         if chunk is not None:
             return self._prepare(chunk)
-        if not self.read_out.done():  # an empty object ends twice: before and after its empty chunk
-            self.read_out.set_result(None)
+        if not self.all_read.done():  # an empty object ends twice: before and after its empty chunk
+            self.all_read.set_result(None)
         return None
 
 
-def one_ahead(
+def read_one_ahead(
     items: Sequence[Item], begin: Callable[[Item], ReadAhead[Prepared]]
 ) -> Generator[tuple[Item, ReadAhead[Prepared]]]:
     """Yield each item with its chunks; start the next item when all chunks of this item are read.
@@ -95,7 +95,7 @@ def one_ahead(
     current = begin(items[0]) if items else None
     try:
         while current is not None:
-            current.read_out.add_done_callback(begin_next)
+            current.all_read.add_done_callback(begin_next)
             yield items[place], current
             current.close()
             begin_next()

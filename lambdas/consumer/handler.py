@@ -7,8 +7,8 @@ from typing import Any
 
 from forebay.collector import collect_seldom
 from forebay.log import Log
-from lambdas.firehose_consumer import bootstrap
-from lambdas.firehose_consumer.settings import ConsumerSettings
+from lambdas.consumer import bootstrap
+from lambdas.consumer.settings import ConsumerSettings
 
 log = Log.of(bootstrap.SERVICE, os.environ)
 consumer = bootstrap.build(ConsumerSettings.from_env(os.environ), log)  # once per cold start

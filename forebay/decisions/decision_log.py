@@ -7,7 +7,7 @@ finds the note of a dead writer reads the archive and takes over the entry. If t
 fills the number with a void entry, so that a late write of the dead process can't appear there.
 
 Only the database that owns the archive extends the log. Any other database keeps private
-decisions, which only its table of rejections contains.
+decisions, which only its own tables of rejections and effects contain.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Literal, Protocol
 
 from forebay.archive.decisions import (
     NOTHING_READ,
+    DecisionStore,
     LogEntry,
-    Store,
+    build_entry_key,
     encode_decisions,
     encode_owner,
     encode_void,
-    key_of,
-    read_log,
+    read_decision_log,
 )
 from forebay.db.connect import Connection
 from forebay.decisions.effects import Effect, find_private_effects, insert_effects
@@ -44,7 +44,7 @@ Ownership = Literal["follow", "claim", "adopt"]
 
 _LOCK_CLASS = 0x46424C47  # "FBLG": the first key of the advisory locks of the log
 _LOG_LOCK = 0  # the second key; other numbers are writers' tokens
-_BATCH = 1_000  # rejections taken over in one transaction
+_BATCH = 1_000  # decisions taken over in one transaction
 
 
 class PendingEntryError(Exception):
@@ -83,10 +83,10 @@ class LogState:
 class Slot(Protocol):
     """The destination of the decisions of one transaction."""
 
-    def begin(self) -> None:
-        """Begin the deciding transaction; call it first inside the transaction.
+    def mark_alive(self) -> None:
+        """Take the lock that marks the writer as alive, until the transaction ends.
 
-        Takes the lock that marks the writer as alive, until the transaction ends.
+        Call it first inside the transaction in which the decisions take effect.
         """
         ...
 
@@ -108,7 +108,7 @@ class DecisionLog:
     def __init__(
         self,
         connection: Connection,
-        store: Store,
+        store: DecisionStore,
         resources: Mapping[str, ResourceSpec],
         *,
         ownership: Ownership = "follow",
@@ -129,7 +129,7 @@ class DecisionLog:
         self._ownership = ownership
         self._on_undo = on_undo
         #: Rows and tombstones removed because the archive rejects their commands.
-        self.undone = 0
+        self.undone_count = 0
         #: True in a rehearsal: it makes no change, so it ignores the note of a dead writer.
         self.is_rehearsal = False
 
@@ -143,11 +143,11 @@ class DecisionLog:
         state = self.read_state()
         adopts = self._ownership == "adopt" and not state.was_owner and not state.is_owner
         if state.pending is None and not adopts and state.position >= 0:
-            new = read_log(self._store, after=state.position)
+            new = read_decision_log(self._store, after=state.position)
             if next(new, None) is None:
                 return
         with self._lock_log():
-            self._catch_up()
+            self._catch_up_locked()
             if adopts:
                 self._become_owner()
 
@@ -158,11 +158,11 @@ class DecisionLog:
             DecisionLogError, TransientError: as `follow`.
         """
         with self._lock_log():
-            self._catch_up()
+            self._catch_up_locked()
             self._become_owner()
 
     def read_state(self) -> LogState:
-        """Return the position in the log, and the archive's owner at that position."""
+        """Return the position in the decision log, and the archive's owner at that position."""
         row = self._connection.execute(_GET_STATE).fetchone()
         return LogState() if row is None else LogState(*row)
 
@@ -183,10 +183,10 @@ class DecisionLog:
     def catch_up(self) -> None:
         """Take over new entries, and prevent that an entry of a dead writer appears later."""
         with self._lock_log():
-            self._catch_up()
+            self._catch_up_locked()
 
     def set_position(self, position: int, owner: str | None) -> None:
-        """Record that the table of rejections contains all entries up to a position.
+        """Record that the database has the decisions of all entries up to a position.
 
         Args:
             position: the number of the last entry.
@@ -194,7 +194,7 @@ class DecisionLog:
         """
         self._connection.execute(_SET_POSITION, [position, owner])
 
-    def check(self, first_id: str | None, last_id: str | None) -> bool:
+    def has_rejected_between(self, first_id: str | None, last_id: str | None) -> bool:
         """Return whether any command between two ids was rejected; one query, in the transaction.
 
         Raises:
@@ -208,7 +208,7 @@ class DecisionLog:
         return bool(any_rejected)
 
     @contextmanager
-    def next_slot(self) -> Iterator[Slot]:
+    def reserve_slot(self) -> Iterator[Slot]:
         """Reserve the log's next number; enter it outside the transaction that will decide.
 
         Raises:
@@ -220,7 +220,7 @@ class DecisionLog:
             yield _PrivateSlot(self._connection)
             return
         with self._lock_log():
-            self._catch_up()
+            self._catch_up_locked()
             if self.read_state().owner is None:
                 self._become_owner()
             state = self.read_state()
@@ -240,7 +240,7 @@ class DecisionLog:
         try:
             yield slot
         finally:
-            if not self._connection.closed and not slot.attempted:
+            if not self._connection.closed and not slot.may_be_stored:
                 run("UPDATE forebay.decision_log SET pending = NULL")
 
     @contextmanager
@@ -258,7 +258,7 @@ class DecisionLog:
                 )
                 self._connection.execute("RESET idle_session_timeout")
 
-    def _catch_up(self) -> None:
+    def _catch_up_locked(self) -> None:
         self._insert_new_entries()
         state = self.read_state()
         if state.pending is None:
@@ -266,13 +266,15 @@ class DecisionLog:
         # The writer is dead and its number is still free, but its write may be under way.
         now = dt.datetime.now(dt.UTC)
         if state.is_owner:
-            self._store.create(key_of(state.position + 1), encode_void(str(state.database), now))
+            self._store.create(
+                build_entry_key(state.position + 1), encode_void(str(state.database), now)
+            )
             self._insert_new_entries()
         self._connection.execute("UPDATE forebay.decision_log SET pending = NULL")
 
     def _insert_new_entries(self) -> None:
         batch: list[LogEntry] = []
-        for entry in read_log(self._store, after=self.read_state().position):
+        for entry in read_decision_log(self._store, after=self.read_state().position):
             batch.append(entry)
             if sum(len(each.rejections) + len(each.effects) for each in batch) >= _BATCH:
                 self._insert_entries(batch)
@@ -289,8 +291,8 @@ class DecisionLog:
             effects = [
                 Effect.from_archive(members) for entry in entries for members in entry.effects
             ]
-            undone = undo(self._connection, self._resources, rejected, effects)
-            self.undone += undone
+            undone_count = undo(self._connection, self._resources, rejected, effects)
+            self.undone_count += undone_count
             for entry in entries:
                 effects_by_id = {members["id"]: members for members in entry.effects}
                 insert_effects(
@@ -306,7 +308,7 @@ class DecisionLog:
                 None,
             )
             self._connection.execute(_SET_POSITION, [entries[-1].slot, owner])
-            if undone:
+            if undone_count:
                 self._on_undo(self._connection)
 
     def _keeps_decisions_private(self, state: LogState) -> bool:
@@ -333,7 +335,7 @@ class DecisionLog:
             if state.owner is not None and self._ownership == "claim":
                 return
             now = dt.datetime.now(dt.UTC)
-            self._store.create(key_of(state.position + 1), encode_owner(database, now))
+            self._store.create(build_entry_key(state.position + 1), encode_owner(database, now))
             self._insert_new_entries()
         self._publish_private()
 
@@ -348,10 +350,10 @@ class DecisionLog:
                 return
             try:
                 with self._reserve(state) as slot, self._connection.transaction():
-                    slot.begin()
+                    slot.mark_alive()
                     slot.record([Rejection(*row) for row in rows], effects)
             except LogMovedError:
-                self._catch_up()
+                self._catch_up_locked()
 
     def _is_alive(self, token: int) -> bool:
         """Return whether the deciding transaction of the writer with that token still runs."""
@@ -364,14 +366,14 @@ class _ArchiveSlot:
     """A number of the log, for the archive's owner."""
 
     connection: Connection
-    store: Store
+    store: DecisionStore
     database: str
     number: int
     token: int
     #: True if the archive may have the entry.
-    attempted: bool = False
+    may_be_stored: bool = False
 
-    def begin(self) -> None:
+    def mark_alive(self) -> None:
         """See Slot."""
         self.connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_LOCK_CLASS, self.token])
 
@@ -387,8 +389,8 @@ class _ArchiveSlot:
         insert_rejections(self.connection, rejections, self.number)
         insert_effects(self.connection, effects, self.number)
         self.connection.execute(_SET_POSITION, [self.number, None])
-        self.attempted = True
-        key = key_of(self.number)
+        self.may_be_stored = True
+        key = build_entry_key(self.number)
         # The key may hold our own entry: the SDK repeats a request after a lost answer.
         if not self.store.create(key, content) and b"".join(self.store.read(key)) != content:
             raise LogMovedError
@@ -400,7 +402,7 @@ class _PrivateSlot:
 
     connection: Connection
 
-    def begin(self) -> None:
+    def mark_alive(self) -> None:
         """See Slot."""
 
     def record(self, rejections: Sequence[Rejection], effects: Sequence[Effect] = ()) -> None:

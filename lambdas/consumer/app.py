@@ -13,9 +13,9 @@ import psycopg
 
 from forebay import metrics
 from forebay.apply import Chunk, Habits, Outcome, Source, apply, read_ahead
-from forebay.archive.ahead import ReadAhead, one_ahead
 from forebay.archive.layout import COMMANDS_PREFIX, holds_amendments
 from forebay.archive.lines import read_chunks
+from forebay.archive.read_ahead import ReadAhead, read_one_ahead
 from forebay.aws.archive import Archive
 from forebay.aws.events import EventRefusedError, iterate_records
 from forebay.aws.queue import Queue
@@ -24,7 +24,7 @@ from forebay.conditions import SETTLING_SECONDS
 from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
-from forebay.decisions.log import DecisionLog
+from forebay.decisions.decision_log import DecisionLog
 from forebay.errors import ForebayError, TransientError, UnsettledError
 from forebay.failures import record_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
@@ -77,7 +77,7 @@ class _Message:
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
+class _ArchiveObject:
     """An archive object that a message names."""
 
     message: _Message
@@ -91,7 +91,7 @@ class _Object:
 
 
 #: An object with commands that wait for others, and the error that says so.
-_Waiting: TypeAlias = tuple[_Object, Exception]
+_Waiting: TypeAlias = tuple[_ArchiveObject, Exception]
 
 
 class Consumer:
@@ -116,8 +116,8 @@ class Consumer:
         self._session = session
         self._log = log
         self._habits = Habits()
-        #: The connection that last read the decision log, and the log.
-        self._followed: tuple[Connection, DecisionLog] | None = None
+        #: The connection that last read the decision log, and that decision log.
+        self._followed_log: tuple[Connection, DecisionLog] | None = None
 
     def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Apply every message of an SQS batch; the answer names the failed messages.
@@ -129,13 +129,13 @@ class Consumer:
         objects = list(self._read_objects(event["Records"], errors))
         failed_ids: set[str] = set()
         waiting: list[_Waiting] = []
-        applied, is_away = 0, False
-        with closing(one_ahead(objects, self._begin)) as reading:
+        applied, is_primary_away = 0, False
+        with closing(read_one_ahead(objects, self._start_reading)) as reading:
             for place, (archive_object, ahead) in enumerate(reading):
                 message_id = archive_object.message.id
                 if message_id in failed_ids:
                     continue
-                error = self._try(archive_object, ahead)
+                error = self._try_to_apply(archive_object, ahead)
                 if error is None:
                     applied += 1
                     continue
@@ -145,18 +145,18 @@ class Consumer:
                 errors[message_id] = error
                 failed_ids.add(message_id)
                 self._record_failure(archive_object, error)
-                is_away = _is_away(error)
-                if is_away:
+                is_primary_away = _is_primary_away(error)
+                if is_primary_away:
                     # The primary is away for the remaining objects too; don't wait for it per
                     # object.
                     errors |= {other.message.id: error for other in objects[place + 1 :]}
                     break
-        if not is_away:
+        if not is_primary_away:
             waiting = self._retry_waiting(waiting, errors, applied=applied)
         for archive_object, error in waiting:
             errors.setdefault(archive_object.message.id, error)
             self._record_failure(archive_object, error)
-            self._hide(archive_object.message)
+            self._hide_message(archive_object.message)
         for message_id, error in errors.items():
             self._report_failure(message_id, error)
         if self._announcer is not None:
@@ -179,7 +179,7 @@ class Consumer:
         while waiting and applied:
             applied, remaining = 0, list[_Waiting]()
             for archive_object, _ in waiting:
-                error = self._try(archive_object, self._begin(archive_object))
+                error = self._try_to_apply(archive_object, self._start_reading(archive_object))
                 if error is None:
                     applied += 1
                 elif isinstance(error, UnsettledError):
@@ -190,7 +190,7 @@ class Consumer:
             waiting = remaining
         return waiting
 
-    def _hide(self, message: _Message) -> None:
+    def _hide_message(self, message: _Message) -> None:
         """Have a message delivered again after a pause that grows with its deliveries."""
         if self._open_queue is None:
             return
@@ -203,7 +203,7 @@ class Consumer:
 
     def _read_objects(
         self, messages: Iterable[Mapping[str, Any]], errors: dict[str, Exception]
-    ) -> Iterator[_Object]:
+    ) -> Iterator[_ArchiveObject]:
         """The objects that the messages name, up to an invalid part, which is added to `errors`."""
         bucket = self._archive.bucket
         for message in messages:
@@ -211,18 +211,20 @@ class Consumer:
             try:
                 records = iterate_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
                 for key, record in records:
-                    yield _Object(read, key, _read_replaying(record))
+                    yield _ArchiveObject(read, key, _read_replaying(record))
             except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
                 errors[read.id] = self._strip_traceback(exc)
 
-    def _begin(self, archive_object: _Object) -> ReadAhead[Chunk]:
+    def _start_reading(self, archive_object: _ArchiveObject) -> ReadAhead[Chunk]:
         chunks = read_chunks(self._archive.read(archive_object.key))
         return read_ahead(archive_object.selection.chunks(chunks), self._resources)
 
-    def _try(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> Exception | None:
+    def _try_to_apply(
+        self, archive_object: _ArchiveObject, ahead: ReadAhead[Chunk]
+    ) -> Exception | None:
         """Apply an object; return the error, or None."""
         try:
-            self._apply_when_there(archive_object, ahead)
+            self._apply_with_patience(archive_object, ahead)
         except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
             return self._strip_traceback(exc)
         return None
@@ -236,7 +238,7 @@ class Consumer:
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
 
-    def _apply_when_there(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> None:
+    def _apply_with_patience(self, archive_object: _ArchiveObject, ahead: ReadAhead[Chunk]) -> None:
         """Apply an object; while the primary is away, retry until the patience ends.
 
         After a restart of the primary, a warm function finds its connection dead, or meets a
@@ -257,18 +259,18 @@ class Consumer:
                         failures, first=_FIRST_PAUSE_SECONDS, greatest=_GREATEST_PAUSE_SECONDS
                     )
                 )
-                if not _is_away(exc) or (failures and time.monotonic() + pause > deadline):
+                if not _is_primary_away(exc) or (failures and time.monotonic() + pause > deadline):
                     raise
             else:
                 return
             failures += 1
             time.sleep(pause)
-            ahead = self._begin(archive_object)
+            ahead = self._start_reading(archive_object)
 
-    def _apply_object(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> None:
+    def _apply_object(self, archive_object: _ArchiveObject, ahead: ReadAhead[Chunk]) -> None:
         started = time.monotonic()
         key, replaying = archive_object.key, archive_object.replaying
-        partly = not archive_object.selection.is_everything
+        is_partial = not archive_object.selection.is_everything
         with ahead, self._session.connection() as connection:
             outcome = apply(
                 connection,
@@ -276,11 +278,11 @@ class Consumer:
                 Source(
                     key,
                     replay=replaying is not None,
-                    partial=partly,
+                    partial=is_partial,
                     delivered_ms=archive_object.message.delivered_ms,
                 ),
                 resources=self._resources,
-                log=self._follow_decision_log(connection),
+                decision_log=self._follow_decision_log(connection),
                 decides=replaying is None,
                 habits=self._habits,
                 watch=self._announce,
@@ -297,8 +299,8 @@ class Consumer:
         This is done once per connection: a database that was restored, or that has lost commits in
         a failover, is reached by a new connection.
         """
-        if self._followed is not None and self._followed[0] is connection:
-            return self._followed[1]
+        if self._followed_log is not None and self._followed_log[0] is connection:
+            return self._followed_log[1]
         # The deployed consumer's database is the owner of the archive.
         decision_log = DecisionLog(
             connection,
@@ -308,9 +310,9 @@ class Consumer:
             on_undo=self._announce_undo,
         )
         decision_log.follow()
-        if decision_log.undone:
-            self._log.event("rows_undone", level="WARNING", rows=decision_log.undone)
-        self._followed = (connection, decision_log)
+        if decision_log.undone_count:
+            self._log.event("rows_undone", level="WARNING", rows=decision_log.undone_count)
+        self._followed_log = (connection, decision_log)
         return decision_log
 
     def _announce(self, connection: Connection, commands: Sequence[Command]) -> None:
@@ -338,14 +340,14 @@ class Consumer:
             return
         if outcome.unsettled_reason is not None:
             # Without its age: the lag of an object counts when it is complete.
-            self._log.event("object_waits", metrics=_count(outcome), **fields)
+            self._log.event("object_waits", metrics=_build_command_metrics(outcome), **fields)
             raise UnsettledError(f"{key}: {outcome.unsettled_reason}")
         if replaying is not None:
             # Its commands are old: counted as the lag of live traffic, they would raise alarms.
             replayed = {metrics.COMMANDS_REPLAYED: outcome.lines}
             self._log.event("object_replayed", metrics=replayed, **fields, run=replaying.run)
             return
-        self._log.event("object_applied", metrics=_measure(key, outcome), **fields)
+        self._log.event("object_applied", metrics=_build_object_metrics(key, outcome), **fields)
 
     def _warn_of_future_ids(self, key: str, outcome: Outcome) -> None:
         """Warn of an object with ids from the future: its commands beat all others until then.
@@ -358,9 +360,9 @@ class Consumer:
                 "ids_from_the_future", level="WARNING", object=key, last_id=outcome.last_id
             )
 
-    def _record_failure(self, archive_object: _Object, error: Exception) -> None:
+    def _record_failure(self, archive_object: _ArchiveObject, error: Exception) -> None:
         """Store an object's failure in the database if it is reachable; the log has it anyway."""
-        if _is_away(error):
+        if _is_primary_away(error):
             return
         reason = f"{type(error).__name__}: {str(error).strip()}"
         try:
@@ -386,7 +388,7 @@ class Consumer:
         )
 
 
-def _is_away(error: Exception) -> bool:
+def _is_primary_away(error: Exception) -> bool:
     """Return True if Postgres did not answer, or only that it is stopping or starting."""
     return isinstance(error, psycopg.OperationalError) and is_connection_lost(error)
 
@@ -406,7 +408,7 @@ def _read_replaying(record: Mapping[str, Any]) -> Replaying | None:
         raise EventRefusedError(str(exc)) from None
 
 
-def _count(outcome: Outcome) -> dict[metrics.Metric, float]:
+def _build_command_metrics(outcome: Outcome) -> dict[metrics.Metric, float]:
     """Return the metrics of the commands of a run."""
     counts = outcome.counts
     return {
@@ -418,9 +420,9 @@ def _count(outcome: Outcome) -> dict[metrics.Metric, float]:
     }
 
 
-def _measure(key: str, outcome: Outcome) -> dict[metrics.Metric, float]:
+def _build_object_metrics(key: str, outcome: Outcome) -> dict[metrics.Metric, float]:
     """Return the metrics of an applied object."""
-    values = {metrics.OBJECTS_APPLIED: 1.0, **_count(outcome)}
+    values = {metrics.OBJECTS_APPLIED: 1.0, **_build_command_metrics(outcome)}
     if outcome.first_id and outcome.last_id and not holds_amendments(key):
         now = time.time() * 1000
         values[metrics.APPLY_LAG_OLDEST] = max(0.0, now - accepted_ms(outcome.first_id))

@@ -36,7 +36,7 @@ class Plan:
     response: Response
     lines: Sequence[Line]
     #: The number of items that are refused.
-    refused: int = 0
+    refused_count: int = 0
     #: True if the answer is 503 when any command is not accepted; otherwise it names the commands.
     is_whole: bool = True
 
@@ -49,7 +49,7 @@ class Plan:
                 response.content_type,
                 dict(response.headers),
                 response.body,
-                self.refused,
+                self.refused_count,
                 self.is_whole,
             ]
         )

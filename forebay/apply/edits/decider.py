@@ -1,6 +1,6 @@
-"""Decided commands: commands with a result that depends on the item at the time of their apply.
+"""Makes the decisions about decided commands: examines conditions, and adds increments.
 
-These are commands with a condition, and patches with an increment. Needs no database.
+Needs no database.
 """
 
 from __future__ import annotations
@@ -10,49 +10,36 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from functools import partial
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 import orjson
 
 from forebay.apply.edits.state import KeyState
 from forebay.command import Body, Command
 from forebay.conditions import PreparedCondition
+from forebay.decided_commands import FieldIncrement, find_increments
 from forebay.decisions.effects import Effect
 from forebay.errors import BodyError
 from forebay.ids import make_id_above
-from forebay.resource.partial import INCREMENT, is_increment
-from forebay.resource.spec import NUMBERS, FieldSpec, Kind, ResourceSpec
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from forebay.unmet import INCREMENT_FAILED, PRECONDITION_FAILED
 
 #: Makes a command of its members, in a quarter of the time of a call of `Command`.
 _command_of: Callable[[tuple[Any, ...]], Command] = partial(tuple.__new__, Command)
-#: A field, and the JSON number that is to be added to its value.
-_Increment: TypeAlias = tuple[FieldSpec, Any]
 #: Adds numbers with all digits that a `numeric` column can have.
 _DIGITS: Final = 2_100
 _EXACT: Final = Context(prec=_DIGITS, traps=[InvalidOperation, Overflow, Inexact])
 
 
-def is_decided(command: Command, spec: ResourceSpec) -> bool:
-    """Return whether a command needs a decision; the decision makes it a plain command."""
-    if command.condition is not None:
-        return True
-    if command.op == "patch" and command.body is not None:
-        for value in command.body.values():  # apply asks for each patch
-            if isinstance(value, dict):
-                return bool(_find_increments(command.body, spec))
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class Decider:
-    """Decides commands of a resource, all at the same time."""
+    """Makes the decisions about decided commands of a resource, all with the same time."""
 
     spec: ResourceSpec
     #: By the ids of the commands that have a condition.
     conditions: Mapping[str, PreparedCondition] = field(default_factory=dict)
     #: By the ids of the commands that have any.
-    increments: Mapping[str, Sequence[_Increment]] = field(default_factory=dict)
+    increments: Mapping[str, Sequence[FieldIncrement]] = field(default_factory=dict)
     #: The fields with values that the decisions need.
     field_names: Collection[str] = ()
     decided_at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
@@ -65,7 +52,7 @@ class Decider:
         # Many commands have the same condition.
         conditions_by_text: dict[bytes, PreparedCondition] = {}
         conditions: dict[str, PreparedCondition] = {}
-        increments: dict[str, Sequence[_Increment]] = {}
+        increments: dict[str, Sequence[FieldIncrement]] = {}
         for command in commands:
             if command.condition is not None:
                 text = orjson.dumps(command.condition)
@@ -75,7 +62,7 @@ class Decider:
                     )
                 conditions[command.id] = condition
             if command.op == "patch" and command.body is not None:
-                of_command = _find_increments(command.body, spec)
+                of_command = find_increments(command.body, spec)
                 if of_command:
                     increments[command.id] = of_command
         names = {field.name for of_command in increments.values() for field, _ in of_command}
@@ -109,24 +96,29 @@ class Decider:
                 raise BodyError(PRECONDITION_FAILED, failure)
         command_id, body, greatest_id = command.id, command.body, state.greatest_id
         if body is not None and (increments := self.increments.get(command_id)):
-            body = {**body, **self._add(increments, state.values)}
+            body = {**body, **self._add_increments(increments, state.values)}
         if command_id <= greatest_id:
             command_id = make_id_above(greatest_id, create=False)
         return _command_of((command_id, *command[1:7], body, command.amends, None))
 
     def make_effect(self, command: Command, plain: Command) -> Effect:
-        """The effect of a command that was decided."""
+        """The effect of a decided command that passed.
+
+        Args:
+            command: the decided command.
+            plain: the plain command that it has become.
+        """
         body, schema = None, None
         if plain.body is not command.body:
             body, schema = plain.body, command.schema
         key = str(command.key)
         return Effect(command.id, command.resource, key, plain.id, body, schema, self.decided_at)
 
-    def _add(self, increments: Sequence[_Increment], values: Body) -> Body:
+    def _add_increments(self, increments: Sequence[FieldIncrement], values: Body) -> Body:
         """The valid sums of increments, by the fields' names."""
         sums: dict[str, int | str] = {}
         for column, increment in increments:
-            sums[column.name] = _add(column, values.get(column.name), increment)
+            sums[column.name] = _add_increment(column, values.get(column.name), increment)
         if not self._valid_sums.issuperset(sums.items()):
             for fault in self.spec.body.check_fields(sums):
                 raise BodyError(INCREMENT_FAILED, f"{fault.pointer}: {fault.detail}")
@@ -134,19 +126,7 @@ class Decider:
         return sums
 
 
-def _find_increments(body: Body, spec: ResourceSpec) -> Sequence[_Increment]:
-    """The increments in a patch's body, with their fields."""
-    return [
-        (field, value[INCREMENT])
-        for name, value in body.items()
-        if isinstance(value, dict)
-        and is_increment(value)
-        and (field := spec.column(name)) is not None
-        and field.kind in NUMBERS
-    ]
-
-
-def _add(field: FieldSpec, value: Any, increment: Any) -> int | str:  # noqa: ANN401 - JSON values
+def _add_increment(field: FieldSpec, value: Any, increment: Any) -> int | str:  # noqa: ANN401 - JSON values
     """The sum as the field's JSON value.
 
     Raises:

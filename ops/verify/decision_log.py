@@ -13,7 +13,7 @@ _TABLE: Final = "forebay.decision_log"
 
 
 @dataclass(slots=True)
-class LogState:
+class LogComparison:
     """The database's row about the decision log, and the log's own state at that position."""
 
     position: int = NOTHING_READ
@@ -23,7 +23,7 @@ class LogState:
     owner_there: str | None = None
 
     @classmethod
-    def read(cls, connection: Connection) -> LogState:
+    def read(cls, connection: Connection) -> LogComparison:
         """Read the database's row."""
         row = connection.execute(
             "SELECT position, owner::text, database::text FROM forebay.decision_log"

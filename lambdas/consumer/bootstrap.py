@@ -18,13 +18,13 @@ from forebay.metrics import CACHE_CHANGES_MISSED
 from forebay.read_cache.address import Address
 from forebay.read_cache.link import CHANGE_BUDGET, Link
 from forebay.read_cache.writer import Announcer
-from lambdas.firehose_consumer.app import Consumer
+from lambdas.consumer.app import Consumer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-    from lambdas.firehose_consumer.settings import ConsumerSettings
+    from lambdas.consumer.settings import ConsumerSettings
 
 SERVICE = "consumer"
 

@@ -11,7 +11,7 @@ from forebay.command import Command
 from forebay.ids import IdSource
 from forebay.intake.commands import Line
 from lambdas.write.answers import Answers
-from lambdas.write.plans import Plan, decode_plan
+from lambdas.write.plan import Plan, decode_plan
 
 IDS = IdSource()
 KEYS = st.integers(-(2**63), 2**63 - 1) | st.text(

@@ -11,7 +11,7 @@ from forebay.access import Access
 from forebay.command import Command, KeyValue
 from forebay.conditions import MAX_COMPARISONS, Condition
 from forebay.http import MERGE_TYPE
-from forebay.ids import IdSource, is_decided_id
+from forebay.ids import IdSource, is_decided_command_id
 from forebay.intake.attachments import AttachmentCheck
 from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin, read_patch
 from forebay.intake.json_text import JsonText, dump
@@ -32,7 +32,7 @@ from lambdas.write.parameters import (
     read_columns,
     refuse_unknown,
 )
-from lambdas.write.plans import Plan, add_header
+from lambdas.write.plan import Plan, add_header
 from lambdas.write.preferences import Method, Preferences, read_preferences
 from lambdas.write.requests import (
     JSON_TYPES,
@@ -64,7 +64,7 @@ class _Write:
     columns: frozenset[str] | None = None
     condition: Condition | None = None
 
-    def after(self, result: _Result) -> _Write:
+    def for_next_item(self, result: _Result) -> _Write:
         """The write of the next item."""
         origin = _advance_origin(self.origin, result)
         return self if origin is self.origin else replace(self, origin=origin)
@@ -99,12 +99,12 @@ class Planner:
         """
         self._resources = resources
         self._writers: Mapping[str, _Writer] = {
-            "post": self._post,
-            "put": self._put,
-            "patch": self._patch,
-            "patch_many": self._patch_many,
-            "delete": self._delete,
-            "delete_many": self._delete_many,
+            "post": self._plan_post,
+            "put": self._plan_put,
+            "patch": self._plan_patch,
+            "patch_many": self._plan_patches,
+            "delete": self._plan_delete,
+            "delete_many": self._plan_deletes,
         }
         self._ids = ids
         self._commands = CommandMaker(ids, attachments)
@@ -121,7 +121,7 @@ class Planner:
         preferences = read_preferences(
             request.prefer,
             "operations" if route.action == "commands" else cast("Method", route.method),
-            must_not_exist=_must_not_exist(route, request),
+            must_not_exist=_read_if_none_match(route, request),
         )
         if preferences.returns == "representation" and request.accepts_object():
             preferences = replace(preferences, returns="object")
@@ -140,7 +140,7 @@ class Planner:
             spec = self._resources[route.resource]
             query = request.query
             columns = _read_query(spec, route, query, preferences) if query else None
-            condition = _read_condition(spec, route, request)
+            condition = _read_request_condition(spec, route, request)
             write = _Write(spec, request, origin, preferences, columns, condition)
             plan = self._writers[route.action](write)
         if not preferences.applied:
@@ -148,40 +148,40 @@ class Planner:
         applied = ", ".join(preferences.applied)
         return replace(plan, response=add_header(plan.response, "Preference-Applied", applied))
 
-    def _post(self, write: _Write) -> Plan:
+    def _plan_post(self, write: _Write) -> Plan:
         item_or_array = _parse_items(write.request)
         if isinstance(item_or_array, list):
             return self._plan_batch(write, item_or_array)
         item = self._choose_upgrade(write)(_keep_columns(item_or_array, write.columns))
-        return self._plan_one(write, self._make_line(write, item))
+        return self._plan_one(write, self._make_post_line(write, item))
 
-    def _put(self, write: _Write) -> Plan:
+    def _plan_put(self, write: _Write) -> Plan:
         key = _read_path_key(write)
         check_media(write.request, JSON_TYPES)
-        item = self._choose_upgrade(write)(parse_item(write.request.body()))
+        item = self._choose_upgrade(write)(parse_item(write.request.read_body()))
         create = write.request.must_not_exist()
         line = self._commands.put(
             write.spec, key, item, write.origin, create=create, condition=write.condition
         )
         return self._plan_one(write, line)
 
-    def _patch(self, write: _Write) -> Plan:
+    def _plan_patch(self, write: _Write) -> Plan:
         key = _read_path_key(write)
-        patch = self._read_patch(write)
+        patch = self._read_sent_patch(write)
         return self._plan_one(write, self._make_patch(patch, write, key))
 
-    def _patch_many(self, write: _Write) -> Plan:
-        return self._plan_targets(write, partial(self._make_patch, self._read_patch(write)))
+    def _plan_patches(self, write: _Write) -> Plan:
+        return self._plan_targets(write, partial(self._make_patch, self._read_sent_patch(write)))
 
-    def _delete(self, write: _Write) -> Plan:
+    def _plan_delete(self, write: _Write) -> Plan:
         return self._plan_one(write, self._make_delete(write, _read_path_key(write)))
 
-    def _delete_many(self, write: _Write) -> Plan:
+    def _plan_deletes(self, write: _Write) -> Plan:
         return self._plan_targets(write, self._make_delete)
 
-    def _read_patch(self, write: _Write) -> ValidItem:
+    def _read_sent_patch(self, write: _Write) -> ValidItem:
         media = check_media(write.request, PATCH_TYPES)
-        patch = parse_item(write.request.body())
+        patch = parse_item(write.request.read_body())
         if media == MERGE_TYPE:
             _refuse_merges(patch)
         return read_patch(write.spec, self._choose_upgrade(write)(patch))
@@ -205,7 +205,7 @@ class Planner:
                 results.append(make(write, key))
             except ProblemError as exc:
                 results.append(exc.problem)
-            write = write.after(results[-1])
+            write = write.for_next_item(results[-1])
         return self._plan_results(results, write.request, write.preferences)
 
     def _plan_one(self, write: _Write, line: Line) -> Plan:
@@ -215,8 +215,8 @@ class Planner:
         results: list[_Result] = []
         names, upgrade = ItemNames(), self._choose_upgrade(write)
         for item in items:
-            results.append(self._try_make_line(write, item, names, upgrade))
-            write = write.after(results[-1])
+            results.append(self._try_make_post_line(write, item, names, upgrade))
+            write = write.for_next_item(results[-1])
         is_whole = write.columns is not None
         return self._plan_results(results, write.request, write.preferences, is_whole=is_whole)
 
@@ -226,7 +226,7 @@ class Planner:
         """Plan operations on any resources."""
         if request.query:
             refuse_unknown(request.query, ())
-        if request.schema_version() is not None:
+        if request.read_schema_version() is not None:
             raise ProblemError(
                 Problem("unsupported_media_type", "schema versions are those of one resource")
             )
@@ -290,9 +290,9 @@ class Planner:
         else:
             commands = [line.command for line in lines]
             response = self._answers.answer_many(commands, preferences.returns)
-        return Plan(response, lines, refused=len(results) - len(lines), is_whole=is_whole)
+        return Plan(response, lines, refused_count=len(results) - len(lines), is_whole=is_whole)
 
-    def _try_make_line(
+    def _try_make_post_line(
         self, write: _Write, item: ParsedItem, names: ItemNames, upgrade: _Upgrade
     ) -> _Result:
         """Make one item's command, or return the problem; the other items are not affected."""
@@ -303,11 +303,11 @@ class Planner:
             derives = write.spec.key_is_made and write.origin.idempotency_key is not None
             name = names.next_for(item) if derives else ""
             item = upgrade(_keep_columns(item, write.columns))
-            return self._make_line(write, item, name=name)
+            return self._make_post_line(write, item, name=name)
         except ProblemError as exc:
             return exc.problem
 
-    def _make_line(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
+    def _make_post_line(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
         """Make the command of an item of a POST: a `put` if the request upserts items with keys."""
         spec = write.spec
         if write.preferences.upserts and (not spec.key_is_made or _has_member(item, spec.key.name)):
@@ -321,7 +321,7 @@ class Planner:
             ProblemError: the version that the request names is unknown.
         """
         spec = write.spec
-        version = write.request.schema_version()
+        version = write.request.read_schema_version()
         if version is None or version == spec.schema_version:
             return _keep_unchanged
         recorded = self._shapes().get(spec.path) if version < spec.schema_version else None
@@ -344,8 +344,8 @@ class Planner:
 def _parse_items(request: WriteRequest) -> JsonText | list[ParsedItem]:
     """Parse one item, or the items of an array or of lines."""
     if check_media(request, JSON_TYPES | NDJSON_TYPES) in NDJSON_TYPES:
-        return parse_lines(request.body())
-    return parse_item_or_array(request.body())
+        return parse_lines(request.read_body())
+    return parse_item_or_array(request.read_body())
 
 
 def _advance_origin(origin: Origin, result: _Result) -> Origin:
@@ -364,7 +364,7 @@ def _add_dependency(sent: dict[tuple[str, str], Sequence[str]], command: Command
     A decided command depends on those before it, so it stands for them.
     """
     target = command.resource, str(command.key)
-    earlier = () if is_decided_id(command.id) else sent.get(target, ())
+    earlier = () if is_decided_command_id(command.id) else sent.get(target, ())
     sent[target] = [*earlier, command.id][-MAX_COMPARISONS:]
 
 
@@ -414,7 +414,7 @@ def _refuse_whole(results: Sequence[_Result]) -> None:
             raise ProblemError(replace(result, detail=detail))
 
 
-def _must_not_exist(route: Route, request: WriteRequest) -> bool:
+def _read_if_none_match(route: Route, request: WriteRequest) -> bool:
     """Read `If-None-Match: *`, which a PUT and a POST of items may have.
 
     Raises:
@@ -429,7 +429,9 @@ def _must_not_exist(route: Route, request: WriteRequest) -> bool:
     raise ProblemError(Problem("bad_header", detail))
 
 
-def _read_condition(spec: ResourceSpec, route: Route, request: WriteRequest) -> Condition | None:
+def _read_request_condition(
+    spec: ResourceSpec, route: Route, request: WriteRequest
+) -> Condition | None:
     """Read the condition of a write: the tags in `If-Match`, and filters on fields."""
     filters = request.query if route.action in {"patch_many", "delete_many"} else {}
     if not request.if_match and not filters:
@@ -438,7 +440,7 @@ def _read_condition(spec: ResourceSpec, route: Route, request: WriteRequest) -> 
     from lambdas.write.conditions import build_condition, read_comparisons  # noqa: PLC0415
 
     where = read_comparisons(spec, filters) if filters else []
-    return build_condition(spec, request.expected_tags(), where)
+    return build_condition(spec, request.read_expected_tags(), where)
 
 
 def _refuse_merges(patch: JsonText) -> None:
