@@ -21,11 +21,11 @@ _POSTGRES = {"psycopg", "psycopg_binary"}
 CARRIED: dict[PackageName, set[str]] = {
     "write": _CORE | {"jiter"},
     "imports": _CORE | {"jiter"},
-    "read": _CORE | _POSTGRES,
+    "read": _CORE | _POSTGRES | {"libvalkey"},
     "about": _CORE | _POSTGRES | {"jiter"},
-    "consumer": _CORE | _POSTGRES | {"msgspec"},
-    "sweep": _CORE | _POSTGRES | {"msgspec"},
-    "migrate": _CORE | _POSTGRES | {"alembic", "mako", "markupsafe", "sqlalchemy"},
+    "consumer": _CORE | _POSTGRES | {"libvalkey", "msgspec"},
+    "sweep": _CORE | _POSTGRES | {"libvalkey", "msgspec"},
+    "migrate": _CORE | _POSTGRES | {"alembic", "libvalkey", "mako", "markupsafe", "sqlalchemy"},
 }
 #: Unpacked sizes, because the amount of data to load determines a cold start.
 LIMITS_MEBIBYTES: dict[PackageName, int] = {
