@@ -50,7 +50,7 @@ def test_the_root_leads_to_the_rest(stack: RunningStack) -> None:
             assert stack.client.get(link).status == 200, link
 
 
-def test_the_status_tells_how_long_commands_took(stack: RunningStack) -> None:
+def test_the_status_shows_how_long_commands_took(stack: RunningStack) -> None:
     for _ in range(3):
         city = new_city()
         stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
@@ -75,7 +75,7 @@ def left_open(stack: RunningStack, key: str) -> Iterator[None]:
         stack.rows(change, finished, key)
 
 
-def test_the_status_tells_the_oldest_object_that_is_not_applied(stack: RunningStack) -> None:
+def test_the_status_shows_the_oldest_object_that_is_not_applied(stack: RunningStack) -> None:
     city = new_city()
     stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     newest = max(key for key in stack.keys("commands/") if "/forebay-" in key)
@@ -88,7 +88,7 @@ def test_the_status_tells_the_oldest_object_that_is_not_applied(stack: RunningSt
     wait_until(lambda: status(stack)["archive"]["oldest_unapplied"] is None, "and takes it back")
 
 
-def test_while_the_replica_is_away_the_status_says_so_and_writes_go_on(
+def test_while_the_replica_is_down_the_status_shows_it_and_writes_go_on(
     stack: RunningStack,
 ) -> None:
     with stack.replica_away():

@@ -104,7 +104,7 @@ def sign_form(
     return {"url": place.url, "fields": fields}
 
 
-def test_s3_refuses_whatever_the_form_is_not_for(stack: RunningStack) -> None:
+def test_s3_refuses_uploads_that_the_form_does_not_allow(stack: RunningStack) -> None:
     path, other = add_picture(stack), add_picture(stack)
     form = get_form(stack, path)["upload"]
     key, now = form["fields"]["key"], dt.datetime.now(dt.UTC)
@@ -127,7 +127,7 @@ def test_s3_refuses_whatever_the_form_is_not_for(stack: RunningStack) -> None:
     assert upload(sign_form(stack, path, now=now), RED).status == 204
 
 
-def test_of_two_uploads_at_once_the_one_that_was_requested_last_wins(stack: RunningStack) -> None:
+def test_the_upload_requested_last_wins(stack: RunningStack) -> None:
     path = add_picture(stack)
     first, second = get_form(stack, path), get_form(stack, path)
     assert upload(second["upload"], BLUE).status == 204

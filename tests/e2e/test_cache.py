@@ -70,7 +70,7 @@ def test_two_parameters_that_swap_their_values_share_no_cache_entry(
             assert asked(stack, route, values)["X-Cache"] == "Miss", values
 
 
-def test_the_fate_of_a_command_is_never_cached(stack: RunningStack) -> None:
+def test_the_status_of_a_command_is_never_cached(stack: RunningStack) -> None:
     city = new_city()
     status = stack.accepted("PUT", f"/cities/{city['geonameid']}", city)
     assert stack.client.get(status)["X-Cache"] is None
@@ -89,9 +89,7 @@ def test_an_undeclared_header_changes_neither_answer_nor_entry(stack: RunningSta
 
 
 @pytest.mark.parametrize("kind", ["item", "list", "status"])
-def test_a_failure_of_the_moment_is_told_as_503_and_never_cached(
-    stack: RunningStack, kind: str
-) -> None:
+def test_a_transient_failure_is_503_and_never_cached(stack: RunningStack, kind: str) -> None:
     city = new_city()
     key = city["geonameid"]
     status = stack.accepted("PUT", f"/cities/{key}", city)
@@ -133,7 +131,7 @@ def cities_locked(stack: RunningStack) -> Iterator[None]:
         migration.rollback()
 
 
-def test_what_takes_too_long_is_told_as_504_and_never_cached(stack: RunningStack) -> None:
+def test_a_timeout_is_504_and_never_cached(stack: RunningStack) -> None:
     stack.flush_cache()
     target = "/v1/cities?limit=1&order=name"
     with cities_locked(stack):
@@ -145,7 +143,7 @@ def test_what_takes_too_long_is_told_as_504_and_never_cached(stack: RunningStack
     assert (reply.status, reply["X-Cache"]) == (200, "Miss")
 
 
-def test_a_304_is_kept_for_those_only_who_have_the_answer(stack: RunningStack) -> None:
+def test_a_304_is_cached_only_for_clients_that_have_the_answer(stack: RunningStack) -> None:
     stack.flush_cache()
     for target in ("/v1/cities?limit=1", "/v1/cities?limit=1&order=name.desc"):
         tag = stack.client.get(target, {"Accept": "text/csv"})["ETag"] or ""
@@ -167,7 +165,7 @@ def test_head_comes_from_no_cache_and_has_no_body(stack: RunningStack) -> None:
     assert refused.status == 400
 
 
-def test_what_is_cached_outlives_a_failure_of_the_moment(stack: RunningStack) -> None:
+def test_a_cached_answer_outlives_a_transient_failure(stack: RunningStack) -> None:
     city = new_city()
     stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     before = stack.send("GET", f"/cities/{city['geonameid']}")

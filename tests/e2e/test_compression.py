@@ -82,7 +82,7 @@ def test_an_answer_above_the_minimum_is_compressed_from_the_cache_too(stack: Run
     assert (unchanged.status, unchanged.body) == (304, b"")
 
 
-def test_a_page_may_send_what_tracing_adds_and_a_compressed_body(stack: RunningStack) -> None:
+def test_a_page_may_send_trace_headers_and_a_compressed_body(stack: RunningStack) -> None:
     reply = stack.send(
         "OPTIONS",
         "/cities",

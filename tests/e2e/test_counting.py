@@ -67,7 +67,7 @@ def versions(stack: RunningStack) -> dict[tuple[str, int | str], str]:
     return {(resource, key): version for resource, key, version in rows}
 
 
-def test_with_every_fault_on_each_accepted_command_has_a_fate_and_nothing_else_is_there(
+def test_with_all_faults_on_each_accepted_command_has_a_status_and_there_are_no_others(
     stack: RunningStack,
 ) -> None:
     stack.empty()
@@ -102,7 +102,7 @@ def test_with_every_fault_on_each_accepted_command_has_a_fate_and_nothing_else_i
     assert counted["superseded"] == len(copies) - items
 
 
-def test_of_a_batch_of_many_records_those_that_were_refused_are_put_again(
+def test_refused_records_of_a_batch_are_put_again(
     stack: RunningStack,
 ) -> None:
     """A batch of several MiB becomes several records, each of which Firehose accepts or refuses."""

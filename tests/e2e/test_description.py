@@ -77,5 +77,5 @@ def test_no_check_fails(stack: RunningStack, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_no_check_fails_whatever_is_tried(stack: RunningStack, tmp_path: Path) -> None:
+def test_no_check_fails_for_any_tried_request(stack: RunningStack, tmp_path: Path) -> None:
     try_all(stack, tmp_path, "--max-examples", "200")

@@ -315,7 +315,7 @@ def test_the_stack_listens_on_its_five_ports_of_the_loopback_address_only(
     assert listeners(stack) == {("127.0.0.1", port) for port in ports}
 
 
-def test_no_password_is_on_a_command_line_or_in_what_is_printed(stack: RunningStack) -> None:
+def test_no_password_is_on_a_command_line_or_in_the_output(stack: RunningStack) -> None:
     """Every user of the machine can read command lines."""
     primary = locate_primary(stack.settings)
     secrets = [primary.password(role) for role in (SUPERUSER, OWNER, READER)]

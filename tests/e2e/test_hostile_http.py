@@ -223,7 +223,7 @@ def judge(reply: Reply, *asked: bytes) -> None:
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_what_is_no_request_is_refused_with_a_problem(wire: Wire, case: str) -> None:
+def test_malformed_requests_are_refused_with_a_problem(wire: Wire, case: str) -> None:
     request = MALFORMED[case]
     replies = wire.send(request)
     assert replies or len(request) > 60_000, "no answer"
@@ -236,7 +236,7 @@ def test_what_is_no_request_is_refused_with_a_problem(wire: Wire, case: str) -> 
 
 
 @pytest.mark.parametrize("case", STRANGE)
-def test_what_is_strange_has_its_one_meaning(wire: Wire, case: str) -> None:
+def test_unusual_requests_have_one_meaning(wire: Wire, case: str) -> None:
     request, status = STRANGE[case]
     (reply,) = wire.send(request)
     judge(reply, request)
@@ -259,14 +259,14 @@ def test_chunks_with_extensions_and_trailers_are_one_body(wire: Wire) -> None:
     assert status["status"] == "applied"
 
 
-def test_a_client_that_asks_whether_to_go_on_is_told_to(wire: Wire) -> None:
+def test_a_client_that_expects_100_continue_gets_it(wire: Wire) -> None:
     body = a_city()
     expecting = b"Expect: 100-Continue\r\nContent-Length: %d\r\n" % len(body)
     first, second = wire.send(post(expecting, body))
     assert (first.status, first.body, second.status) == (100, b"", 202)
 
 
-def test_of_two_requests_on_one_connection_each_is_answered(wire: Wire) -> None:
+def test_two_requests_on_one_connection_are_both_answered(wire: Wire) -> None:
     """The requests are pipelined; the body of the second looks like a third request."""
     inner = b"DELETE /v1/cities/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     first = b"GET /v1/countries?limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -275,7 +275,7 @@ def test_of_two_requests_on_one_connection_each_is_answered(wire: Wire) -> None:
     assert [reply.status for reply in replies] == [200, 400]
 
 
-def test_a_client_that_says_nothing_holds_nobody_up(wire: Wire) -> None:
+def test_a_silent_client_delays_no_other(wire: Wire) -> None:
     port = wire.stack.settings.ports.gateway
     slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
     try:
@@ -303,7 +303,7 @@ def hostile_cities() -> Sequence[dict[str, object]]:
     return [new_city(name=name) for name in names]
 
 
-def test_what_is_accepted_is_applied_and_nothing_else_has_changed(stack: RunningStack) -> None:
+def test_accepted_commands_are_applied_and_no_other_row_has_changed(stack: RunningStack) -> None:
     stack.empty()
     canary = new_city(name="canary")
     status = stack.accepted("PUT", f"/cities/{canary['geonameid']}", canary)

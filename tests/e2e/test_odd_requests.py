@@ -159,7 +159,7 @@ def test_prefer(loaded: RunningStack, prefer: str, applied: str | None, total: s
         ("If-None-Match", ('W/"a"', "*")),
     ],
 )
-def test_of_a_header_on_several_lines_function_and_cache_see_the_same(
+def test_function_and_cache_see_the_same_value_of_a_repeated_header(
     loaded: RunningStack, name: str, values: tuple[str, str]
 ) -> None:
     """API Gateway chooses the value; the cache entry must be for the chosen value."""
@@ -242,7 +242,7 @@ def test_percent_encoding(loaded: RunningStack, query: str, found: list[str]) ->
         "order=" + ",".join(["code", "name", "iso3", "capital", "continent", "currency"] * 2),
     ],
 )
-def test_what_means_nothing_is_a_problem(loaded: RunningStack, query: str) -> None:
+def test_a_meaningless_request_is_a_problem(loaded: RunningStack, query: str) -> None:
     reply = ask(loaded, query)
     assert 400 <= reply.status < 500, reply.body
     problem: dict[str, Any] = reply.json()

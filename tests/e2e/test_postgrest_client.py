@@ -169,7 +169,9 @@ ON_NEWS: Mapping[str, tuple[Ask, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", ON_COUNTRIES)
-def test_a_filter_of_the_client_finds_what_it_means(client: SyncPostgrestClient, name: str) -> None:
+def test_a_filter_of_the_client_finds_the_matching_rows(
+    client: SyncPostgrestClient, name: str
+) -> None:
     ask, holds = ON_COUNTRIES[name]
     rows = ask(client.from_("countries").select("*").limit(1000)).execute().data
     expected = [country for country in COUNTRIES if holds(country)]
@@ -260,7 +262,7 @@ REFUSED: Mapping[str, tuple[str, Ask, str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_answered_is_refused_in_words(
+def test_unsupported_requests_are_refused_with_a_message(
     client: SyncPostgrestClient, name: str
 ) -> None:
     path, ask, code, words = REFUSED[name]
@@ -423,7 +425,7 @@ def test_an_error_of_the_client_has_all_its_members(client: SyncPostgrestClient)
     assert "country!country_code" in (error.hint or "")
 
 
-def test_the_client_is_told_why_there_is_no_answer(
+def test_the_client_gets_the_reason_for_a_missing_answer(
     client: SyncPostgrestClient, stack: RunningStack
 ) -> None:
     with stack.replica_away(), pytest.raises(APIError) as caught:

@@ -22,7 +22,7 @@ def rejected_codes(stack: RunningStack, key: str) -> list[str]:
     return [code for (code,) in rows]
 
 
-def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
+def test_a_command_that_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
     stack: RunningStack,
 ) -> None:
     good = [hand_made(new_city()) for _ in range(3)]
@@ -49,7 +49,7 @@ def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
     assert {orjson.loads(line["line"])["id"] for line in archived} == {too_long.id, no_number.id}
 
 
-def test_lines_that_are_no_commands_are_rejected_alone(stack: RunningStack) -> None:
+def test_only_invalid_lines_are_rejected(stack: RunningStack) -> None:
     first, last = hand_made(new_city()), hand_made(new_city())
     newer_format = orjson.dumps({**orjson.loads(encode(hand_made(new_city()))), "v": 2})
     unknown = encode(hand_made(new_city())).replace(b'"cities"', b'"rivers"')
@@ -67,7 +67,7 @@ def test_lines_that_are_no_commands_are_rejected_alone(stack: RunningStack) -> N
     assert counts(stack, key) == (6, 2, 0, 0, 4)
 
 
-def test_of_an_object_that_ends_in_the_middle_of_a_line_the_whole_lines_are_applied(
+def test_complete_lines_are_applied_from_an_object_that_ends_within_a_line(
     stack: RunningStack,
 ) -> None:
     whole, half = hand_made(new_city()), hand_made(new_city())
@@ -78,7 +78,7 @@ def test_of_an_object_that_ends_in_the_middle_of_a_line_the_whole_lines_are_appl
     assert stack.client.get(status_path(half)).status == 202, "nobody knows of it"
 
 
-def test_of_an_object_that_is_cut_off_what_can_be_read_is_applied(stack: RunningStack) -> None:
+def test_readable_lines_of_a_truncated_object_are_applied(stack: RunningStack) -> None:
     whole = hand_made(new_city())
     lines = [encode(whole), *(uuid.uuid4().bytes for _ in range(2000))]
     key = stack.archive(f"cut-{uuid.uuid4()}", gzipped(lines)[:-4000])
@@ -87,7 +87,7 @@ def test_of_an_object_that_is_cut_off_what_can_be_read_is_applied(stack: Running
     assert "object_corrupt" in rejected_codes(stack, key)
 
 
-def test_an_object_that_is_no_gzip_does_not_stop_the_others(stack: RunningStack) -> None:
+def test_an_object_that_is_not_gzip_does_not_stop_the_others(stack: RunningStack) -> None:
     garbage = stack.archive(f"garbage-{uuid.uuid4()}", b"\0garbage" * 100)
     good = hand_made(new_city())
     key = stack.archive(f"good-{uuid.uuid4()}", gzipped([encode(good)]))
@@ -110,7 +110,7 @@ def test_a_rejected_command_stays_rejected_and_its_key_is_free(stack: RunningSta
     assert put["status"] == "applied"
 
 
-def test_nothing_bad_ends_in_the_dead_letter_queue(stack: RunningStack) -> None:
+def test_bad_commands_do_not_end_in_the_dead_letter_queue(stack: RunningStack) -> None:
     """Retries can't repair bad data, so a message must not fail because of it."""
     garbage = stack.archive(f"garbage-{uuid.uuid4()}", b"garbage")
     stack.wait_until_applied(garbage)

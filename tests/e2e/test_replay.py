@@ -17,7 +17,7 @@ def operator(stack: RunningStack) -> Operator:
     )
 
 
-def test_a_replay_through_its_queue_brings_back_what_was_lost(
+def test_a_replay_through_its_queue_restores_lost_rows(
     stack: RunningStack, operator: Operator
 ) -> None:
     stack.empty()
@@ -57,7 +57,7 @@ def test_a_chosen_key_goes_through_the_queue_and_no_other(
     assert stack.rows("SELECT geonameid FROM cities") == [(one["geonameid"],)]
 
 
-def test_verify_asks_the_replica_and_finds_drift(stack: RunningStack, operator: Operator) -> None:
+def test_verify_reads_the_replica_and_finds_drift(stack: RunningStack, operator: Operator) -> None:
     stack.empty()
     assert stack.send("POST", "/cities", [new_city() for _ in range(20)]).status == 207
     stack.settle()

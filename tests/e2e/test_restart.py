@@ -75,7 +75,7 @@ def nothing_is_applied(stack: RunningStack) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_what_was_accepted_before_everything_ended_is_applied_after_the_next_start(
+def test_commands_accepted_before_a_crash_are_applied_after_the_next_start(
     stack: RunningStack, how: str
 ) -> None:
     early = new_city()
@@ -110,7 +110,7 @@ def operator(stack: RunningStack) -> Operator:
     )
 
 
-def test_a_database_that_was_deleted_is_made_again_with_what_was_decided(
+def test_a_deleted_database_is_rebuilt_with_its_decisions(
     stack: RunningStack, operator: Operator
 ) -> None:
     stack.empty()

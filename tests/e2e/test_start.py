@@ -63,7 +63,7 @@ def first_answer(stack: RunningStack, function: str) -> tuple[str, int]:
     return document["path"], document["status"]
 
 
-def test_both_functions_have_answered_before_any_client_asks(stack: RunningStack) -> None:
+def test_both_functions_have_answered_before_the_first_client(stack: RunningStack) -> None:
     """Otherwise the first write pays for the function's start, or fails if that takes too long."""
     assert first_answer(stack, "read") == ("/v1/announcements", 200)
     # An empty batch, which stores no command.

@@ -144,7 +144,7 @@ def test_a_patch_without_an_item_waits_for_it(stack: RunningStack) -> None:
     assert stack.wait_for_status(ahead)["status"] == "superseded", "the put is newer"
 
 
-def test_of_two_changes_of_one_state_the_second_is_rejected_and_can_be_repeated(
+def test_the_second_of_two_changes_of_one_state_is_rejected_and_can_be_repeated(
     stack: RunningStack,
 ) -> None:
     city = new_city()
@@ -206,7 +206,7 @@ def test_posts_without_an_idempotency_key_are_different_items(stack: RunningStac
         assert stack.wait_for_status(answer["links"]["status"])["status"] == "applied"
 
 
-def test_read_after_shows_what_neither_the_cache_nor_the_replica_has_yet(
+def test_read_after_shows_a_write_that_neither_cache_nor_replica_has_yet(
     stack: RunningStack,
 ) -> None:
     city = new_city()
@@ -238,7 +238,7 @@ def version_on_primary(stack: RunningStack, city: dict[str, Any]) -> str:
     return str(stack.rows(query, city["geonameid"])[0][0])
 
 
-def test_a_list_pages_through_what_was_written(stack: RunningStack) -> None:
+def test_a_list_pages_through_written_rows(stack: RunningStack) -> None:
     country = "QQ"  # not a real country
     written = [new_city(country_code=country, population=number) for number in range(7)]
     results = stack.send("POST", "/cities", written).json()["results"]
@@ -257,7 +257,7 @@ def test_a_list_pages_through_what_was_written(stack: RunningStack) -> None:
     assert [city for page in pages for city in page] == written[::-1]
 
 
-def test_what_firehose_refuses_goes_straight_to_the_archive(stack: RunningStack) -> None:
+def test_lines_that_firehose_refuses_go_to_the_archive(stack: RunningStack) -> None:
     """202 is a promise: if the delivery stream is down, the write goes to the archive directly."""
     stack.set_faults(down="error")
     city = new_city()

@@ -118,7 +118,7 @@ def test_routes_without_cache_have_no_cache_keys(either: Synthesised) -> None:
             assert "CacheKeyParameters" not in methods[route.method, route.path]["Integration"]
 
 
-def test_cached_routes_are_kept_as_long_as_the_settings_say(either: Synthesised) -> None:
+def test_cached_routes_have_the_lifetime_of_the_settings(either: Synthesised) -> None:
     cached = list(_routes(either, cached=True))
 
     assert cached
@@ -128,7 +128,7 @@ def test_cached_routes_are_kept_as_long_as_the_settings_say(either: Synthesised)
         assert setting["CacheDataEncrypted"] is True
 
 
-def test_nothing_but_lists_and_items_is_ever_cached(either: Synthesised) -> None:
+def test_only_lists_and_items_are_cached(either: Synthesised) -> None:
     """The cache cluster caches every GET, unless its settings disable it."""
     uncached = list(_routes(either, cached=False))
 
@@ -139,7 +139,7 @@ def test_nothing_but_lists_and_items_is_ever_cached(either: Synthesised) -> None
         assert setting["CachingEnabled"] is False
 
 
-def test_whatever_is_not_named_is_not_cached(either: Synthesised) -> None:
+def test_routes_that_are_not_named_are_not_cached(either: Synthesised) -> None:
     assert _setting(either, "*", "/*")["CachingEnabled"] is False
 
 
@@ -159,14 +159,14 @@ def test_throttling_holds_for_every_method(either: Synthesised) -> None:
         assert setting["ThrottlingBurstLimit"] == api.burst
 
 
-def test_an_api_key_is_asked_for_where_the_settings_say(either: Synthesised) -> None:
+def test_an_api_key_is_required_where_the_settings_require_it(either: Synthesised) -> None:
     public = {route.path for route in either.routes if route.public}
     for (method, path), properties in _methods(either).items():
         wanted = either.settings.api.require_api_key and method != "OPTIONS"
         assert properties["ApiKeyRequired"] is (wanted and path not in public)
 
 
-def test_only_what_describes_the_api_goes_without_a_key(dev: Synthesised) -> None:
+def test_only_routes_about_the_api_need_no_key(dev: Synthesised) -> None:
     """A browser that opens a page can't send a key."""
     free = {
         path
@@ -176,7 +176,7 @@ def test_only_what_describes_the_api_goes_without_a_key(dev: Synthesised) -> Non
     assert free == {"/", "/docs", "/docs/{version}/{file}", "/openapi.json"}
 
 
-def test_a_plan_bounds_what_a_key_may_use(either: Synthesised) -> None:
+def test_a_plan_limits_the_use_of_a_key(either: Synthesised) -> None:
     plan = either.only("service", "AWS::ApiGateway::UsagePlan")
     limits = either.settings.api.plan
 
@@ -199,7 +199,7 @@ def test_the_access_log_is_json(either: Synthesised) -> None:
 
 
 @pytest.mark.parametrize("response_type", RESPONSES)
-def test_the_gateway_speaks_in_problems(either: Synthesised, response_type: str) -> None:
+def test_gateway_responses_are_problems(either: Synthesised, response_type: str) -> None:
     response = _gateway_response(either, response_type)
     document = json.loads(response["responseTemplates"]["application/json"])
     headers = _headers(response)
@@ -228,7 +228,7 @@ def test_a_failed_function_is_a_reason_to_come_back(
     assert json.loads(response["responseTemplates"]["application/json"])["code"] == "unavailable"
 
 
-def test_what_takes_too_long_is_a_504(either: Synthesised) -> None:
+def test_a_timeout_is_504(either: Synthesised) -> None:
     response = _gateway_response(either, "INTEGRATION_TIMEOUT")
 
     assert response["statusCode"] == "504"
@@ -261,7 +261,7 @@ def test_the_gateway_loses_patience_with_a_read_before_postgres_cancels_it(
         ("REQUEST_TOO_LARGE", "413", "payload_too_large"),
     ],
 )
-def test_refusals_say_what_they_are(
+def test_refusals_name_their_code(
     either: Synthesised, response_type: str, status: str, code: str
 ) -> None:
     response = _gateway_response(either, response_type)
@@ -271,13 +271,13 @@ def test_refusals_say_what_they_are(
     assert ("Retry-After" in _headers(response)) == (status == "429")
 
 
-def test_the_gateway_s_own_codes_are_no_others() -> None:
+def test_the_gateway_has_no_codes_of_its_own() -> None:
     used = {problem.code for problem in RESPONSES.values()}
 
     assert {"throttled", "quota_exceeded", "invalid_api_key", "unauthorized"} <= used
 
 
-def test_browsers_may_ask_first(either: Synthesised) -> None:
+def test_browsers_may_send_preflight_requests(either: Synthesised) -> None:
     methods = _methods(either)
     for path in {route.path for route in either.routes}:
         preflight = methods["OPTIONS", path]
@@ -290,7 +290,7 @@ def test_browsers_may_ask_first(either: Synthesised) -> None:
         assert set(allowed.strip("'").split(",")) == declared
 
 
-def test_pages_may_send_what_tracing_adds_and_compressed_bodies(either: Synthesised) -> None:
+def test_pages_may_send_trace_headers_and_compressed_bodies(either: Synthesised) -> None:
     preflights = [
         properties for (method, _), properties in _methods(either).items() if method == "OPTIONS"
     ]

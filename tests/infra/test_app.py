@@ -122,7 +122,7 @@ def test_a_cache_is_shared_by_lists_that_lead_nowhere_or_are_not_cached(
         ),
     ],
 )
-def test_a_scope_that_no_route_asks_for_is_refused(
+def test_a_scope_that_no_route_requires_is_refused(
     authorization: Mapping[str, Any], said: str
 ) -> None:
     with pytest.raises(SettingsError, match=said):

@@ -95,7 +95,9 @@ def test_only_uploads_become_messages(attached: Synthesised, bucket: Mapping[str
     assert len(Watched.of(settings_of("prod", {})).dead_letters) == len(watched.dead_letters) - 1
 
 
-def test_each_function_may_do_what_it_signs_or_claims(attached: Synthesised) -> None:
+def test_each_function_has_the_permissions_for_its_signatures_and_claims(
+    attached: Synthesised,
+) -> None:
     arn = f"arn:<AWS::Partition>:s3:::{NAME}"
     expected: dict[str, set[tuple[str, str]]] = {
         "write": {

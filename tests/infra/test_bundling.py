@@ -70,7 +70,7 @@ def _declare(root: Path, name: str) -> None:
     (root / "resources/__init__.py").write_text(f"load = lambda: {name!r}\n")
 
 
-def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
+def test_a_package_contains_the_modules_of_its_function(checkout: Path) -> None:
     assert list(list_sources("write", checkout)) == [
         "forebay/__init__.py",
         "forebay/aws/firehose.py",
@@ -86,7 +86,7 @@ def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
     assert "forebay/aws/firehose.py" not in list_sources("read", checkout)
 
 
-def test_who_talks_to_the_database_carries_the_certificates(checkout: Path) -> None:
+def test_functions_with_a_database_contain_its_certificates(checkout: Path) -> None:
     carrying = {name for name in FUNCTIONS if CERTIFICATES in list_sources(name, checkout)}
     assert carrying == {"read", "about", "consumer", "migrate", "sweep"}
     bundle = list_sources("read", checkout)[CERTIFICATES].read_text()
@@ -124,7 +124,7 @@ def test_the_certificates_are_those_that_the_servers_show(authority: str) -> Non
     assert ssl.cert_time_to_seconds(str(certificates["notAfter"])) > time.time() + 5 * YEAR_SECONDS
 
 
-def test_what_python_and_editors_leave_behind_is_not_carried(checkout: Path) -> None:
+def test_leftovers_of_python_and_editors_are_not_packaged(checkout: Path) -> None:
     before = zip_asset("write", checkout)
     cache = checkout / "forebay" / "__pycache__"
     cache.mkdir(exist_ok=True)
@@ -148,7 +148,7 @@ def test_the_same_sources_make_the_same_bytes(
     assert _hash(function, other) == _hash(function, checkout)
 
 
-def test_a_change_is_a_new_package_for_those_who_carry_it(checkout: Path) -> None:
+def test_a_change_makes_new_packages_only_where_it_is_contained(checkout: Path) -> None:
     before = {function: _hash(function, checkout) for function in FUNCTIONS}
     (checkout / "forebay" / "db" / "schema.py").write_text("# another\n")
 

@@ -164,7 +164,7 @@ def test_clients_can_move_to_the_edge(synthesise: Synthesis) -> None:
     assert moving["forebay-prod-edge"].template == enforced["forebay-prod-edge"].template
 
 
-def test_the_report_names_what_stays_and_what_is_in_the_way(synthesise: Synthesis) -> None:
+def test_the_report_names_leftovers_and_obstacles(synthesise: Synthesis) -> None:
     aurora = synthesise("dev", {})
     moved = synthesise("dev", {"database.number": 2, "database.network.cidr": "10.99.0.0/20"})
 

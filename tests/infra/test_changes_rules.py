@@ -84,7 +84,7 @@ def test_an_export_in_use_is_never_changed(kind: str) -> None:
     assert rules(change([before, READER], [after, READER]))[0] == ("Out", "export")
 
 
-def test_a_stack_that_is_no_longer_part_of_the_app_holds_what_it_imports() -> None:
+def test_a_stack_that_has_left_the_app_keeps_its_imports_in_use() -> None:
     account = Account()
     assert account.deploy({"source": SOURCE, "reader": READER}) == []
 
@@ -180,7 +180,7 @@ def test_a_subnet_is_not_removed_while_another_stack_s_functions_are_in_it() -> 
         ("ApiGateway::ApiKey", {"Name": "a"}, {"Name": "b"}),
     ],
 )
-def test_nothing_that_is_needed_is_replaced_or_removed_silently(
+def test_needed_resources_are_not_replaced_or_removed_silently(
     kind: str, properties: Mapping[str, str], other: Mapping[str, str]
 ) -> None:
     """A policy that keeps the old resource does not put its content into the new one."""
@@ -204,7 +204,7 @@ def test_a_replica_holds_nothing_of_its_own() -> None:
     )
 
 
-def test_a_replacement_replaces_what_refers_to_it_in_a_property_that_can_t_change() -> None:
+def test_a_replacement_also_replaces_resources_that_refer_to_it_immutably() -> None:
     group = {"G": resource("RDS::DBSubnetGroup", DBSubnetGroupName="a")}
     other = {"G": resource("RDS::DBSubnetGroup", DBSubnetGroupName="b")}
     server = {"A": resource("RDS::DBInstance", DBSubnetGroupName={"Ref": "G"})}

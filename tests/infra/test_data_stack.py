@@ -77,7 +77,7 @@ def test_archive_and_queues_refuse_plain_http(either: Synthesised) -> None:
         )
 
 
-def test_the_archive_tells_the_queue_of_new_commands_and_of_nothing_else(
+def test_the_archive_notifies_the_queue_of_new_commands_only(
     either: Synthesised,
 ) -> None:
     """Rejections and delivery errors are in the same bucket; their events would start a loop."""
@@ -175,7 +175,7 @@ def test_the_stream_delivers_compressed_objects_by_hour(either: Synthesised) -> 
     assert destination["FileExtension"].endswith(".gz")
 
 
-def test_the_stream_buffers_as_the_settings_say(either: Synthesised) -> None:
+def test_the_stream_has_the_buffer_of_the_settings(either: Synthesised) -> None:
     stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")
 
     assert stream["ExtendedS3DestinationConfiguration"]["BufferingHints"] == {
@@ -192,7 +192,7 @@ def test_the_stream_is_encrypted_and_logs_its_errors(either: Synthesised) -> Non
     assert destination["CloudWatchLoggingOptions"]["Enabled"] is True
 
 
-def test_the_streams_reach_their_own_objects_and_what_others_stored_stays(
+def test_the_streams_reach_only_their_own_objects(
     either: Synthesised,
 ) -> None:
     """Firehose sends no `If-None-Match`, so its role is restricted to its own object names."""
@@ -213,7 +213,7 @@ def test_the_streams_reach_their_own_objects_and_what_others_stored_stays(
         assert not any(fnmatchcase(key, pattern) for pattern in objects)
 
 
-def test_what_firehose_writes_is_within_its_role(either: Synthesised) -> None:
+def test_the_role_of_firehose_covers_its_writes(either: Synthesised) -> None:
     """The local Firehose server names objects by AWS's rules."""
     stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")
     destination = stream["ExtendedS3DestinationConfiguration"]
@@ -238,7 +238,7 @@ def test_every_log_is_forgotten_in_time(either: Synthesised) -> None:
         assert set(kept) == {either.settings.logs.retention_days}
 
 
-def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
+def test_outputs_contain_the_names_that_operators_and_tools_need(either: Synthesised) -> None:
     assert {
         "ArchiveBucketName",
         "DeliveryStreamNames",

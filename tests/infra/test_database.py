@@ -241,7 +241,7 @@ def test_a_secondary_follows_and_is_only_read(made: Made) -> None:
     assert logins["reader"]["url"] == logins["replicas"]["url"]
 
 
-def test_a_failover_changes_what_a_region_does_and_not_its_cluster(made: Made) -> None:
+def test_a_failover_changes_the_role_of_a_region_and_not_its_cluster(made: Made) -> None:
     """A cluster keeps the user, database and key with which it was made.
 
     If one of them changes, CloudFormation replaces the cluster, and it refuses to replace a cluster
@@ -289,7 +289,7 @@ def test_replicas_can_be_taken_away_again(made: Made) -> None:
         )
 
 
-def test_a_proxy_knows_no_secret(made: Made) -> None:
+def test_a_proxy_has_no_secret(made: Made) -> None:
     template, logins = made("prod", {"database.proxy": True})
 
     (proxy,) = properties(template, "AWS::RDS::DBProxy")
@@ -303,7 +303,7 @@ def test_a_proxy_knows_no_secret(made: Made) -> None:
     assert "<Proxy" not in logins["replicas"]["url"]
 
 
-def test_a_database_that_is_there_is_reached_as_it_says(flags: Mapping[str, Any]) -> None:
+def test_an_existing_database_is_reached_at_its_address(flags: Mapping[str, Any]) -> None:
     host = "db.abc.us-east-1.rds.amazonaws.com"
     settings = settings_of(
         "dev",

@@ -46,7 +46,7 @@ def test_every_queue_log_and_function_that_a_page_names_is_in_a_template(
 
 
 @pytest.mark.parametrize("name", ["dev", "prod"])
-def test_the_page_knows_how_much_concurrency_is_reserved(name: str) -> None:
+def test_the_page_states_the_reserved_concurrency(name: str) -> None:
     functions = Settings.load(name, {}).functions
     reserved = sum(functions.of(one).reserved_concurrency or 0 for one in get_args(FunctionName))
     match = re.search(rf"functions reserve [^|]*?(\d+) in `{name}`", text_of("infra/README.md"))

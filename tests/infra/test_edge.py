@@ -53,7 +53,7 @@ def distribution(template: Template) -> Mapping[str, Any]:
     return config
 
 
-def test_the_edge_goes_to_the_region_that_cloudfront_asks_for(
+def test_the_edge_is_in_the_region_that_cloudfront_requires(
     stacks: Mapping[str, cdk.Stack],
 ) -> None:
     assert stacks["forebay-dev-edge"].region == "us-east-1"
@@ -162,7 +162,7 @@ def blocks(edge: Template) -> list[Mapping[str, Any]]:
     return found
 
 
-def test_what_the_web_acl_blocks_is_answered_as_a_problem_that_pages_can_read(
+def test_blocks_of_the_web_acl_are_problems_that_pages_can_read(
     edge: Template,
 ) -> None:
     """CloudFront's own answer is a page, and a browser hides it from the page that asked."""
@@ -209,7 +209,7 @@ def test_bodies_queries_and_keys_are_the_application_s_to_judge(edge: Template, 
     assert not [name for name in blocked if name.endswith(judged)]
 
 
-def test_aws_s_rules_let_through_what_writes_look_like(edge: Template) -> None:
+def test_managed_rules_let_ordinary_writes_pass(edge: Template) -> None:
     """AWS's rules block bodies above 8 KB, but a command may have 1,000 KiB."""
     common = rules(edge)["AWSManagedRulesCommonRuleSet"]
     group = common["Statement"]["ManagedRuleGroupStatement"]
@@ -228,7 +228,7 @@ def test_the_distribution_has_the_acl(edge: Template) -> None:
     assert distribution(edge)["WebACLId"] == {"Fn::GetAtt": [acl, "Arn"]}
 
 
-def test_the_api_knows_the_edge_by_secrets_that_no_template_holds(
+def test_the_api_recognises_the_edge_by_secrets_that_no_template_contains(
     stacks: Mapping[str, cdk.Stack], edge: Template
 ) -> None:
     """The edge sends the newest of the secrets that the API accepts."""
@@ -274,7 +274,7 @@ def test_a_user_pool_has_every_scope_and_clients_only_their_own(
     assert pool["DeletionProtection"] == "ACTIVE"
 
 
-def test_what_the_edge_is_told_no_length_of_meets_the_same_limit(
+def test_a_body_without_a_length_has_the_same_limit_at_the_edge(
     stacks: Mapping[str, cdk.Stack],
 ) -> None:
     """The edge checks `Content-Length`; the write function measures the body that arrives."""

@@ -147,7 +147,7 @@ def test_it_answers_as_the_local_gateway_does() -> None:
     assert codes == [code for _, code in edge_cases.LISTING]
 
 
-def test_what_passes_is_written_so_that_it_can_be_read_in_one_way_only() -> None:
+def test_requests_that_pass_are_normalized_to_one_reading() -> None:
     """API Gateway would parse `limit=1;limit=2` as two parameters."""
     passed = called(
         [
@@ -196,7 +196,7 @@ def test_writes_other_paths_and_other_methods_keep_their_queries() -> None:
         (f"/v1/{'items' * 30}", None),
     ],
 )
-def test_a_read_of_no_resource_is_told_the_nearest_name(path: str, hint: str | None) -> None:
+def test_reading_an_unknown_resource_suggests_the_nearest_name(path: str, hint: str | None) -> None:
     (answer,) = called([event(path)])
     document = told(answer)
     deployed = Deployed(
@@ -220,13 +220,13 @@ def test_head_is_refused_as_get_is_but_without_a_body() -> None:
     assert "body" not in answer
 
 
-def test_no_client_can_have_a_cache_asked_anew() -> None:
+def test_clients_can_not_bypass_a_cache() -> None:
     (passed,) = called([event("/v1/items", cache_control="max-age=0", pragma="no-cache")])
 
     assert passed["headers"] == {}
 
 
-def test_what_a_request_says_of_itself_is_passed_on() -> None:
+def test_trace_headers_of_a_request_are_passed_on() -> None:
     headers = {
         "authorization": "Bearer x",
         "read_after": "01a20a11-5c0e-7d32-8f4a-6b1e0c9d2f58",
@@ -241,7 +241,7 @@ def test_what_a_request_says_of_itself_is_passed_on() -> None:
     }
 
 
-def test_an_answer_to_a_range_is_shared_with_nobody() -> None:
+def test_an_answer_to_a_range_is_not_shared() -> None:
     ranged, plain = called(
         [event("/v1/items", range="0-9"), event("/v1/items", x_forebay_range="somebody-else-s")]
     )
@@ -264,7 +264,7 @@ def test_a_body_may_have_so_many_bytes(length: str, code: str | None) -> None:
     assert (document and document["code"]) == code
 
 
-def test_the_declared_routes_and_nothing_else_pass() -> None:
+def test_only_declared_routes_pass() -> None:
     """Each parameter of each route by itself, and a parameter that no route declares."""
     served = routes(resources.load())
     parameters = [

@@ -166,7 +166,7 @@ def test_services_that_the_roles_are_for_may_get_them(dev: Synthesised, prod: Sy
         ("organizations:LeaveOrganization", "*"),
     ],
 )
-def test_what_belongs_to_others_is_not_allowed(action: str, name: str) -> None:
+def test_resources_of_others_are_not_allowed(action: str, name: str) -> None:
     assert not allows(action, name)
 
 

@@ -56,7 +56,7 @@ def expected_scopes(route: Route) -> list[str]:
     return [reads] if route.method in {"GET", "HEAD"} or route.action == "query" else [writes]
 
 
-def test_every_route_but_the_public_asks_for_a_scope_of_its_resource(
+def test_every_route_except_public_routes_requires_a_scope_of_its_resource(
     by_tokens: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> None:
     for route in two_resources():
@@ -91,7 +91,7 @@ def test_an_environment_may_let_pages_send_more_headers_and_compress_less(
 
 
 @pytest.mark.parametrize("kind", ["iam", "lambda"])
-def test_other_ways_to_show_who_one_is_guard_the_same_routes(
+def test_other_kinds_of_authorization_guard_the_same_routes(
     flags: Mapping[str, Any], kind: str
 ) -> None:
     template = api_template({"api.authorization": TYPES[kind]}, flags)
@@ -135,7 +135,7 @@ def test_no_method_of_a_path_is_open_unless_the_whole_path_is(
         )
 
 
-def test_a_method_that_a_path_lacks_asks_for_a_scope_of_those_that_it_has(
+def test_a_method_that_a_path_lacks_requires_a_scope_of_its_other_methods(
     by_tokens: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> None:
     for (method, path), settings in by_tokens.items():
@@ -157,7 +157,7 @@ def caching(template: Template) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["cognito", "lambda"])
-def test_where_a_list_sees_the_caller_so_does_its_cache_key(
+def test_a_list_that_depends_on_the_caller_has_the_caller_in_its_cache_key(
     flags: Mapping[str, Any], kind: str
 ) -> None:
     api_methods = methods(api_template({"api.authorization": TYPES[kind]}, flags))
@@ -183,7 +183,7 @@ def test_answers_to_signed_requests_are_kept_for_all_or_not_at_all(
 
 
 @pytest.mark.parametrize("shares_cache", [False, True])
-def test_callers_share_cached_answers_only_where_the_settings_say_so(
+def test_callers_share_cached_answers_only_if_the_settings_allow_it(
     flags: Mapping[str, Any], *, shares_cache: bool
 ) -> None:
     """The header Authorization is not part of a cache key by default."""
@@ -212,7 +212,7 @@ def test_a_private_api_is_reached_from_its_endpoints_only(flags: Mapping[str, An
     assert denied["Condition"] == {"StringNotEquals": {"aws:SourceVpce": ["vpce-1", "vpce-2"]}}
 
 
-def test_an_api_behind_an_edge_refuses_whoever_comes_around_it(flags: Mapping[str, Any]) -> None:
+def test_an_api_behind_an_edge_refuses_requests_that_bypass_it(flags: Mapping[str, Any]) -> None:
     template = api_template({}, flags, known_by=["secret"])
     (api,) = properties(template, "AWS::ApiGateway::RestApi")
     denied = [one for one in api["Policy"]["Statement"] if one["Effect"] == "Deny"]
@@ -238,7 +238,7 @@ def test_a_policy_is_set_again_with_each_definition(flags: Mapping[str, Any]) ->
     assert [len(policy["Statement"]) for policy in policies] == [2, 2, 2]
 
 
-def test_where_iam_decides_the_api_s_own_policy_only_forbids(flags: Mapping[str, Any]) -> None:
+def test_with_iam_the_policy_of_the_api_only_denies(flags: Mapping[str, Any]) -> None:
     """In an account, an allow in either policy suffices, so the API's policy must not allow."""
     template = api_template({"api.authorization": {"kind": "iam"}}, flags, known_by=["secret"])
     (api,) = properties(template, "AWS::ApiGateway::RestApi")
@@ -370,7 +370,7 @@ def documented_methods(scope: str) -> list[str]:
 
 
 @pytest.mark.parametrize("scope", _DOCUMENTED)
-def test_the_methods_that_authorizers_are_told_to_allow_are_those_of_the_scope(scope: str) -> None:
+def test_authorizers_allow_exactly_the_methods_of_the_scope(scope: str) -> None:
     """A star in a policy matches any text, including slashes (IAM User Guide, "Resource")."""
     patterns = documented_methods(scope)
     assert patterns

@@ -37,7 +37,7 @@ def scopes_of_people(
     return {json.dumps(scope).rpartition("/")[2].strip('"]}') for scope in granted}
 
 
-def test_people_can_get_no_scope_for_writing_unless_the_settings_say_so(
+def test_users_get_a_scope_for_writing_only_if_the_settings_allow_it(
     flags: Mapping[str, Any], package: Path
 ) -> None:
     """Otherwise a stolen token of a person would permit writes."""
@@ -53,7 +53,7 @@ def test_people_can_get_exactly_the_scopes_of_the_settings(
     assert scopes_of_people({"people_scopes": chosen}, flags, package) == set(chosen)
 
 
-def test_a_scope_for_people_that_no_route_asks_for_is_refused(
+def test_a_scope_for_users_that_no_route_requires_is_refused(
     flags: Mapping[str, Any], package: Path
 ) -> None:
     message = r"dev\.toml: api\.authorization\.people_scopes contains unknown scopes: rivers\.read;"
@@ -61,7 +61,7 @@ def test_a_scope_for_people_that_no_route_asks_for_is_refused(
         scopes_of_people({"people_scopes": ["rivers.read"]}, flags, package)
 
 
-def test_scopes_for_people_who_can_not_sign_in_are_refused() -> None:
+def test_scopes_for_users_that_can_not_sign_in_are_refused() -> None:
     authorization = {"kind": "cognito", "people_scopes": ["cities.read"]}
     with pytest.raises(ValidationError, match="people_scopes requires callback_urls"):
         settings_of("dev", {"api.authorization": authorization})

@@ -59,7 +59,7 @@ def alarms(template: Template) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-def test_there_are_no_more_alarms_than_one_can_look_after(operations: Template) -> None:
+def test_the_number_of_alarms_is_limited(operations: Template) -> None:
     names = set(alarms(operations))
 
     assert len(names) <= 13
@@ -73,7 +73,7 @@ def test_every_alarm_leads_to_a_page_that_is_there(operations: Template) -> None
         assert (ROOT / page).is_file(), page
 
 
-def test_every_alarm_tells_somebody_and_says_when_it_is_over(operations: Template) -> None:
+def test_every_alarm_notifies_of_its_begin_and_its_end(operations: Template) -> None:
     (topic,) = operations.find_resources("AWS::SNS::Topic")
     (mails,) = properties(operations, "AWS::SNS::Subscription")
 
@@ -163,7 +163,7 @@ def test_writes_around_a_stream_that_fails_ring_as_throttled_records_do(
     assert (alarm["Threshold"], alarm["DatapointsToAlarm"]) == (0, 3)
 
 
-def test_a_standby_does_not_ring_for_what_waits_until_it_is_promoted(
+def test_a_standby_has_no_alarms_for_work_that_waits_for_its_promotion(
     flags: Mapping[str, Any],
 ) -> None:
     """A standby's queue has no consumer, so its oldest message reaches the queue's retention."""
@@ -228,12 +228,12 @@ def test_an_idle_replica_does_not_ring() -> None:
         settings_of("dev", {"operations.replica_lag_seconds": 300})
 
 
-def test_a_budget_that_nobody_hears_of_is_refused() -> None:
+def test_a_budget_without_a_recipient_is_refused() -> None:
     with pytest.raises(ValidationError, match="emails"):
         settings_of("dev", {"operations.monthly_budget_dollars": 50})
 
 
-def test_a_budget_says_so_before_it_is_used_up(operations: Template) -> None:
+def test_a_budget_warns_before_it_is_used_up(operations: Template) -> None:
     (budget,) = properties(operations, "AWS::Budgets::Budget")
     thresholds = {
         one["Notification"]["NotificationType"]: one["Notification"]["Threshold"]
@@ -318,7 +318,7 @@ def test_without_idempotency_records_nothing_watches_them(flags: Mapping[str, An
     assert names.isdisjoint(name for name, _ in _drawn(template))
 
 
-def test_what_is_watched_is_what_the_other_stacks_make(
+def test_alarms_watch_the_resources_of_the_other_stacks(
     flags: Mapping[str, Any], package: Path
 ) -> None:
     """Metrics refer to resources by name; an alarm on a wrong name would never fire."""

@@ -78,7 +78,7 @@ def test_everything_compiled_is_for_the_runtime(
             assert f".cpython-{tag}-aarch64" in file.name
 
 
-def test_what_gets_no_bytecode_is_in_the_packages(built: dict[PackageName, Path]) -> None:
+def test_modules_without_bytecode_are_in_the_packages(built: dict[PackageName, Path]) -> None:
     """A name that no package contains any more must leave the list."""
     for name in NEVER_IMPORTED:
         assert any(

@@ -137,7 +137,7 @@ def test_on_one_machine_the_functions_use_the_running_server(local: Synthesised)
     ],
     ids=["aurora", "external", "proxy", "both kinds"],
 )
-def test_where_it_could_be_wrong_it_is_refused_with_the_reason(
+def test_settings_that_could_give_wrong_answers_are_refused_with_the_reason(
     name: str, changes: Mapping[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError, match=message):

@@ -146,7 +146,7 @@ def test_commands_have_every_address_without_cloudformation(project: Mapping[str
     assert "sslrootcert" not in variables["FOREBAY_DATABASE_URL"]
 
 
-def test_the_role_has_the_policies_of_operators_and_what_a_build_needs(
+def test_the_role_has_the_policies_of_operators_and_of_a_build(
     templates: Templates,
 ) -> None:
     operations = templates["operations"]

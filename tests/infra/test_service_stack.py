@@ -106,13 +106,13 @@ def _export(synthesised: Synthesised, *parts: str) -> str:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_each_function_is_told_what_it_needs_and_nothing_else(
+def test_each_function_has_exactly_the_variables_that_it_needs(
     dev: Synthesised, name: FunctionName
 ) -> None:
     assert set(_variables(dev, name)) == OWN_VARIABLES[name] | COMMON_VARIABLES
 
 
-def test_the_function_that_reads_is_told_what_principals_may_read_besides(
+def test_the_read_function_gets_the_scopes_of_principals(
     flags: Mapping[str, Any], package: Path
 ) -> None:
     role = f"arn:aws:iam::{ACCOUNT}:role/reports"
@@ -124,7 +124,7 @@ def test_the_function_that_reads_is_told_what_principals_may_read_besides(
     assert json.loads(variables["FOREBAY_PRINCIPALS"]) == {role: ["status.read"]}
 
 
-def test_only_the_local_functions_that_accept_are_told_of_another_firehose(
+def test_only_local_functions_that_accept_commands_get_the_address_of_firehose(
     local: Synthesised,
 ) -> None:
     functions = {
@@ -283,7 +283,7 @@ def test_the_consumer_may_read_commands_and_read_and_create_decisions(either: Sy
     }
 
 
-def test_the_function_that_tells_about_the_api_may_list_and_count_and_read_nothing(
+def test_the_about_function_may_list_and_count_but_not_read(
     either: Synthesised,
 ) -> None:
     granted = _own(either.granted("about"))
@@ -309,7 +309,7 @@ def test_the_function_that_tells_about_the_api_may_list_and_count_and_read_nothi
     assert len(conditions) == 3 + has_uploads
 
 
-def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesised) -> None:
+def test_the_about_function_has_no_address_of_the_primary(either: Synthesised) -> None:
     assert "FOREBAY_DATABASE_URL" not in _variables(either, "about")
     url = readable(_variables(either, "about")["FOREBAY_REPLICA_URL"])
     assert url == readable(_variables(either, "read")["FOREBAY_REPLICA_URL"])
@@ -320,7 +320,7 @@ def test_the_status_calls_for_an_operator_when_the_alarm_does(either: Synthesise
     assert seconds == str(either.settings.operations.apply_lag_seconds)
 
 
-def test_the_description_says_that_a_key_is_needed_where_it_is(either: Synthesised) -> None:
+def test_the_description_names_the_routes_that_need_a_key(either: Synthesised) -> None:
     value = _variables(either, "about")["FOREBAY_REQUIRE_API_KEY"]
     assert value == str(either.settings.api.require_api_key).lower()
 
@@ -360,7 +360,7 @@ def test_the_sweep_may_list_the_archive_enqueue_and_look_at_dead_letters(
     }
 
 
-def test_the_sweep_is_called_on_its_schedule_and_by_nobody_else(either: Synthesised) -> None:
+def test_the_sweep_is_called_only_by_its_schedule(either: Synthesised) -> None:
     rule = either.only("service", "AWS::Events::Rule")
     minutes = either.settings.sweep.every_minutes
     rates = {1: "rate(1 minute)", 1_440: "rate(1 day)"}
@@ -380,7 +380,7 @@ def test_the_sweep_is_called_on_its_schedule_and_by_nobody_else(either: Synthesi
 
 
 @pytest.mark.parametrize("name", ["read", "migrate"])
-def test_who_only_uses_the_database_may_nothing_on_aws(
+def test_functions_that_use_only_the_database_have_no_aws_permissions(
     either: Synthesised, name: FunctionName
 ) -> None:
     assert _own(either.granted(name)) == set()
@@ -457,7 +457,7 @@ def test_a_failed_migration_fails_the_deployment(either: Synthesised) -> None:
     assert int(trigger["Timeout"]) == 1000 * either.function("migrate")["Timeout"]
 
 
-def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
+def test_outputs_contain_the_names_that_operators_and_tools_need(either: Synthesised) -> None:
     assert {
         "ApiId",
         "StageName",

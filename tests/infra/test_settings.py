@@ -80,7 +80,7 @@ def test_the_command_line_wins_over_the_file() -> None:
 
 
 @pytest.mark.parametrize("missing", LOCAL_CONTEXT)
-def test_a_missing_value_says_how_to_give_it(missing: str) -> None:
+def test_the_message_about_a_missing_value_explains_how_to_set_it(missing: str) -> None:
     message = _refusal(ENVIRONMENTS, "local", {**LOCAL_CONTEXT, missing: None})
 
     assert "local.toml" in message
@@ -154,7 +154,7 @@ def test_the_emulator_needs_an_account(tmp_path: Path) -> None:
     assert "account is required" in _refusal(folder, "local", LOCAL_CONTEXT)
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     def edit(values: dict[str, Any]) -> None:
         _set("stream.buffer_seconds", -1)(values)
         _set("logs.colour", "red")(values)
@@ -297,7 +297,7 @@ def test_the_subnet_of_each_zone_has_a_block_of_its_own() -> None:
         ("local", {"database": {**AURORA, "proxy": True}}, "the emulator has no databases"),
     ],
 )
-def test_what_contradicts_itself_is_refused_with_a_sentence(
+def test_contradictory_settings_are_refused_with_a_message(
     tmp_path: Path, name: str, changes: Mapping[str, Any], sentence: str
 ) -> None:
     def edit(values: dict[str, Any]) -> None:
@@ -364,7 +364,7 @@ def test_the_longest_name_fits_buckets_and_functions(
         {"stream.buffer_seconds": 60, "wait_cap_seconds": 0},
     ],
 )
-def test_what_fits_is_taken(tmp_path: Path, changes: Mapping[str, Any]) -> None:
+def test_valid_settings_are_accepted(tmp_path: Path, changes: Mapping[str, Any]) -> None:
     """Valid counterparts of the refused settings."""
 
     def edit(values: dict[str, Any]) -> None:
@@ -387,7 +387,7 @@ def test_values_with_passwords_are_given_by_the_environment() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", '{"unknown": "x"}', '{"database_url": 1}'])
-def test_an_environment_variable_that_is_no_context_is_refused(text: str) -> None:
+def test_an_environment_variable_that_is_not_in_the_context_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=CONTEXT_VARIABLE):
         read_context({CONTEXT_VARIABLE: text})
 

@@ -56,7 +56,7 @@ def test_all_streams_write_alike(prod: Synthesised) -> None:
     assert destinations[0] == destinations[1]
 
 
-def test_what_firehose_holds_can_always_be_delivered(prod: Synthesised) -> None:
+def test_records_in_firehose_can_always_be_delivered(prod: Synthesised) -> None:
     """Trap: Firehose keeps accepted data for 24 hours; a blocked key or role loses it."""
     (bucket,) = prod.properties("data", "AWS::S3::Bucket")
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
@@ -77,7 +77,7 @@ def test_uploads_in_parts_are_noticed_too(prod: Synthesised) -> None:
     assert {properties["Event"] for properties in notified} == {"s3:ObjectCreated:*"}
 
 
-def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
+def test_other_objects_of_the_archive_cause_no_events(
     prod: Synthesised,
 ) -> None:
     """Trap: events of decisions and delivery errors in the same bucket would start a loop."""
@@ -167,7 +167,7 @@ def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> Non
 
 
 @pytest.mark.parametrize("name", USES_DATABASE)
-def test_who_uses_the_database_is_in_its_network(prod: Synthesised, name: Any) -> None:
+def test_functions_with_a_database_are_in_its_network(prod: Synthesised, name: Any) -> None:
     """Trap: functions outside the network can't reach the database; `write` must be outside."""
     assert "VpcConfig" in prod.function(name)
     assert "VpcConfig" not in prod.function("write")
@@ -189,9 +189,7 @@ def test_network_interfaces_are_lambda_s_and_not_the_code_s(prod: Synthesised, n
 
 
 @pytest.mark.parametrize("name", ["write", "read", "status", "about"])
-def test_snapshots_are_of_published_versions_and_are_what_is_called(
-    prod: Synthesised, name: Any
-) -> None:
+def test_snapshots_are_of_published_versions_which_are_called(prod: Synthesised, name: Any) -> None:
     """Trap: SnapStart needs published versions, and excludes provisioned concurrency."""
     assert prod.function(name)["SnapStart"] == {"ApplyOn": "PublishedVersions"}
     aliases = prod.properties("service", "AWS::Lambda::Alias")
@@ -209,7 +207,7 @@ def test_snapshots_are_of_published_versions_and_are_what_is_called(
     assert all(uri.endswith(":live/invocations") for uri in uris)
 
 
-def test_a_standby_reads_and_does_nothing_else(standby: Synthesised) -> None:
+def test_a_standby_only_reads(standby: Synthesised) -> None:
     """Trap: a secondary region has no writer; applying there would only make dead letters."""
     mappings = standby.properties("service", "AWS::Lambda::EventSourceMapping")
 
@@ -219,7 +217,7 @@ def test_a_standby_reads_and_does_nothing_else(standby: Synthesised) -> None:
     assert standby.resources("service", "Custom::Trigger") == []
 
 
-def test_no_stack_holds_what_another_has(prod: Synthesised) -> None:
+def test_no_stack_exports_values(prod: Synthesised) -> None:
     """Trap: CloudFormation refuses to delete exports that another stack still imports.
 
     The importing stack is deployed later (AWS CloudFormation: "Get exported outputs from a deployed
@@ -231,7 +229,7 @@ def test_no_stack_holds_what_another_has(prod: Synthesised) -> None:
     assert "Fn::GetStackOutput" in json.dumps(prod.service)
 
 
-def test_a_stream_that_is_taken_away_delivers_what_it_holds(prod: Synthesised) -> None:
+def test_a_removed_stream_delivers_its_records(prod: Synthesised) -> None:
     """Trap: Firehose drops the buffer of a deleted stream, and its writes were answered 202."""
     streams = prod.resources("data", "AWS::KinesisFirehose::DeliveryStream")
     added = [
@@ -253,7 +251,7 @@ def test_a_first_deployment_that_fails_leaves_no_name_taken(prod: Synthesised) -
     assert bucket["UpdateReplacePolicy"] == "Retain"
 
 
-def test_the_archive_keeps_what_is_deleted_and_moves_what_is_old(prod: Synthesised) -> None:
+def test_the_archive_keeps_deleted_objects_and_moves_old_ones(prod: Synthesised) -> None:
     """Trap: a rule may expire versions too early, or move objects too small to be worth it."""
     (bucket,) = prod.properties("data", "AWS::S3::Bucket")
     rules = bucket["LifecycleConfiguration"]["Rules"]
@@ -318,7 +316,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("environment", ["local", "dev", "prod"])
-def test_nothing_is_allowed_on_every_resource_but_what_has_no_name(
+def test_only_actions_without_a_resource_are_allowed_on_all(
     request: pytest.FixtureRequest, environment: str
 ) -> None:
     synthesised_environment: Synthesised = request.getfixturevalue(environment)

@@ -121,7 +121,7 @@ def test_how_long_an_authorizer_s_verdict_is_kept_is_a_setting(flags: Mapping[st
     assert authorizer["authorizerResultTtlInSeconds"] == 0
 
 
-def test_what_firehose_can_not_deliver_rings_after_a_quarter_of_an_hour(
+def test_undelivered_records_of_firehose_raise_an_alarm_after_15_minutes(
     prod: Mapping[str, Template],
 ) -> None:
     """Trap: data not delivered within 24 hours is lost, and no other alarm covers it."""
@@ -133,7 +133,7 @@ def test_what_firehose_can_not_deliver_rings_after_a_quarter_of_an_hour(
     assert [alarm["Threshold"] for alarm in stalled] == [900]
 
 
-def test_the_edge_adds_seconds_and_not_minutes_to_what_the_stage_keeps(
+def test_the_edge_extends_the_lifetime_of_the_stage_cache_by_seconds_only(
     prod: Mapping[str, Template],
 ) -> None:
     """Trap: the TTLs of two caches add up, and CloudFront's minimum overrides `no-store`."""

@@ -46,7 +46,7 @@ def test_the_description_is_served_with_its_tag_and_only_once() -> None:
     assert other.status == 200
 
 
-def test_the_description_says_whether_a_key_is_needed() -> None:
+def test_the_description_states_whether_a_key_is_needed() -> None:
     body = document(app(require_api_key=True).handle(event("GET", "/openapi.json")))
     assert body["security"] == [{"apiKey": []}]
 

@@ -53,7 +53,7 @@ def test_files_may_be_kept_for_ever_and_the_page_may_not() -> None:
 @pytest.mark.parametrize(
     "name", ["../handler.py", "index.html", "nothing.js", "", "swagger-ui.css/"]
 )
-def test_nothing_but_the_files_of_the_page_is_served(name: str) -> None:
+def test_only_the_files_of_the_page_are_served(name: str) -> None:
     assert PAGES.asset(PAGES.version, name) is None
 
 

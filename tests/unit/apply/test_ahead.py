@@ -50,7 +50,7 @@ def ids(ahead: ReadAhead[Chunk]) -> list[str]:
     return [command.id for chunk, _ in ahead for command in chunk.commands]
 
 
-def test_every_chunk_comes_in_order_and_the_last_one_says_so() -> None:
+def test_chunks_come_in_order_and_the_last_is_marked() -> None:
     with Objects(a=3).begin("a") as ahead:
         pairs = [(chunk.ids, is_last()) for chunk, is_last in ahead]
     assert pairs == [([city(n).id], n == 2) for n in range(3)]
@@ -149,7 +149,7 @@ def test_an_object_that_is_given_up_costs_no_other() -> None:
     assert given == ["a", "b"]
 
 
-def test_an_object_that_cannot_be_read_fails_where_it_is_asked_for() -> None:
+def test_an_unreadable_object_fails_at_its_request() -> None:
     objects = Objects(a=1, b=2, c=1)
     objects.broken.add("b1")
     results: dict[str, object] = {}
@@ -170,7 +170,7 @@ def test_an_object_that_cannot_be_begun_is_not_passed_over() -> None:
         next(reading)
 
 
-def test_what_preparing_raises_is_raised_where_the_chunk_is_asked_for() -> None:
+def test_an_error_of_the_preparation_is_raised_at_the_request_for_the_chunk() -> None:
     def refuse(_: object) -> None:
         raise ValueError("not this one")
 

@@ -72,7 +72,7 @@ def test_blank_lines_are_nothing() -> None:
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
-def test_what_comes_before_a_cut_is_read(kept: float) -> None:
+def test_lines_before_a_cut_are_read(kept: float) -> None:
     data = gzip.compress(LINES, 0)  # stored, so that the cut leaves many lines whole
     result = entries(data[: int(len(data) * kept)])
     whole = [entry for entry in result if not isinstance(entry, InvalidLine)]
@@ -91,7 +91,7 @@ def test_a_wrong_checksum_is_noticed_and_costs_no_line(size: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"garbage", LINES, b"\x00" * 5000])
-def test_what_is_not_gzip_is_one_bad_line(data: bytes) -> None:
+def test_an_object_that_is_not_gzip_is_one_invalid_line(data: bytes) -> None:
     assert codes(entries(data)) == ["object_not_gzip"]
 
 
@@ -171,13 +171,13 @@ def test_bad_lines_below_the_limit_cost_no_good_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["2 GiB of lines of a byte", "2 GiB of long lines"])
-def test_what_a_bomb_gives_is_the_same_in_any_blocks(name: str) -> None:
+def test_a_gzip_bomb_gives_the_same_lines_for_any_block_size(name: str) -> None:
     """Otherwise a retry would resume at another line than the interrupted run stopped at."""
     data = BOMBS[name].make()
     assert entries(data, 10_000) == entries(data, 1_000_000)
 
 
-def test_a_line_that_nobody_compressed_is_read_without_its_newline() -> None:
+def test_an_uncompressed_line_is_read_without_its_newline() -> None:
     """Uncompressed lines come singly; JSON spread over several lines is not a Forebay object."""
     for ending in (b"", b"\n", b"\n\n"):
         result = read_lines([encode(COMMANDS[0]).rstrip(b"\n") + ending])

@@ -24,7 +24,7 @@ def follow(commands: list[Command]) -> list[tuple[str | None, Body]]:
 
 
 @given(histories(), st.randoms(use_true_random=False))
-def test_states_of_different_values_have_different_tags_whatever_their_commands_order(
+def test_states_with_different_values_have_different_tags_in_any_order_of_commands(
     commands: list[Command], random: object
 ) -> None:
     shuffled = list(commands)

@@ -32,7 +32,7 @@ def test_every_comparison_has_kept_results_and_a_place_on_the_page() -> None:
     assert shown == {*NAMES, "machine"}
 
 
-def test_a_table_that_was_edited_by_hand_is_made_anew() -> None:
+def test_a_table_that_was_edited_by_hand_is_generated_again() -> None:
     results_by_name = {result["comparison"]: result for result in results.read_all()}
     page = "a\n<!-- bench: assets -->\nby hand\n<!-- /bench -->\nb\n"
     rendered_page = report.render(page, results_by_name)

@@ -52,7 +52,7 @@ async def loaded(pause_seconds: float) -> Sent:
         return await offer(url, lambda _: Request("PUT", "/", b"{}"), rate=100, seconds=1.5, seed=1)
 
 
-def test_a_pause_is_charged_for_everybody_who_came_in_it() -> None:
+def test_a_pause_counts_for_every_request_that_arrived_during_it() -> None:
     """A client that waits for each answer before its next request would see one slow request."""
     sent = asyncio.run(loaded(pause_seconds=1.0))
     assert sent.succeeded == len(sent.accepted) == len(arrivals(100, 1.5, seed=1))

@@ -66,7 +66,7 @@ def dollars(estimate: Estimate, name: str) -> float:
     return line
 
 
-def test_a_million_single_writes_cost_about_four_dollars_beside_what_is_always_there() -> None:
+def test_a_million_single_writes_cost_about_four_dollars_above_the_cost_at_rest() -> None:
     """3.50 for the request, 0.14 for Firehose, and a small amount for the function."""
     writes = 1e6 / SECONDS_PER_MONTH
     settings = settings_with(stream={"buffer_mebibytes": 64, "buffer_seconds": 900})

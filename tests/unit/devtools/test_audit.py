@@ -42,7 +42,7 @@ def test_a_package_that_pypi_does_not_know_is_named() -> None:
 
 
 @pytest.mark.parametrize("said", ["", "{", "[]", '{"dependencies": 1}', "null"])
-def test_no_report_of_pip_audit_means_that_nothing_was_asked(said: str) -> None:
+def test_without_a_report_pip_audit_has_not_checked_anything(said: str) -> None:
     answer = read_pip_audit(said, "WARNING: x\nERROR: Could not connect to PyPI\n")
 
     assert answer == Answer("PyPI", not_asked=("everything (ERROR: Could not connect to PyPI)",))
@@ -72,7 +72,7 @@ def test_npm_s_holes_are_those_of_its_report() -> None:
         {"error": {"code": "ENOAUDIT", "summary": "request to https://registry.npmjs.org failed"}},
     ],
 )
-def test_an_error_of_npm_is_no_clear_report(report: object) -> None:
+def test_an_error_of_npm_does_not_count_as_a_clean_report(report: object) -> None:
     answer = read_npm_audit(json.dumps(report), "npm error audit endpoint returned an error")
 
     assert answer.holes == ()
@@ -92,7 +92,7 @@ def test_an_error_of_npm_is_no_clear_report(report: object) -> None:
         ([HOLE, SILENT], 1, "audit: incomplete, so this is not a result; not queried: npm"),
     ],
 )
-def test_what_was_not_asked_fails_for_that_reason_alone(
+def test_an_incomplete_audit_is_not_a_result(
     capsys: pytest.CaptureFixture[str], answers: list[Answer], code: int, said: str
 ) -> None:
     assert conclude(answers) == code

@@ -142,7 +142,7 @@ def test_a_schema_version_is_never_lowered() -> None:
     assert "schema_version is 1, but 2 is recorded" in problem
 
 
-def test_what_a_version_ever_allowed_stays_recorded() -> None:
+def test_a_recorded_version_keeps_every_body_that_it_ever_allowed() -> None:
     first = record(declare(name=Text))
     wider = record(declare(name=Annotated[str, Field(max_length=30)]), before=first)
     schemas = wider["lakes"].versions[1].fields["name"].schemas

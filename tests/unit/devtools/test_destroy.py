@@ -21,9 +21,7 @@ def run(accepted: str | None, typed: str = "") -> tuple[int, list[list[str]]]:
 
 
 @pytest.mark.parametrize("typed", ["", "y\n", "yes\n", "dev\n", "PROD\n"])
-def test_nothing_is_deleted_unless_the_name_is_typed(
-    typed: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_deletion_requires_typing_the_name(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(None, typed) == (1, [])
     assert "nothing is deleted" in capsys.readouterr().err
 

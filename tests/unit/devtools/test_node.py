@@ -36,7 +36,7 @@ def test_the_locked_cli_is_left_alone(checkout: Path) -> None:
     assert not node.needs_install(checkout)
 
 
-def test_the_first_node_on_the_path_is_ours_whatever_the_machine_has(tmp_path: Path) -> None:
+def test_the_first_node_on_the_path_is_the_projects_own(tmp_path: Path) -> None:
     foreign = tmp_path / "node"
     foreign.write_text("#!/bin/sh\necho v12.0.0\n")
     foreign.chmod(0o755)

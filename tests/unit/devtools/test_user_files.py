@@ -93,7 +93,7 @@ def test_files_in_another_style_and_without_types_are_let_through(checkout: Path
 
 @pytest.mark.parametrize("folder", ["resources", "migrations/versions"])
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_cannot_work_is_found(checkout: Path, folder: str, mistake: str) -> None:
+def test_declarations_that_cannot_work_are_found(checkout: Path, folder: str, mistake: str) -> None:
     (checkout / folder / "lakes.py").write_text(MISTAKES[mistake])
     assert "lakes.py" in complaints(checkout, "ruff")
 

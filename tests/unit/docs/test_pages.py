@@ -56,7 +56,7 @@ def test_every_page_that_a_source_names_is_there() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_target_is_told_to_users_or_contributors(target: str) -> None:
+def test_every_target_is_documented_for_users_or_contributors(target: str) -> None:
     text = text_of("README.md") + text_of("CONTRIBUTING.md")
     assert re.search(rf"`make {target}\b|^make {target}\b", text, re.MULTILINE)
 

@@ -9,7 +9,7 @@ def test_the_tables_are_those_of_the_results() -> None:
     assert PAGE.read_text() == with_tables(PAGE.read_text(), json.loads(RESULTS.read_text()))
 
 
-def test_what_is_published_was_a_full_run_that_lost_nothing() -> None:
+def test_published_results_are_of_a_full_run_without_losses() -> None:
     results = json.loads(RESULTS.read_text())
     assert results["run"]["longest_fault_seconds"] == 60
     for fault in results["faults"]:

@@ -52,7 +52,7 @@ def test_an_output_that_a_command_does_not_print_fails_the_page(tmp_path: Path) 
         ("applied…id", "id"),
     ],
 )
-def test_an_output_is_compared_except_for_white_space_and_what_an_ellipsis_replaces(
+def test_outputs_are_compared_without_white_space_and_elided_parts(
     shown: str, missing: str | None
 ) -> None:
     assert missing_text(shown, '{"id": "0190", "status": "applied"}\n') == missing

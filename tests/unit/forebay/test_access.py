@@ -66,11 +66,11 @@ def test_a_scope_that_is_not_shown_is_not_there(kind: str, caller: Mapping[str, 
 
 @pytest.mark.parametrize("kind", CALLERS)
 @pytest.mark.parametrize("other", CALLERS)
-def test_what_another_kind_of_authorizer_says_does_not_count(kind: str, other: str) -> None:
+def test_claims_of_another_kind_of_authorizer_are_ignored(kind: str, other: str) -> None:
     assert access(kind).allows(CALLERS[other], "authors.read") is (kind == other)
 
 
-def test_where_nobody_says_who_he_is_everything_is_allowed() -> None:
+def test_without_authorization_everything_is_allowed() -> None:
     access("none").require({}, {"authors": "authors.read", "books": "books.write"})
 
 

@@ -121,7 +121,7 @@ def test_the_envelope_is_the_documented_one() -> None:
     }
 
 
-def test_an_amendment_says_what_it_amends_and_other_lines_stay_as_they_were() -> None:
+def test_an_amendment_names_the_amended_command_and_other_lines_are_unchanged() -> None:
     plain = city(7)
     amending = plain._replace(amends=command_id(3))
     assert b"amends" not in encode(plain)
@@ -129,14 +129,16 @@ def test_an_amendment_says_what_it_amends_and_other_lines_stay_as_they_were() ->
     assert decode(encode(amending)) == amending
 
 
-def test_a_line_that_is_no_command_can_be_amended_by_the_id_of_its_rejection() -> None:
+def test_an_invalid_line_can_be_amended_by_the_id_of_its_rejection() -> None:
     line_id = "2ff7a6b8-6d0c-5a1c-9f0e-0a2b7c4d5e6f"  # a UUIDv5, as Rejection.of_line makes it
     assert decode(envelope(amends=line_id)).amends == line_id
     assert decode(envelope(amends=None)).amends is None
 
 
 @pytest.mark.parametrize("amends", [5, "", "x", command_id(3).upper(), [], {"a": 1}])
-def test_what_an_older_release_would_apply_is_not_rejected_for_what_it_amends(amends: Any) -> None:
+def test_a_command_that_an_older_release_applies_is_not_rejected_for_its_amended_id(
+    amends: Any,
+) -> None:
     assert decode(envelope(amends=amends)) == city(1)
 
 
@@ -178,7 +180,7 @@ def test_a_wrong_member_is_named(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"\xff\xfe", b"[]", b"5", b'{"v":1', b'"\\ud800"'])
-def test_what_is_no_object_is_unreadable(line: bytes) -> None:
+def test_a_line_that_is_not_a_json_object_is_invalid(line: bytes) -> None:
     with pytest.raises(InvalidLineError):
         decode(line)
 
@@ -193,7 +195,7 @@ def nested(levels: int) -> bytes:
     return b'{"a":' + b"[" * levels + b"]" * levels + b"}"
 
 
-def test_a_line_that_nests_deeper_than_can_be_written_is_no_command() -> None:
+def test_a_line_with_too_deep_nesting_is_invalid() -> None:
     """orjson reads 1,024 levels and writes 254: such a command could not even be rejected."""
     line = encode(city(1, name="[" * 500)).replace(b'"population":', b'"x":%s,"population":')
     with pytest.raises(InvalidLineError) as error:

@@ -144,7 +144,7 @@ def test_keys_are_read_as_by_the_declaration(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", DECLARED)
-def test_a_compiled_spec_says_what_the_declared_one_says(path: str) -> None:
+def test_a_compiled_spec_equals_the_declared_spec(path: str) -> None:
     declared, compiled_spec = DECLARED[path], COMPILED_SPECS[path]
     for field in fields(ResourceSpec):
         if field.name not in {"body", "upcasters", "patch_upcasters"}:
@@ -187,7 +187,7 @@ def test_a_class_that_its_name_does_not_lead_to_is_refused_when_it_is_compiled()
         compiled.dump({"local": Local.spec_})
 
 
-def test_what_was_compiled_for_another_pydantic_core_is_not_read() -> None:
+def test_specs_compiled_for_another_pydantic_core_are_not_read() -> None:
     data = compiled.dump(DECLARED)
     version = pydantic_core.__version__.encode()
     assert data.count(version) == 1

@@ -18,7 +18,7 @@ def test_two_contents_of_one_version_have_two_tags(texts: list[str]) -> None:
     assert len(tags) == 2
 
 
-def test_a_tag_depends_on_version_type_and_text_and_on_nothing_else() -> None:
+def test_a_tag_depends_only_on_version_type_and_text() -> None:
     tag = build_item_tag(command_id(1), JSON, "{}")
     assert build_item_tag(command_id(1), JSON, "{}") == tag
     others = {
@@ -49,7 +49,7 @@ def test_the_version_is_read_from_an_id_a_tag_and_the_path_of_a_status(form: str
         "/v1/cities/5/{}",
     ],
 )
-def test_what_shows_no_single_version_shows_none(form: str) -> None:
+def test_a_tag_without_a_single_version_has_no_version(form: str) -> None:
     assert parse_version(form.replace("{}", command_id(1))) is None
 
 

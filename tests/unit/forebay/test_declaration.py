@@ -247,7 +247,7 @@ def test_a_new_file_is_all_that_a_resource_needs(
     assert list(discover("declared_alone", where)) == ["rivers"]
 
 
-def test_a_json_field_knows_what_it_holds() -> None:
+def test_a_json_field_has_the_shape_of_its_annotation() -> None:
     columns = {column.name: column for column in Shapes.spec_.columns}
     assert {
         name: (columns[name].shape, columns[name].items) for name in columns if name != "id"

@@ -35,7 +35,7 @@ MOMENTS = st.lists(st.integers(0, 2**47), min_size=2, max_size=50)
 
 
 @given(moments=MOMENTS, creates=st.lists(st.booleans(), min_size=50, max_size=50))
-def test_ids_strictly_increase_whatever_the_clock_does(
+def test_ids_increase_strictly_even_if_the_clock_is_set_back(
     moments: list[int], creates: list[bool]
 ) -> None:
     clock = iter(moments)
@@ -47,7 +47,9 @@ def test_ids_strictly_increase_whatever_the_clock_does(
 
 
 @given(now=st.integers(0, 2**47), seen=st.integers(0, 2**47), low=st.integers(0, 2**62 - 1))
-def test_an_id_is_greater_than_what_the_client_has_seen(now: int, seen: int, low: int) -> None:
+def test_an_id_is_greater_than_the_ids_that_the_client_has_seen(
+    now: int, seen: int, low: int
+) -> None:
     after = str(uuid.UUID(int=seen << 80 | 0x7FFF << 64 | 0b10 << 62 | low))
     assert IdSource(lambda: now).make(create=False, after=after) > after
 
@@ -172,7 +174,7 @@ TEXTS = [
 ]
 
 
-def test_ids_are_told_by_the_batch_as_each_of_them_is() -> None:
+def test_a_batch_of_ids_is_checked_like_each_id() -> None:
     for texts in ([], [ID, ID], *[[ID, text] for text in TEXTS], [f"{ID}\n{ID}", ""]):
         assert are_uuids(texts) == all(map(is_uuid, texts)), texts
         assert are_command_ids(texts) == all(map(is_command_id, texts)), texts

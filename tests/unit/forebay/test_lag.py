@@ -62,12 +62,12 @@ def test_histograms_add_up() -> None:
     )
 
 
-def test_of_no_commands_there_is_no_quantile() -> None:
+def test_no_commands_have_no_quantile() -> None:
     assert quantile([], 0.5) is None
     assert quantile([0, 0], 0.5) is None
 
 
-def test_of_what_took_longer_than_the_last_bucket_says_its_beginning_is_told() -> None:
+def test_a_quantile_in_the_last_bucket_is_its_lower_bound() -> None:
     counts = histogram(ids_of([400 * DAY_MS]), NOW_MS)
     assert len(counts) == BUCKETS
     assert quantile(counts, 0.99) == pytest.approx(FIRST_SECONDS * RATIO ** (BUCKETS - 2))

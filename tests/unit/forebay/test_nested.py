@@ -112,7 +112,7 @@ def test_a_misspelt_member_is_refused(body: dict[str, Any], pointer: str, packag
 
 
 @pytest.mark.parametrize("packaged", [False, True])
-def test_what_may_hold_anything_still_does(packaged: bool) -> None:  # noqa: FBT001
+def test_models_that_allow_other_members_still_accept_them(packaged: bool) -> None:  # noqa: FBT001
     body = {
         "lines": [{"article": "a", "count": 1, "parts": [{"number": 1}], "lines": []}],
         "open": [{"number": 1, "x": [2]}],
@@ -124,7 +124,7 @@ def test_what_may_hold_anything_still_does(packaged: bool) -> None:  # noqa: FBT
     assert {name: read[name] for name in body} == body
 
 
-def test_the_description_says_so() -> None:
+def test_the_description_names_closed_and_open_models() -> None:
     definitions = Order.spec_.body.json_schema()["$defs"]
     closed = {name for name, one in definitions.items() if one["additionalProperties"] is False}
     assert closed == {"Line", "Part", "Ignoring", "Typed", "Plain", "Odd"}

@@ -46,7 +46,7 @@ def test_a_reference_leads_there_by_its_name_or_path_and_back_by_path() -> None:
     ]
 
 
-def test_of_a_resource_that_refers_to_itself_the_path_leads_down_only() -> None:
+def test_a_relation_of_a_resource_to_itself_leads_down_only() -> None:
     starting = select_direct(FOUND["people"])
     assert [way(relation) for relation in starting if relation.target.path == "people"] == [
         (("boss",), "boss=people.number", "one"),

@@ -57,7 +57,9 @@ def test_a_retired_resource_is_none_of_the_declared_ones(tmp_path: Path) -> None
         ("7", "cities", "lakes: Retired(7) must name a resource's path"),
     ],
 )
-def test_what_can_not_be_retired(tmp_path: Path, retired: str, target: str, message: str) -> None:
+def test_invalid_retirements_are_refused(
+    tmp_path: Path, retired: str, target: str, message: str
+) -> None:
     lakes = f"from forebay.resource import Retired\nlakes = Retired({retired})\n"
     with pytest.raises(DeclarationError) as refused:
         declared(tmp_path, cities=CITY.format(target=target), lakes=lakes)

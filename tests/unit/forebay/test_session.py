@@ -76,7 +76,7 @@ def test_a_primary_that_had_to_do_is_kept_for_a_minute() -> None:
     assert server.opened == 2
 
 
-def test_who_wants_the_primary_stays_with_it() -> None:
+def test_a_session_that_requires_the_primary_stays_there() -> None:
     server = Server(standby=False)
     session = server.session(prefers_standby=False)
     use(session)
@@ -85,7 +85,7 @@ def test_who_wants_the_primary_stays_with_it() -> None:
     assert server.opened == 1
 
 
-def test_what_an_error_broke_is_replaced() -> None:
+def test_a_connection_that_an_error_broke_is_replaced() -> None:
     server = Server(standby=True)
     session = server.session()
     with pytest.raises(psycopg.OperationalError), session.connection():

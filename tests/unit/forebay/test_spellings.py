@@ -327,7 +327,7 @@ def test_text_that_is_read_as_something_else_is_refused_with_its_place(
         ('{"by_flag":{"true":1}}', {"true": 1}),
     ],
 )
-def test_what_is_well_spelled_is_kept(body: str, kept: object) -> None:
+def test_valid_spellings_are_kept(body: str, kept: object) -> None:
     (field,) = json.loads(body)
     assert _body(body.encode(), field) == kept
 
@@ -340,14 +340,14 @@ def test_no_message_has_the_words_that_the_library_puts_before_it() -> None:
         assert [fault["detail"] for fault in caught.value.problem.errors] == [message]
 
 
-def test_a_default_that_is_refused_is_told_in_the_declaration_s_own_words() -> None:
+def test_a_refused_default_is_named_as_in_the_declaration() -> None:
     with pytest.raises(DeclarationError, match="the default 3 is not valid: is odd"):
 
         class Odd(Resource, path="odd"):
             number: Annotated[int, AfterValidator(_even)] = 3
 
 
-def test_a_default_is_no_text_for_a_date() -> None:
+def test_a_default_of_a_date_is_not_a_text() -> None:
     with pytest.raises(DeclarationError, match="the default '1704067200' is not valid"):
 
         class Late(Resource, path="late"):

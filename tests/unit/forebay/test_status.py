@@ -72,7 +72,7 @@ def test_a_loser_is_superseded_and_a_winner_still_to_come_is_pending(
     assert find_status(command.id, traces(present)) == expected
 
 
-def test_a_rejection_is_final_whatever_the_row_is() -> None:
+def test_a_rejection_is_final_for_any_row() -> None:
     rejected = Traces(row_version=city(9).id, rejection=Reason("code", "detail"))
     assert find_status(city(1).id, rejected) == "rejected"
 

@@ -58,7 +58,7 @@ def test_only_addresses_of_http_are_accepted(
     assert "is not the address of an API" in capsys.readouterr().err
 
 
-def test_a_server_that_does_not_answer_is_no_failed_step(
+def test_a_server_that_does_not_answer_is_not_a_failed_step(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with socket.socket() as unused:

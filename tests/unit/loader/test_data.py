@@ -19,7 +19,7 @@ def test_every_country_and_every_city_of_geonames_is_valid() -> None:
     assert len({(item.resource, item.key) for item in every}) == 252 + 34_006
 
 
-def test_a_row_shows_exactly_what_was_sent() -> None:
+def test_a_row_shows_exactly_the_sent_values() -> None:
     """Otherwise `find_statuses_in_lists` would find a difference in every row."""
     for item in (read_countries()[0], read_cities(1)[0]):
         columns = {column.name for column in resources.load()[item.resource].columns}

@@ -30,7 +30,7 @@ def test_percentiles_are_durations_that_were_measured() -> None:
     assert Spread.of([7]) == Spread(7, 7, 7)
 
 
-def test_nothing_measured_has_no_percentiles() -> None:
+def test_no_measurements_have_no_percentiles() -> None:
     assert Spread(None, None, None) == NOTHING
 
 
@@ -44,7 +44,7 @@ def test_one_item_that_can_not_be_read_makes_the_load_incomplete(fault: str) -> 
     assert not Report(**values | {fault: 1}).is_complete
 
 
-def test_the_text_says_how_each_fate_is_known() -> None:
+def test_the_text_states_how_each_status_is_known() -> None:
     text = COMPLETE.text()
     assert "3 of 3 accepted in 0.5 s, 6 a second" in text
     assert "p50 0.25 s, p99 0.50 s, max 0.50 s" in text

@@ -165,7 +165,7 @@ def test_a_wrong_or_doubled_own_key_does_not() -> None:
     refused([("host", HOST), (OWN_KEY_HEADER, derive_own_key(KEY)), (OWN_KEY_HEADER, "x")])
 
 
-def test_a_custom_resource_tells_its_result_by_its_random_address_alone() -> None:
+def test_a_custom_resource_has_its_random_address_as_its_only_result() -> None:
     path = "/_ministack/cfn-response/2f7f"
     assert call([("host", "localhost:8081")], method="PUT", path=path)[0].scopes
     refused([("host", "localhost:8081")], method="POST", path=path)
@@ -205,7 +205,7 @@ def test_a_user_pool_s_public_keys_need_no_signature() -> None:
         ("GET", KEYS, ("sec-fetch-site", "cross-site")),
     ],
 )
-def test_nothing_else_comes_in_by_the_address_of_public_keys(
+def test_only_public_keys_come_from_their_address(
     method: str, path: str, header: tuple[str, str]
 ) -> None:
     behind, sent = call([("host", HOST), header], method=method, path=path)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from local.firehose.faults import Faults, FaultSettings
 
 
-def test_nothing_is_on_by_default() -> None:
+def test_all_faults_are_off_by_default() -> None:
     faults = Faults(FaultSettings.model_validate({}))
 
     assert not any(faults.happens(faults.settings.throttle) for _ in range(100))

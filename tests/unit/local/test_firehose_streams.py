@@ -64,7 +64,7 @@ def test_hints_may_be_strings_as_a_template_passes_them() -> None:
         ({"ProcessingConfiguration": {"Enabled": "true"}}, "ProcessingConfiguration"),
     ],
 )
-def test_what_is_not_done_is_refused_by_name(changes: dict[str, Any], named: str) -> None:
+def test_unsupported_settings_are_refused_by_name(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(StreamUnsupportedError, match=named):
         StreamConfig.from_description(description(**changes))
 

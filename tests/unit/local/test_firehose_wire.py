@@ -57,7 +57,7 @@ def test_a_batch_of_the_largest_size_passes() -> None:
         (batch(*[entry(b"x" * 1_000_000)] * 5), "InvalidArgumentException", "4 MB"),
     ],
 )
-def test_what_the_service_refuses_is_refused(body: bytes, code: str, message: str) -> None:
+def test_puts_that_the_service_refuses_are_refused(body: bytes, code: str, message: str) -> None:
     with pytest.raises(WireError, match=message) as caught:
         parse_put("PutRecordBatch", body)
 

@@ -101,7 +101,7 @@ def test_requests_that_differ_in_undeclared_parts_only_always_share_one(
     assert key_of(parts, one) == key_of(parts, other, upper=True)
 
 
-def test_of_a_repeated_query_parameter_the_last_value_counts() -> None:
+def test_the_last_value_of_a_repeated_query_parameter_counts() -> None:
     request = Incoming.parse("GET", "/v1/items/x?limit=1&limit=2", [], peer="")
     single = Incoming.parse("GET", "/v1/items/x?limit=2", [], peer="")
     route_match = RouteMatch(METHOD, {"key": "x"})
@@ -150,7 +150,7 @@ def test_the_ttl_counts_from_the_arrival_of_the_answer() -> None:
     assert cache.get(key("a"), now=35) is None
 
 
-def test_an_answer_that_was_asked_for_before_a_flush_is_not_kept() -> None:
+def test_an_answer_requested_before_a_flush_is_not_kept() -> None:
     cache = StageCache(max_bytes=10_000)
     ticket = cache.count_miss(key("a"), now=0)
     cache.flush()
@@ -158,7 +158,7 @@ def test_an_answer_that_was_asked_for_before_a_flush_is_not_kept() -> None:
     assert cache.get(key("a"), now=1) is None
 
 
-def test_a_slow_answer_does_not_replace_one_that_was_asked_for_later() -> None:
+def test_a_slow_answer_does_not_replace_an_answer_requested_later() -> None:
     cache = StageCache(max_bytes=10_000)
     slow, fast = cache.count_miss(key("a"), now=0), cache.count_miss(key("a"), now=1)
     assert cache.store(fast, answer(b"new"), ttl_seconds=60, now=2)

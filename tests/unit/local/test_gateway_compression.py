@@ -38,7 +38,7 @@ ROWS = b'[{"name":"Aachen"}]' * 1000
 
 @pytest.mark.parametrize("coding", PACKERS)
 @given(data=st.binary(max_size=10_000))
-def test_a_body_is_inflated_to_what_was_packed(coding: str, data: bytes) -> None:
+def test_a_body_is_inflated_to_its_original(coding: str, data: bytes) -> None:
     assert inflate(coding, PACKERS[coding](data), max_bytes=10_000) == data
 
 
@@ -65,13 +65,13 @@ def test_members_of_gzip_follow_each_other() -> None:
     ],
     ids=range(12),
 )
-def test_what_is_not_packed_as_it_says_is_refused(coding: str, body: bytes) -> None:
+def test_a_body_in_another_coding_than_declared_is_refused(coding: str, body: bytes) -> None:
     with pytest.raises(UndecodableError):
         inflate(coding, body, max_bytes=MIB)
 
 
 @pytest.mark.parametrize("coding", PACKERS)
-def test_the_bound_is_on_what_comes_out(coding: str) -> None:
+def test_the_limit_applies_to_the_inflated_body(coding: str) -> None:
     assert len(inflate(coding, PACKERS[coding](bytes(MIB)), max_bytes=MIB)) == MIB
     with pytest.raises(BodyTooLargeError):
         inflate(coding, PACKERS[coding](bytes(MIB + 1)), max_bytes=MIB)
@@ -136,7 +136,7 @@ def test_small_answers_and_those_that_are_packed_already_stay_as_they_are() -> N
     assert compress(answer(b"x" * 1024), "gzip", min_bytes=1024) != answer(b"x" * 1024)
 
 
-def test_a_compressed_answer_says_what_it_depends_on() -> None:
+def test_a_compressed_answer_varies_on_accept_encoding() -> None:
     compressed = compress(answer(ROWS, ("Vary", "Accept")), "gzip", min_bytes=0)
     assert compressed.header("vary") == "Accept, Accept-Encoding"
     assert compress(answer(), "gzip", min_bytes=0).header("vary") == "Accept-Encoding"
@@ -213,7 +213,7 @@ def test_an_identity_coding_and_a_request_without_a_body_are_sent_on() -> None:
     ],
     ids=["not gzip", "an unknown coding", "too large by gzip", "too large by deflate"],
 )
-def test_what_can_not_be_inflated_reaches_no_function(
+def test_a_body_that_can_not_be_inflated_reaches_no_function(
     body: bytes, coding: str, status: int
 ) -> None:
     emulator = RecordingEmulator()

@@ -83,7 +83,7 @@ def test_the_most_specific_resource_serves_the_request(
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/other"), ("PUT", "/items")])
-def test_nothing_serves_an_unknown_path_or_method(method: str, path: str) -> None:
+def test_unknown_paths_and_methods_are_not_routed(method: str, path: str) -> None:
     assert API.find(method, path) is None
 
 
@@ -127,7 +127,7 @@ def test_the_key_is_made_of_exactly_the_cache_key_parameters() -> None:
     assert cache_rule.namespace == "shared"
 
 
-def test_the_namespace_is_the_resource_unless_told() -> None:
+def test_the_namespace_is_the_resource_by_default() -> None:
     cache_rule = rule(described(resource("/items", "GET"), settings={"*/*": ON}), "/items")
     assert cache_rule is not None
     assert cache_rule.namespace == "/items"

@@ -53,7 +53,7 @@ def test_a_write_is_checked_only_if_it_declares_anything() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["limit", "cursor", "x", "Limit"]), st.text(max_size=3))))
-def test_what_passes_is_told_apart_by_one_value_per_declared_name(
+def test_only_requests_with_one_value_per_declared_name_pass(
     pairs: list[tuple[str, str]],
 ) -> None:
     names = [name for name, _ in pairs]

@@ -37,7 +37,7 @@ def test_repeated_headers_become_one_value_each_in_its_own_way() -> None:
     assert folded == {"prefer": "a, b", "cookie": "c=1; d=2"}
 
 
-def test_header_bytes_that_are_no_text_are_replaced_once_and_for_all() -> None:
+def test_header_bytes_that_are_not_text_are_replaced_on_arrival() -> None:
     assert fold([("a", "\udcff"), ("b", "ä")]) == {"a": "\N{REPLACEMENT CHARACTER}", "b": "ä"}
 
 
@@ -47,7 +47,7 @@ def test_header_bytes_count_names_and_values_also_of_headers_that_stay_behind() 
 
 
 @pytest.mark.parametrize("connection", ["read-after", "close, Read-After", "READ-AFTER ,,"])
-def test_headers_that_connection_names_are_no_part_of_a_request(connection: str) -> None:
+def test_headers_named_by_connection_are_dropped(connection: str) -> None:
     headers = [("Read-After", "x"), ("Connection", connection), ("Prefer", "y"), ("Host", "z")]
     assert Incoming.parse("GET", "/", headers, peer="").headers == {"prefer": "y"}
 

@@ -15,7 +15,7 @@ def custom(
     return CustomResponse(status, named, template)
 
 
-def test_without_customization_the_answer_is_what_aws_sends() -> None:
+def test_without_customization_the_answer_is_the_default_of_aws() -> None:
     answer = render({}, TIMED_OUT, "id-1")
     assert answer.status == 504
     assert answer.body == b'{"message":"Endpoint request timed out"}'

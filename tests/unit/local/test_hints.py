@@ -110,7 +110,7 @@ def written(api: Api) -> tuple[str, dict[str, Any]]:
     return path, json.loads(body)
 
 
-def test_the_printed_commands_write_and_read_what_is_declared(api: Api) -> None:
+def test_the_printed_commands_write_and_read_declared_resources(api: Api) -> None:
     paste(api, Stream)
     path, item = written(api)
     assert path.startswith("/v1/streams/")
@@ -140,5 +140,5 @@ def test_without_an_example_that_is_taken_only_a_read_is_printed(api: Api) -> No
     assert (method, path) == ("GET", "/v1/locks?limit=2")
 
 
-def test_without_a_resource_the_start_says_how_to_declare_one() -> None:
+def test_without_a_resource_the_start_explains_how_to_declare_one() -> None:
     assert "docs/resources.md" in build_commands({}, "http://127.0.0.1:8080/v1")

@@ -80,14 +80,14 @@ def test_one_foreign_origin_among_several_is_refused() -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "what-comes-next"])
-def test_what_a_foreign_page_loads_without_an_origin_is_refused(site: str) -> None:
+def test_loads_of_foreign_pages_without_an_origin_are_refused(site: str) -> None:
     """Images, scripts, frames and links."""
     assert refused(site=site)
     assert refused(site=site, declared="*")
 
 
 @pytest.mark.parametrize("site", [None, "none", "same-origin"])
-def test_what_is_no_page_or_the_users_own_doing_is_answered(site: str | None) -> None:
+def test_requests_of_programs_and_of_the_user_are_answered(site: str | None) -> None:
     assert not refused(site=site)
 
 

@@ -44,7 +44,9 @@ def test_every_role_and_the_emulator_have_passwords_of_their_own(settings: Local
     assert derive(b"a", "x") != derive(b"b", "x")
 
 
-def test_without_a_start_there_is_none_and_the_message_says_so(tmp_path: Path) -> None:
+def test_before_a_start_there_are_no_credentials_and_the_message_explains_it(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(StateUnusableError, match="make run"):
         read_secret_key(LocalSettings(tmp_path, Ports.from_base(9000)))
 
@@ -57,12 +59,12 @@ def test_a_damaged_one_is_named(tmp_path: Path, content: str) -> None:
         make_secret(file)
 
 
-def test_a_server_without_credentials_says_what_to_do() -> None:
+def test_a_server_without_credentials_names_the_next_step() -> None:
     with pytest.raises(CredentialsMissingError, match="make credentials"):
         get_secret_key({})
 
 
-def test_what_holds_data_or_keys_is_hidden_and_the_users_own_folder_left_as_it_is(
+def test_folders_with_data_or_keys_are_private_and_the_users_own_folder_is_unchanged(
     tmp_path: Path,
 ) -> None:
     tmp_path.chmod(0o755)

@@ -91,7 +91,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize(("service", "operation", "arguments"), CALLS.values(), ids=CALLS)
-def test_what_the_sdk_signs_is_accepted_and_with_another_key_refused(
+def test_a_signature_of_the_sdk_is_accepted_and_one_with_another_key_refused(
     service: str, operation: str, arguments: dict[str, Any]
 ) -> None:
     request, body = sent(service, operation, **arguments)
@@ -154,7 +154,7 @@ def test_a_presigned_url_is_accepted_until_it_expires() -> None:
         "AWS4-HMAC-SHA512 Credential=a/b/c/d/e, SignedHeaders=host, Signature=x",
     ],
 )
-def test_what_is_not_signed_is_refused(authorization: str | None) -> None:
+def test_unsigned_requests_are_refused(authorization: str | None) -> None:
     headers = [("host", "127.0.0.1:8081")]
     if authorization is not None:
         headers.append(("authorization", authorization))

@@ -21,7 +21,7 @@ class Screen(Display):
         return [" ".join(line.split()) for line in self._output.getvalue().splitlines()]
 
 
-def test_a_finished_step_is_one_line_with_its_seconds_and_what_was_unusual() -> None:
+def test_a_finished_step_is_one_line_with_its_seconds_and_notes() -> None:
     screen = Screen()
 
     with screen.step("emulator"):
@@ -32,7 +32,7 @@ def test_a_finished_step_is_one_line_with_its_seconds_and_what_was_unusual() -> 
     assert screen.lines()[1:] == ["✓ emulator 0.0 s"]
 
 
-def test_a_killed_server_is_told_from_one_that_ended_in_order() -> None:
+def test_a_killed_server_is_shown_as_killed() -> None:
     screen = Screen()
 
     screen.report_stop("gateway", 0.1, forced=False)
@@ -49,7 +49,7 @@ def test_text_in_brackets_is_shown_as_it_is() -> None:
     assert screen.lines() == ["· [bold]no[/bold]"]
 
 
-def test_a_step_that_fails_is_not_told_as_done() -> None:
+def test_a_failed_step_is_not_shown_as_finished() -> None:
     screen = Screen()
 
     with pytest.raises(RuntimeError), screen.step("cdk deploy"):

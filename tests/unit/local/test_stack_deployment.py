@@ -67,11 +67,11 @@ def kept(tmp_path: Path) -> Deployment:
     return new_deployment
 
 
-def test_nothing_is_kept_before_the_first_deployment(tmp_path: Path) -> None:
+def test_before_the_first_deployment_none_is_kept(tmp_path: Path) -> None:
     assert deployment(tmp_path).find_kept() is None
 
 
-def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> None:
+def test_a_deployment_of_the_same_sources_is_used_again(kept: Deployment) -> None:
     found_again = kept.find_kept()
 
     assert found_again is not None
@@ -117,7 +117,7 @@ def change_the_lock_file(checkout: Path) -> None:
 @pytest.mark.parametrize(
     "change", [change_a_source, add_a_source, remove_a_source, move_a_source, change_the_lock_file]
 )
-def test_a_changed_checkout_is_deployed_anew(
+def test_a_changed_checkout_is_deployed_again(
     kept: Deployment, change: Callable[[Path], None]
 ) -> None:
     change(kept.settings.root)
@@ -125,11 +125,11 @@ def test_a_changed_checkout_is_deployed_anew(
     assert kept.find_kept() is None
 
 
-def test_other_ports_are_deployed_anew(kept: Deployment, tmp_path: Path) -> None:
+def test_other_ports_need_another_deployment(kept: Deployment, tmp_path: Path) -> None:
     assert deployment(tmp_path, 9100).find_kept() is None
 
 
-def test_what_python_leaves_beside_the_sources_changes_nothing(kept: Deployment) -> None:
+def test_files_that_python_adds_to_the_sources_change_nothing(kept: Deployment) -> None:
     cache = kept.settings.root / "forebay" / "__pycache__"
     cache.mkdir()
     (cache / "ids.cpython-311.pyc").touch()
@@ -138,7 +138,7 @@ def test_what_python_leaves_beside_the_sources_changes_nothing(kept: Deployment)
 
 
 @pytest.mark.parametrize("outputs", ["", "{}", '{"forebay-local-data": {}}'])
-def test_unreadable_outputs_are_deployed_anew(kept: Deployment, outputs: str) -> None:
+def test_unreadable_outputs_need_another_deployment(kept: Deployment, outputs: str) -> None:
     (kept.settings.emulator / "deployed" / "outputs.json").write_text(outputs)
 
     assert kept.find_kept() is None
@@ -158,7 +158,7 @@ kind = "cognito"
         (lambda text: text + COGNITO, True),
     ],
 )
-def test_the_environment_says_whether_callers_show_credentials(
+def test_the_environment_determines_whether_callers_need_credentials(
     tmp_path: Path, change: Callable[[str], str], *, wanted: bool
 ) -> None:
     """Then the start asks nothing of its own, and prints no requests that would be refused."""

@@ -43,6 +43,6 @@ def test_the_environment_adds_names_of_the_gateway() -> None:
 
 
 @pytest.mark.parametrize("hosts", ["http://devbox", "devbox:8080", "*", "a b", "devbox,*"])
-def test_what_is_no_name_is_refused(hosts: str) -> None:
+def test_an_invalid_host_name_is_refused(hosts: str) -> None:
     with pytest.raises(ValueError, match="FOREBAY_LOCAL_HOSTS"):
         LocalSettings.from_env({"FOREBAY_LOCAL_HOSTS": hosts})

@@ -36,7 +36,7 @@ def test_before_the_first_start_there_is_no_token(
     assert "make run" in capsys.readouterr().err
 
 
-def test_where_nobody_asks_for_tokens_the_setting_is_named(
+def test_without_required_tokens_the_setting_is_named(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deployed(state, DEPLOYED)
@@ -46,7 +46,7 @@ def test_where_nobody_asks_for_tokens_the_setting_is_named(
     assert "infra/environments/local.toml" in message
 
 
-def test_an_unknown_program_is_told_with_those_there_are(
+def test_an_unknown_program_is_refused_with_a_list_of_all(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deployed(state, {**DEPLOYED, "forebay-local-identity": IDENTITY})

@@ -42,7 +42,7 @@ def hurting(sql: str) -> list[str]:
         "CREATE EXTENSION IF NOT EXISTS pg_trgm",
     ],
 )
-def test_what_only_adds_hurts_nothing(sql: str) -> None:
+def test_additions_are_not_destructive(sql: str) -> None:
     assert hurting(sql) == []
 
 
@@ -86,7 +86,7 @@ def test_anything_else_may_hurt(sql: str) -> None:
     assert len(hurting(sql)) == 1
 
 
-def test_a_statement_that_hurts_is_shown_as_it_is_written() -> None:
+def test_a_destructive_statement_is_shown_as_written() -> None:
     assert hurting(
         "ALTER TABLE cities\n  ALTER name SET DEFAULT 'a;b';\nUPDATE cities SET a='b;'"
     ) == ["UPDATE cities SET a='b;'"]

@@ -36,7 +36,7 @@ def test_any_text_is_shown_in_any_place(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @given(st.text())
-def test_what_can_be_seen_is_left_as_it_is(text: str) -> None:
+def test_escaping_keeps_printable_text(text: str) -> None:
     shown = escape(text)
     assert escape(shown) == shown
     assert shown.encode().decode() == shown

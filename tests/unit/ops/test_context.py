@@ -109,7 +109,9 @@ def test_the_region_is_that_of_the_aws_cli() -> None:
     assert client.meta.region_name == "eu-central-1"
 
 
-def test_missing_credentials_are_no_failure_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_not_reported_as_a_failure_of_aws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

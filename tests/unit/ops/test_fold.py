@@ -64,7 +64,7 @@ def test_however_many_commands_of_a_key_cannot_apply_they_are_read_twice(
 
 
 @pytest.mark.parametrize("key", ["a\x00b", "x" * 300], ids=["NUL", "long"])
-def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key: str) -> None:
+def test_a_rejection_for_its_key_is_found_with_its_command(tmp_path: Path, key: str) -> None:
     """Such a key is stored in a changed form, and the rejection must stay in the same file."""
     name = "commands/2025/10/17/00/a.gz"
     command = country(1, key)

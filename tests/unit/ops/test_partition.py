@@ -61,7 +61,7 @@ def test_one_key_with_a_great_many_commands_stays_together(tmp_path: Path) -> No
     assert buckets == [[("hot", number) for number in range(3_000)]]
 
 
-def test_buckets_can_be_asked_for_twice(tmp_path: Path) -> None:
+def test_buckets_can_be_requested_twice(tmp_path: Path) -> None:
     """Verify reads a bucket again if its digests differ."""
     keys = [f"key-{number}" for number in range(1_000)]
     with Partition(tmp_path / "p", expected_bytes=1, bucket_bytes=SMALL) as partition:

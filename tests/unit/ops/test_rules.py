@@ -59,7 +59,7 @@ def mended(body: dict[str, Any], *patch: dict[str, Any]) -> dict[str, Any]:
         ({"body": {"/tags": r'\["a"\]'}}, True),
     ],
 )
-def test_a_rule_matches_when_all_that_it_says_holds(match: dict[str, Any], *, holds: bool) -> None:
+def test_a_rule_matches_if_all_its_conditions_hold(match: dict[str, Any], *, holds: bool) -> None:
     assert rule(**match).match.holds(Rejected()) is holds
 
 
@@ -100,7 +100,7 @@ GONE = object()
         ({"op": "cast", "path": "/body/b/c/0", "to": "text"}, {"b": {"c": ["1", 2]}}),
     ],
 )
-def test_each_change_changes_what_it_names_and_nothing_else(
+def test_a_change_changes_only_the_place_that_it_names(
     patch: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     before = copy.deepcopy(BODY)
@@ -201,7 +201,7 @@ def file_of(match: str, patch: str) -> str:
         ),
     ],
 )
-def test_a_file_that_says_no_rules_is_refused_with_the_place(
+def test_an_invalid_rules_file_is_refused_with_the_place(
     tmp_path: Path, text: str, said: str
 ) -> None:
     file = tmp_path / "rules.toml"

@@ -120,7 +120,7 @@ def test_up_to_the_limits_nothing_needs_attention() -> None:
         ),
     ],
 )
-def test_above_a_limit_it_says_so_and_the_limit_can_be_raised(
+def test_above_a_limit_the_message_names_it_and_the_limit_can_be_raised(
     change: dict[str, Any], limit: Limits, said: str
 ) -> None:
     assert find_needs(WELL | change, Limits()) == [said]
@@ -182,7 +182,7 @@ def test_a_silent_server_is_named_and_the_others_answer() -> None:
     assert answers["silent"].reason == "no answer within 0.2 s"
 
 
-def test_wrong_usage_and_defects_are_no_silence() -> None:
+def test_wrong_usage_and_defects_are_reported() -> None:
     def misuse() -> None:
         raise UsageError("a")
 

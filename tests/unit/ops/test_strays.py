@@ -27,14 +27,14 @@ OBJECTS = [
 
 
 @pytest.mark.parametrize("name", STRAYS)
-def test_a_leftover_of_a_tool_is_a_stray_whatever_its_size(name: str) -> None:
+def test_a_leftover_of_a_tool_of_any_size_is_a_stray(name: str) -> None:
     assert is_stray(f"{HOUR}/{name}", 0)
     assert is_stray(f"{HOUR}/{name}", 500)
     assert is_stray(f"decisions/{name}", 500)
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_what_may_be_an_object_is_none(name: str) -> None:
+def test_a_possible_archive_object_is_not_a_stray(name: str) -> None:
     assert not is_stray(f"{HOUR}/{name}", 0)
     assert not is_stray(f"{HOUR}/{name}", 500)
 
@@ -58,7 +58,7 @@ def test_a_folders_marker_is_a_stray_and_one_with_content_is_not() -> None:
     assert not is_stray(f"{HOUR}/", 500)
 
 
-def test_nothing_below_imports_is_a_stray() -> None:
+def test_objects_below_imports_are_not_strays() -> None:
     """The import reports about every file there."""
     for name in STRAYS:
         assert not is_stray(f"imports/cities/{name}", 500)

@@ -65,7 +65,7 @@ def test_any_headers_are_a_representation_or_a_problem(headers: dict[str, str]) 
 
 @UNHURRIED
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00")), min_size=1))
-def test_what_is_quoted_comes_back_as_it_was(values: list[str]) -> None:
+def test_a_quoted_text_is_read_back_unchanged(values: list[str]) -> None:
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -115,7 +115,7 @@ NASTY: list[Callable[[int], dict[str, str]]] = [
 
 
 @pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: repr(nasty(12)))
-def test_long_texts_take_no_longer_than_their_length_asks_for(
+def test_the_time_for_long_texts_is_linear(
     nasty: Callable[[int], dict[str, str]],
 ) -> None:
     """Twelve times the text may take 12 times as long, not 144 times; the bound is half-way."""

@@ -97,14 +97,14 @@ def test_a_costly_regular_expression_is_refused_with_the_reason(
         ({"or": r"(isbn.eq.1,and(title.match.\"(a)\\1\"))".replace(r"\"", '"')}, "title"),
     ],
 )
-def test_a_bound_is_named_by_what_exceeds_it(query: dict[str, str], mentions: str) -> None:
+def test_an_exceeded_bound_is_named(query: dict[str, str], mentions: str) -> None:
     problem = refused(query)
     assert problem.code == "too_costly"
     assert mentions in problem.detail
     assert problem.hint
 
 
-def test_what_is_within_the_bounds_is_taken() -> None:
+def test_queries_within_the_bounds_are_accepted() -> None:
     parsed({"select": ",".join(f"a{n}:author(name)" for n in range(MAX_RELATIONS))})
     parsed({"title": "like." + "a" * MAX_PATTERN_LENGTH})
     parsed({"title": "eq." + "a" * 9_000})

@@ -36,7 +36,7 @@ def test_a_cursor_goes_on_from_its_row_in_its_direction() -> None:
 @pytest.mark.parametrize(
     "also", [{"limit": "5"}, {"select": "title"}, {"select": "*,author(name)"}]
 )
-def test_page_size_and_what_is_shown_may_change_from_page_to_page(also: dict[str, str]) -> None:
+def test_page_size_and_selection_may_change_from_page_to_page(also: dict[str, str]) -> None:
     assert parsed({**QUERY, **also, "cursor": CURSOR}).position is not None
 
 

@@ -107,7 +107,7 @@ def test_a_column_takes_the_operators_of_its_kind_and_names_them_when_it_refuses
         ({"extra": 'in.("{\\"a\\":1}")'}, "extra in ('{\"a\":1}',)"),
     ],
 )  # fmt: skip
-def test_a_parameter_means_what_postgrest_means_by_it(query: dict[str, str], meaning: str) -> None:
+def test_a_parameter_has_the_meaning_of_postgrest(query: dict[str, str], meaning: str) -> None:
     assert spelled(only_filter(query)) == meaning
 
 
@@ -200,7 +200,7 @@ def test_each_word_of_logic_is_a_parameter_and_all_of_them_hold() -> None:
         ({"not.or": "(pages.gt.x)"}, "bad_filter", "not.or"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_understood_is_refused_by_name(
+def test_invalid_parameters_are_refused_by_name(
     query: dict[str, str], code: str, named: str
 ) -> None:
     problem = refused(query)

@@ -44,7 +44,7 @@ def test_long_nonsense_is_refused_in_time(name: str, piece: str) -> None:
 
 
 @pytest.mark.parametrize("operator", ["fts", "plfts", "match", "like", "eq", "isdistinct"])
-def test_a_single_value_is_no_longer_than_in_a_url(operator: str) -> None:
+def test_a_single_value_of_a_form_has_the_limit_of_a_url(operator: str) -> None:
     assert refused({"title": f"{operator}.{'x' * 10_001}"}) == "PGRST100"
     assert refused({"and": f"(title.{operator}.{'x' * 10_001})"}) == "PGRST100"
 

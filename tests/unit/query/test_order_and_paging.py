@@ -56,7 +56,7 @@ def test_without_an_order_rows_come_by_key() -> None:
         (",".join(f"extra->a{n}" for n in range(MAX_ORDER_TERMS + 1)), "bad_order", "8"),
     ],
 )
-def test_what_cannot_be_sorted_by_is_refused_by_name(text: str, code: str, named: str) -> None:
+def test_fields_without_an_order_are_refused_by_name(text: str, code: str, named: str) -> None:
     problem = refused({"order": text})
     assert problem.code == code
     assert named in problem.detail
@@ -106,7 +106,7 @@ def test_limit_offset_and_range_share_rows(
         ({"offset": "1e3"}, None, "PGRST100"),
     ],
 )
-def test_what_names_no_rows_is_refused(
+def test_a_range_without_rows_is_refused(
     query: dict[str, str], rows: RowRange | None, code: str
 ) -> None:
     assert refused(query, rows=rows).code == code

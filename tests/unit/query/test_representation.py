@@ -51,7 +51,7 @@ def test_the_most_wanted_media_type_is_written(accept: str | None, media: Media)
         "\u00e4",
     ],
 )
-def test_what_cannot_be_written_is_not_acceptable(accept: str) -> None:
+def test_unsupported_media_types_are_not_acceptable(accept: str) -> None:
     with pytest.raises(ProblemError) as caught:
         parse_representation({"accept": accept})
     problem = caught.value.problem

@@ -144,7 +144,7 @@ def test_related_rows_have_their_own_order_and_limit() -> None:
         ({"select": "author(name)", "author.and": "(pages.eq.1)"}, "bad_filter", "code, name"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_shown_is_refused_by_name(
+def test_members_that_can_not_be_selected_are_refused_by_name(
     query: dict[str, str], code: str, named: str
 ) -> None:
     problem = refused(query)
@@ -152,7 +152,7 @@ def test_what_cannot_be_shown_is_refused_by_name(
     assert named in problem.detail
 
 
-def test_an_ambiguous_relation_is_told_how_to_be_clear() -> None:
+def test_the_message_about_an_ambiguous_relation_names_the_choices() -> None:
     problem = refused({"select": "authors(name)"})
     assert problem.status == 300
     assert "authors!author_code, authors!editor_code" in (problem.hint or "")

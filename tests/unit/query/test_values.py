@@ -86,7 +86,7 @@ def test_a_value_is_passed_on_in_a_form_that_postgres_reads(
 
 
 @pytest.mark.parametrize(("column", "text"), BAD)
-def test_what_is_no_value_of_the_column_is_refused_by_name(column: str, text: str) -> None:
+def test_an_invalid_value_of_a_column_is_refused_by_name(column: str, text: str) -> None:
     problem = refused({column: f"eq.{text}"})
     assert problem.code == "bad_filter"
     assert problem.detail.startswith(f"{column}: {column} is ")
@@ -142,6 +142,6 @@ def test_a_text_search_query_is_read(text: str) -> None:
         "(" * 51 + "a" + ")" * 51,
     ],
 )
-def test_what_is_no_text_search_query_is_refused(text: str) -> None:
+def test_an_invalid_text_search_query_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="text search"):
         check_tsquery(text)

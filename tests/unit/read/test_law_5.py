@@ -141,7 +141,7 @@ def request(route: Route, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("route", GETS, ids=lambda route: route.name)
-def test_of_an_event_only_the_route_and_three_groups_of_parameters_are_looked_at(
+def test_the_function_reads_only_the_route_and_three_groups_of_parameters_of_an_event(
     route: Route,
 ) -> None:
     seen: set[str] = set()
@@ -159,7 +159,7 @@ def test_of_an_event_only_the_route_and_three_groups_of_parameters_are_looked_at
 
 @pytest.mark.parametrize("route", GETS, ids=lambda route: route.name)
 @given(data=st.data())
-def test_what_is_not_declared_changes_neither_answer_nor_query(
+def test_undeclared_parameters_change_neither_answer_nor_query(
     route: Route, data: st.DataObject
 ) -> None:
     declared = {(parameter.location, parameter.name.lower()) for parameter in route.parameters}

@@ -169,7 +169,7 @@ def test_a_refused_item_changes_no_key_of_its_neighbours(media: str) -> None:
     assert [result.get("key") for result in results] == [keys[0], None, keys[1]]
 
 
-def test_equal_items_of_a_batch_are_told_apart_by_how_many_came_before() -> None:
+def test_equal_items_of_a_batch_differ_by_the_number_of_earlier_equals() -> None:
     bench = WriteBench()
     same, other = news("same"), news("other")
     keys = keys_of(bench, [same, same, other], media="application/json")
@@ -193,7 +193,7 @@ def test_an_item_of_a_batch_is_the_same_however_its_json_is_written(spelling: st
     assert [result["key"] for result in document(sent)["results"]] == keys
 
 
-def test_items_that_differ_in_what_they_leave_out_are_different_items() -> None:
+def test_items_with_different_missing_members_are_different_items() -> None:
     """A default may change between two attempts, so the text as sent decides."""
     bench = WriteBench()
     keys = keys_of(bench, [news("one"), {**news("one"), "pinned": False}], media="application/json")
@@ -248,7 +248,7 @@ def test_a_key_that_the_server_makes_is_not_raised_above_a_version() -> None:
     assert repeated > AHEAD_ID
 
 
-def test_what_the_stream_refuses_goes_straight_to_the_archive() -> None:
+def test_lines_that_the_stream_refuses_go_to_the_archive() -> None:
     bench = WriteBench(sink=RecordingSink(refuse={0}))
     assert bench.send("POST", "/cities", ITEM).status == 202
     assert (len(bench.sink.taken), len(bench.store.taken)) == (0, 1)
@@ -262,7 +262,7 @@ def test_with_stream_and_archive_down_a_write_is_503_and_was_not_accepted() -> N
     assert bench.sink.taken == bench.store.taken == []
 
 
-def test_of_a_batch_only_what_nobody_took_is_503() -> None:
+def test_only_lines_of_a_batch_that_neither_stream_nor_archive_took_are_503() -> None:
     bench = WriteBench(sink=RecordingSink(refuse={1}), store=RecordingStore(down=True))
     items = [{**ITEM, "geonameid": key} for key in (1, 2, 3)]
     results = document(bench.send("POST", "/cities", items))["results"]

@@ -92,7 +92,7 @@ def test_a_bad_body_is_refused_with_its_status_and_code(case: str) -> None:
     assert bench.store.taken == []
 
 
-def test_what_api_gateway_made_of_bytes_that_are_no_utf8_is_not_stored() -> None:
+def test_replacements_by_api_gateway_for_bytes_that_are_not_utf8_are_not_stored() -> None:
     bench = WriteBench()
     response = bench.send("POST", "/cities", raw=text().replace("Aachen", "K\ufffdln"))
     assert (response.status, document(response)["code"]) == (400, "not_utf8")
@@ -170,7 +170,7 @@ def test_a_line_of_exactly_1000_kib_is_accepted_and_one_byte_more_is_413() -> No
 @pytest.mark.parametrize(
     "media", ["text/plain", "application/x-www-form-urlencoded", "", None, "application/jsonp"]
 )
-def test_another_content_type_is_415_and_says_what_is_taken(media: str | None) -> None:
+def test_another_content_type_is_415_with_the_accepted_types(media: str | None) -> None:
     response = WriteBench().send("POST", "/cities", ITEM, media=media)
     assert response.status == 415
     assert document(response)["code"] == "unsupported_media_type"
@@ -178,7 +178,7 @@ def test_another_content_type_is_415_and_says_what_is_taken(media: str | None) -
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "identity, gzip", "x"])
-def test_an_encoded_body_is_415_and_says_what_is_taken(encoding: str) -> None:
+def test_an_encoded_body_is_415_with_the_accepted_codings(encoding: str) -> None:
     bench = WriteBench()
     response = bench.send("POST", "/cities", ITEM, Content_Encoding=encoding)
     assert (response.status, document(response)["code"]) == (415, "unsupported_media_type")
@@ -187,7 +187,7 @@ def test_an_encoded_body_is_415_and_says_what_is_taken(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", " deflate"])
-def test_a_body_that_api_gateway_has_inflated_is_taken_though_its_coding_is_still_told(
+def test_a_body_inflated_by_api_gateway_is_accepted_although_its_coding_header_remains(
     encoding: str,
 ) -> None:
     bench = WriteBench()
@@ -199,7 +199,7 @@ def test_a_body_that_api_gateway_has_inflated_is_taken_though_its_coding_is_stil
     ("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
 )
 @pytest.mark.parametrize("form", ["text", "base64"])
-def test_a_body_that_nobody_has_inflated_is_415(
+def test_a_body_that_is_still_compressed_is_415(
     encoding: str, pack: Callable[[bytes], bytes], form: str
 ) -> None:
     """A request that bypasses the gateway, or a gateway that treats bodies as binary."""
@@ -242,7 +242,7 @@ def test_a_bad_text_key_is_400(key: str) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("key", ["%FF", "a%C3%28", "%ED%A0%80"])
-def test_bytes_in_the_path_that_are_no_utf8_name_no_item(method: str, key: str) -> None:
+def test_path_bytes_that_are_not_utf8_name_no_item(method: str, key: str) -> None:
     bench = WriteBench()
     answer = bench.send(method, "/countries/{key}", {"name": "x"}, key=key)
     assert (answer.status, document(answer)["code"]) == (400, "bad_key")
@@ -408,7 +408,7 @@ def test_an_item_that_cannot_be_stored_is_refused_alone(case: str, media: str) -
 
 
 @pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
-def test_bytes_that_are_no_utf8_are_the_fault_of_their_item_only(media: str) -> None:
+def test_bytes_that_are_not_utf8_are_a_fault_of_their_item_only(media: str) -> None:
     """If API Gateway treats a body as binary, the function receives its bytes unchanged."""
     items = [text(geonameid=1).encode(), b'{"name":"K\xf6ln"}', text(geonameid=3).encode()]
     body = b"[" + b",".join(items) + b"]" if media == "application/json" else b"\n".join(items)
@@ -426,7 +426,7 @@ def test_bytes_that_are_no_utf8_are_the_fault_of_their_item_only(media: str) -> 
     assert results[1]["problem"]["code"] == "not_utf8"
 
 
-def test_an_escaped_replacement_character_is_meant_also_beside_a_damaged_item() -> None:
+def test_an_escaped_replacement_character_is_valid_even_next_to_a_damaged_item() -> None:
     bench = WriteBench()
     items = [text(geonameid=1, name="\ufffd"), '{"name":"\ufffd"}']
     response = bench.send("POST", "/cities", raw=f"[{','.join(items)}]")
@@ -454,14 +454,14 @@ def test_an_escaped_replacement_character_is_meant_also_beside_a_damaged_item() 
         '[{"name":"a","name":"b"}',
     ],
 )
-def test_text_that_is_no_array_is_refused_whole_whatever_its_items_are(body: str) -> None:
+def test_a_text_that_is_not_an_array_is_refused_as_a_whole(body: str) -> None:
     bench = WriteBench()
     response = bench.send("POST", "/cities", raw=body)
     assert response.status == 400, response.body
     assert bench.sink.taken == []
 
 
-def test_of_too_many_items_nothing_is_accepted_though_one_cannot_be_stored() -> None:
+def test_too_many_items_are_refused_as_a_whole_even_with_an_unstorable_item() -> None:
     response = WriteBench().send("POST", "/cities", raw="[" + '"\ufffd",' * 500 + "1]")
     assert (response.status, document(response)["code"]) == (413, "batch_too_large")
 
@@ -473,7 +473,7 @@ def test_a_malformed_array_is_refused_whole() -> None:
 
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
-def test_a_body_above_the_limit_is_413_whatever_told_its_length(
+def test_a_body_above_the_limit_is_413_with_or_without_a_length(
     media: str, *, encoded: bool
 ) -> None:
     """`Content-Length` is not read: a body in chunks has none."""

@@ -236,7 +236,7 @@ def test_all_filters_are_part_of_the_condition_of_each_item() -> None:
         ({"number": "eq.7", "limit": "1"}, "unknown_parameter", "limit"),
     ],
 )
-def test_another_filter_is_400_with_what_is_possible(
+def test_an_unsupported_filter_is_400_with_the_possible_filters(
     method: str, query: dict[str, str], code: str, word: str
 ) -> None:
     bench = bench_of(Thing.spec_)
@@ -248,7 +248,7 @@ def test_another_filter_is_400_with_what_is_possible(
 
 
 @pytest.mark.parametrize("query", [{"name": "neq.a\ufffd"}, {"name": "in.(a,\ufffd)"}])
-def test_a_condition_with_bytes_that_are_no_utf8_is_400(query: dict[str, str]) -> None:
+def test_a_condition_with_bytes_that_are_not_utf8_is_400(query: dict[str, str]) -> None:
     bench = bench_of(Thing.spec_)
     answer = send(bench, "DELETE", number="eq.7", **query)
     assert (answer.status, document(answer)["code"]) == (400, "not_utf8")

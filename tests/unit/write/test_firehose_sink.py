@@ -121,7 +121,7 @@ def test_only_the_failed_records_of_a_batch_are_sent_again(failure: dict[str, st
     assert sorted(firehose.stored) == lines
 
 
-def test_records_that_keep_failing_are_named_and_nothing_else() -> None:
+def test_only_records_that_keep_failing_are_named() -> None:
     firehose = RecordingFirehose(script=[{0, 2}, {0, 1}, {0, 1}, {0, 1}])
     lines = [bytes([65 + index]) * (MAX_RECORD_BYTES - 1) + b"\n" for index in range(4)]
     assert put(firehose, lines) == {0, 2}
@@ -156,7 +156,7 @@ def test_the_error_has_the_reason_of_the_last_failure(
         ReadTimeoutError(endpoint_url="http://127.0.0.1"),
     ],
 )
-def test_what_may_pass_is_tried_again_a_few_times_only(error: Exception) -> None:
+def test_transient_errors_are_retried_a_few_times(error: Exception) -> None:
     firehose = RecordingFirehose(script=[error] * (ATTEMPTS - 1))
     assert put(firehose, [b"x\n"]) == set()
     firehose = RecordingFirehose(script=[error] * 100)
@@ -167,7 +167,7 @@ def test_what_may_pass_is_tried_again_a_few_times_only(error: Exception) -> None
 @pytest.mark.parametrize(
     "code", ["ResourceNotFoundException", "AccessDeniedException", "InvalidArgumentException"]
 )
-def test_what_can_never_pass_is_not_tried_again(code: str) -> None:
+def test_final_errors_are_not_retried(code: str) -> None:
     firehose = RecordingFirehose(script=[refusal(code)] * 100)
     assert put(firehose, [b"x\n"]) == {0}
     assert len(firehose.calls) == 1
@@ -194,7 +194,7 @@ def test_calls_are_spread_over_the_streams() -> None:
     assert min(counts.values()) > 10
 
 
-def test_what_one_stream_refuses_goes_to_the_next() -> None:
+def test_records_that_one_stream_refuses_go_to_the_next() -> None:
     """Each stream has its own quota, so another stream may still accept records."""
     firehose = RecordingFirehose(script=[refusal("ServiceUnavailableException")] * 2)
     sink = FirehoseSink(cast("FirehoseClient", firehose), ["a", "b", "c"], sleep=lambda _: None)

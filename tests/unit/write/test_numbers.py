@@ -68,7 +68,7 @@ def test_a_number_that_its_place_holds_is_kept(field: str, value: str, found: An
     assert repr(kept(field, value)) == repr(found)
 
 
-def test_the_key_of_an_item_is_exact_whatever_its_spelling() -> None:
+def test_the_key_of_an_item_is_exact_in_any_spelling() -> None:
     item = parse_text(b'{"number": 9007199254740993.0}')
     line = CommandMaker(IdSource()).create(Reading.spec_, item, Origin("test"))
     assert line.command.key == 9007199254740993

@@ -169,7 +169,7 @@ def test_an_answer_without_room_for_refusals_takes_all_operations_or_none() -> N
     assert (accepted.status, accepted.body) == (202, "")
 
 
-def test_what_is_not_accepted_is_told_by_operation() -> None:
+def test_each_operation_has_its_own_outcome() -> None:
     bench = WriteBench(store=RecordingStore(down=True))
     bench.sink.refuse = {1}
     good = {"op": "delete", "resource": "cities", "key": 5}

@@ -376,7 +376,7 @@ def test_an_old_patch_without_an_upcaster_is_415_and_never_guessed() -> None:
 
 
 @pytest.mark.parametrize("text", ["eq.a\ufffd", "in.(a,\ufffd)"])
-def test_a_filter_with_bytes_that_are_no_utf8_names_no_item(text: str) -> None:
+def test_a_filter_with_bytes_that_are_not_utf8_names_no_item(text: str) -> None:
     bench = bench_of(SPEC)
     answer = bench.app.handle({
         "resource": "/products",

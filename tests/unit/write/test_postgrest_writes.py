@@ -241,7 +241,7 @@ def test_an_update_that_is_refused_is_an_error_with_a_message(content: Any) -> N
     assert bench.sink.taken == []
 
 
-def test_an_update_without_the_key_is_an_error_that_says_how() -> None:
+def test_an_update_without_the_key_is_an_error_with_the_correct_form() -> None:
     bench = WriteBench()
     with pytest.raises(APIError) as refused:
         connect(bench).from_("cities").update({"population": 5}).eq("name", "Aachen").execute()

@@ -47,7 +47,7 @@ def test_a_trial_is_refused_instead_of_applied(method: str, prefer: str) -> None
     assert_refused(bench, write(bench, method, prefer), "tx=rollback")
 
 
-def test_of_a_put_a_resolution_is_taken_only_if_it_says_what_the_put_does() -> None:
+def test_a_resolution_on_put_is_accepted_only_if_it_names_replacement() -> None:
     bench = WriteBench()
     for prefer, headers in (
         ("resolution=ignore-duplicates", {}),
@@ -63,7 +63,7 @@ def test_of_a_put_a_resolution_is_taken_only_if_it_says_what_the_put_does() -> N
         assert prefer in response.headers["Preference-Applied"]
 
 
-def test_a_post_that_never_overwrites_is_no_upsert() -> None:
+def test_a_post_that_never_overwrites_is_not_an_upsert() -> None:
     bench = WriteBench()
     header = {"If_None_Match": "*"}
     prefer = "resolution=merge-duplicates"
@@ -88,7 +88,7 @@ def test_an_unknown_preference_is_refused_where_handling_is_strict(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_honoured_is_told(method: str) -> None:
+def test_applied_preferences_are_named(method: str) -> None:
     response = write(WriteBench(), method, "tx=commit, respond-async, handling=strict, tx=commit")
     assert response.status == 202
     assert response.headers["Preference-Applied"] == "tx=commit, respond-async, handling=strict"
@@ -109,7 +109,7 @@ def test_a_create_never_overwrites_so_ignoring_duplicates_is_honoured() -> None:
         )
 
 
-def test_of_several_headers_each_counts() -> None:
+def test_each_of_several_headers_counts() -> None:
     """API Gateway passes the last header in `headers`, and all of them in `multiValueHeaders`."""
     bench = WriteBench()
     request = event("DELETE", "/cities/{key}", path={"key": "5"}, headers={"prefer": "x"})
