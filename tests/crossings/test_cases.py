@@ -40,7 +40,7 @@ def statuses(lived: History) -> tuple[dict[tuple[str, str], str], dict[str, str]
 
 
 @pytest.mark.parametrize("case", ["unknown_resource", "upcast_failed"])
-def test_a_replay_by_another_release_does_not_reject_what_is_applied(
+def test_a_replay_by_another_release_does_not_reject_applied_commands(
     arena: Arena, case: str
 ) -> None:
     """Case 1: release 2 lacks `extras`, and its upcaster fails."""
@@ -157,7 +157,7 @@ def _overtake(lived: History, key: str, frees: Command) -> None:
         lived.run(2, faults=())
 
 
-def test_a_warm_connection_applies_what_a_widened_column_takes(arena: Arena) -> None:
+def test_a_warm_connection_applies_values_for_a_widened_column(arena: Arena) -> None:
     """Case 10: a consumer has staged rows before the column became wider."""
     with history(arena, 1, CALM) as lived:
         lived.deliver([encode(thing(lived, 1))])
@@ -178,7 +178,7 @@ def test_a_warm_connection_applies_what_a_widened_column_takes(arena: Arena) -> 
 
 
 @pytest.mark.parametrize("tool", ["verify", "rebuild"])
-def test_what_is_rejected_while_the_archive_is_read_is_no_drift(arena: Arena, tool: str) -> None:
+def test_rejections_made_while_the_archive_is_read_are_not_drift(arena: Arena, tool: str) -> None:
     """Case 13: a consumer rejects a command after the tool has listed the rejections.
 
     A later chunk of the same object frees the value, so a rebuild meets no conflict.
@@ -224,7 +224,7 @@ def test_a_command_that_has_lost_does_not_free_the_value_of_an_outdated_row(
 
 
 @pytest.mark.parametrize("what", TAMPERS)
-def test_verify_finds_what_was_tampered_with(arena: Arena, what: str) -> None:
+def test_verify_finds_tampered_rows(arena: Arena, what: str) -> None:
     """Case 14: each kind of change on its own."""
     with history(arena, 1, CALM) as lived:
         lived.deliver([encode(thing(lived, number)) for number in (1, 2)])

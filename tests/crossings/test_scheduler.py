@@ -65,7 +65,7 @@ def test_seeds_give_different_orders(arena: Arena) -> None:
     assert len({tuple(run(arena, seed, owners)) for seed in range(8)}) > 2
 
 
-def test_who_waits_for_a_lock_lets_the_others_go_on(arena: Arena) -> None:
+def test_a_process_that_waits_for_a_lock_does_not_stop_the_others(arena: Arena) -> None:
     traces = [run(arena, seed, {"a": ["ann"], "b": ["ann"]}) for seed in range(12)]
     waited = [trace for trace in traces if any("waits for a lock" in point for point in trace)]
     assert waited
@@ -79,7 +79,7 @@ def test_a_deadlock_ends_as_postgres_ends_it(arena: Arena) -> None:
     assert any("victim" in point for trace in traces for point in trace)
 
 
-def test_a_crash_rolls_back_what_was_not_committed(arena: Arena) -> None:
+def test_a_crash_rolls_back_uncommitted_changes(arena: Arena) -> None:
     often = Chances(fault=0.3, faults=1)
     for seed in range(10):
         trace = run(arena, seed, {"a": ["ann", "bob"]}, often, ("crash",))

@@ -34,7 +34,7 @@ def applied(database: Database) -> Database:
     return database
 
 
-def test_what_is_there_as_it_was_sent_is_neither_lost_nor_hurt(applied: Database) -> None:
+def test_a_row_as_it_was_sent_is_neither_lost_nor_hurt(applied: Database) -> None:
     fault = judged(applied)
     assert (fault.acknowledged, fault.lost, fault.hurt) == (3, 0, 0)
 
@@ -59,7 +59,7 @@ def test_a_good_command_that_was_rejected_is_lost_and_hurt(database: Database) -
     assert (fault.lost, fault.hurt) == (1, 1)
 
 
-def test_what_was_never_compared_is_no_result() -> None:
+def test_a_run_without_a_comparison_is_not_a_result() -> None:
     with pytest.raises(AssertionError, match="nothing was accepted"):
         Results(None).add(Fault(name="a", how="b", part="c", rig="d", verified=True))
 

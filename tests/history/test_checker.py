@@ -127,11 +127,11 @@ def test_a_write_without_an_answer_may_have_happened_or_not() -> None:
     assert broken(gone, deleted(put_id(20))) == set()
 
 
-def test_a_delete_that_nobody_sent_is_found() -> None:
+def test_a_delete_without_a_command_is_found() -> None:
     assert broken([write(10, "one")], deleted(put_id(20))) == {"value never written"}
 
 
-def test_only_what_is_faulty_may_be_rejected_and_it_may_never_be_seen() -> None:
+def test_only_faulty_writes_may_be_rejected_and_they_may_never_be_seen() -> None:
     command_id = put_id(10)
     rejected = Final(rejected=frozenset({command_id}), at=1000)
     assert broken([write(10, "one", faulty=True)], rejected) == set()
@@ -150,7 +150,7 @@ def test_a_faulty_write_without_an_outcome_is_lost() -> None:
 
 
 @pytest.mark.parametrize("version", [put_id(10), put_id(11), None])
-def test_a_value_that_nobody_wrote_is_found(version: str | None) -> None:
+def test_a_value_without_a_write_is_found(version: str | None) -> None:
     history = [write(10, "one"), read(12, version, "another")]
     assert "value never written" in broken(history, ending(put_id(10), "one"))
 
@@ -168,7 +168,7 @@ def test_a_version_that_no_answer_and_no_open_write_explains_is_found() -> None:
     assert "value never written" in broken([write(10, "one"), unchanged], ending(put_id(10), "one"))
 
 
-def test_what_was_refused_may_not_be_seen() -> None:
+def test_refused_writes_may_not_be_seen() -> None:
     history = [write(5, "bad", status=422), read(8, put_id(5), "bad"), write(10, "one")]
     assert broken(history, ending(put_id(10), "one")) == {"refused write seen"}
     assert "refused write seen" in broken(history[:1], ending(put_id(5), "bad"))
@@ -193,7 +193,7 @@ def test_a_value_is_not_seen_at_another_key() -> None:
     assert "value of another key" in broken(history, ending(put_id(10), "one"))
 
 
-def test_what_was_seen_is_not_lost() -> None:
+def test_writes_that_were_seen_are_not_lost() -> None:
     history = [
         write(10, "one"),
         write(20, "two", status=0),
@@ -202,7 +202,7 @@ def test_what_was_seen_is_not_lost() -> None:
     assert broken(history, ending(put_id(10), "one")) == {"seen write lost"}
 
 
-def test_a_read_older_than_asked_is_found() -> None:
+def test_a_read_older_than_requested_is_found() -> None:
     history = [
         write(10, "one"),
         write(20, "two"),
@@ -213,7 +213,7 @@ def test_a_read_older_than_asked_is_found() -> None:
     assert broken(nothing, ending(put_id(10), "one")) == {"older than asked"}
 
 
-def test_read_after_may_show_what_superseded_the_command() -> None:
+def test_read_after_may_show_the_superseding_command() -> None:
     history = [
         write(10, "one"),
         write(15, "late", kind="create", command_id=create_id(15)),
@@ -224,7 +224,7 @@ def test_read_after_may_show_what_superseded_the_command() -> None:
     assert broken(history, deleted(put_id(24))) == set()
 
 
-def test_read_after_of_a_rejected_command_asks_for_nothing_newer_than_was_seen() -> None:
+def test_read_after_of_a_rejected_command_requires_nothing_newer_than_was_seen() -> None:
     bad = write(30, "bad", faulty=True, client="bert")
     history = [
         write(10, "one"),
@@ -264,7 +264,7 @@ def test_a_status_that_turns_is_found(before: str, after: str) -> None:
     assert broken(at_once, final) == set(), "answers at the same time have no order"
 
 
-def test_who_superseded_must_be_stronger_and_somebody() -> None:
+def test_a_superseding_command_must_exist_and_be_stronger() -> None:
     history = [write(10, "one"), write(20, "two")]
     final = ending(put_id(20), "two")
     assert broken([*history, told(30, put_id(20), "superseded", put_id(10))], final) == {
@@ -280,13 +280,13 @@ def test_a_command_pending_for_ever_is_lost() -> None:
     assert broken(history, ending(put_id(10), "one")) == {"accepted write lost"}
 
 
-def test_a_write_is_after_what_its_client_showed() -> None:
+def test_a_write_is_after_the_version_that_its_client_named() -> None:
     for header in ("if_match", "read_after"):
         history = [write(10, "one", **{header: put_id(15)})]
         assert broken(history, ending(put_id(10), "one")) == {"write not after what its client saw"}
 
 
-def test_of_the_writes_conditional_on_one_version_one_is_applied_at_most() -> None:
+def test_at_most_one_of_the_writes_conditional_on_one_version_is_applied() -> None:
     first, second, third = put_id(10), put_id(20), put_id(30)
     history = [
         write(10, "one"),
@@ -299,7 +299,7 @@ def test_of_the_writes_conditional_on_one_version_one_is_applied_at_most() -> No
     assert broken([*history, told(40, third, "applied")], ending(second, "two", rejected=(third,)))
 
 
-def test_a_condition_that_held_is_no_reason_for_a_rejection() -> None:
+def test_a_condition_that_held_can_not_reject() -> None:
     first, second = put_id(10), put_id(20)
     history = [write(10, "one"), read(12, first, "one"), write(20, "two", if_match=first)]
     final = ending(first, "one", rejected=(second,))

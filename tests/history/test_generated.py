@@ -89,7 +89,7 @@ def test_a_changed_value_is_found(run: Run, data: st.DataObject) -> None:
 
 @given(legal_histories(least=20), st.data())
 @SLOW
-def test_a_version_of_nobody_is_found(run: Run, data: st.DataObject) -> None:
+def test_a_version_without_a_write_is_found(run: Run, data: st.DataObject) -> None:
     history, final = run
     acknowledged = {one.command_id: one for one in history if one.is_acknowledged}
     read = chosen(data, [one for one in history if one.found and one.version in acknowledged])
@@ -99,7 +99,7 @@ def test_a_version_of_nobody_is_found(run: Run, data: st.DataObject) -> None:
 
 @given(legal_histories(least=20), st.data())
 @SLOW
-def test_a_refusal_of_what_was_seen_is_found(run: Run, data: st.DataObject) -> None:
+def test_the_refusal_of_a_seen_write_is_found(run: Run, data: st.DataObject) -> None:
     history, final = run
     seen = {one.version for one in history if one.found}
     write = chosen(data, [one for one in history if one.is_acknowledged and one.command_id in seen])

@@ -41,7 +41,7 @@ def late(seconds: float, key: int) -> Command:
     return city(1, key=key)._replace(id=ids.make(create=False))
 
 
-def test_the_status_is_what_its_schema_says(about: AboutBench) -> None:
+def test_the_status_matches_its_schema(about: AboutBench) -> None:
     about.put(hours_ago(0))
     about.ahead = dt.timedelta(minutes=7)
     document = describe(resources.load())
@@ -77,7 +77,7 @@ def test_lags_are_those_of_all_commands_of_the_last_minutes(
     assert applied["p99_seconds"] == pytest.approx(600, rel=0.2)
 
 
-def test_rows_are_estimated_and_unknown_before_anybody_has_counted(
+def test_rows_are_estimated_and_unknown_before_the_first_count(
     about: AboutBench, database: Database
 ) -> None:
     assert about.status()["resources"]["cities"] == {"estimated_rows": None}
@@ -89,7 +89,7 @@ def test_rows_are_estimated_and_unknown_before_anybody_has_counted(
     assert set(estimates) == set(resources.load())
 
 
-def test_of_a_primary_there_is_no_lag(about: AboutBench) -> None:
+def test_a_primary_has_no_lag(about: AboutBench) -> None:
     assert about.status()["database"] == {
         "state": "reachable",
         "role": "primary",
@@ -123,7 +123,7 @@ def test_an_idle_replica_is_not_behind_and_one_that_stands_still_is(
         assert about_replica.status()["database"]["replica_lag_seconds"] == 0
 
 
-def test_log_without_a_commit_that_is_just_being_replayed_is_no_lag(
+def test_replaying_log_without_a_commit_is_not_a_lag(
     about_replica: AboutBench,
     replicated_cluster: ReplicatedCluster,
     monkeypatch: pytest.MonkeyPatch,
@@ -151,7 +151,7 @@ def test_log_without_a_commit_that_is_just_being_replayed_is_no_lag(
             admin.execute("SELECT pg_wal_replay_resume()")
 
 
-def test_the_oldest_object_that_is_not_applied_is_told(
+def test_the_oldest_object_that_is_not_applied_is_shown(
     about: AboutBench, database: Database
 ) -> None:
     applied = about.put(hours_ago(3))
@@ -182,7 +182,7 @@ def test_an_object_that_was_applied_in_part_is_not_applied(
     assert about.status()["archive"]["oldest_unapplied"]["object"] == key
 
 
-def test_what_is_done_is_not_listed_again_within_the_minute_but_for_the_last_hour(
+def test_applied_objects_are_not_listed_again_within_a_minute_except_the_last_hour(
     about: AboutBench, database: Database
 ) -> None:
     for hours in (20, 5, 1, 0):
@@ -211,7 +211,9 @@ def test_an_object_that_appears_under_an_hour_already_passed_is_found_within_a_m
     assert about.status(after_seconds=61)["archive"]["unapplied_objects"] == 0
 
 
-def test_what_is_not_applied_is_not_passed_over(about: AboutBench, database: Database) -> None:
+def test_objects_that_are_not_applied_are_not_skipped(
+    about: AboutBench, database: Database
+) -> None:
     missing = about.put(hours_ago(20))
     database.apply([city(1)], source=about.put(hours_ago(0)))
     for _ in range(3):
@@ -237,7 +239,7 @@ def test_objects_older_than_a_day_are_not_looked_at(about: AboutBench) -> None:
     assert about.status()["archive"]["unapplied_objects"] == 0
 
 
-def test_without_its_database_it_says_so_and_what_it_knows(about: AboutBench) -> None:
+def test_without_its_database_the_status_names_it_and_shows_the_rest(about: AboutBench) -> None:
     url, about.url = about.url, "postgresql://nobody@127.0.0.1:1/nothing"
     about.put(hours_ago(0))
     report = about.status()
@@ -255,7 +257,7 @@ def test_without_its_database_it_says_so_and_what_it_knows(about: AboutBench) ->
     assert about.status()["status"] == "ok"
 
 
-def test_without_the_archive_it_says_so_and_what_it_knows(about: AboutBench) -> None:
+def test_without_the_archive_the_status_names_it_and_shows_the_rest(about: AboutBench) -> None:
     about.s3.delete_bucket(Bucket=about.bucket)
     report = about.status()
     assert report["status"] == "attention"
@@ -264,7 +266,7 @@ def test_without_the_archive_it_says_so_and_what_it_knows(about: AboutBench) -> 
     assert report["database"]["state"] == "reachable"
 
 
-def test_without_the_queue_it_says_so_and_what_it_knows(about: AboutBench) -> None:
+def test_without_the_queue_the_status_names_it_and_shows_the_rest(about: AboutBench) -> None:
     about.dead_letters.url += "-is-not-there"
     report = about.status()
     assert (report["status"], report["dead_letters"]) == ("attention", None)
@@ -396,7 +398,7 @@ def test_a_connection_that_was_lost_since_is_replaced(about: AboutBench) -> None
     assert about.status()["status"] == "ok"
 
 
-def test_asking_often_asks_the_database_rarely(about: AboutBench, database: Database) -> None:
+def test_frequent_requests_cause_few_queries(about: AboutBench, database: Database) -> None:
     before = about.status()
     database.apply([city(1)], source=about.put(hours_ago(0)))
     assert about.status(after_seconds=0.5) == before
@@ -404,7 +406,7 @@ def test_asking_often_asks_the_database_rarely(about: AboutBench, database: Data
     assert about.status(after_seconds=1.0)["applied"] != before["applied"]
 
 
-def test_not_even_a_database_that_is_away_is_asked_at_every_request(about: AboutBench) -> None:
+def test_a_database_that_is_down_is_not_queried_at_every_request(about: AboutBench) -> None:
     about.url = "postgresql://nobody@127.0.0.1:1/nothing"
     about.status()
     count = about.asked
@@ -412,7 +414,7 @@ def test_not_even_a_database_that_is_away_is_asked_at_every_request(about: About
     assert about.asked == count
 
 
-def test_a_reader_may_ask_all_of_it(
+def test_the_readers_role_may_read_the_whole_status(
     about_replica: AboutBench,
     replicated_cluster: ReplicatedCluster,
     replicated_database_urls: tuple[str, str],

@@ -52,7 +52,7 @@ def rejected(database: Database) -> dict[str, tuple[str, str]]:
     return {key: (code, detail) for key, code, detail in rows}
 
 
-def test_rows_with_one_unique_value_are_told_apart_at_once_and_the_first_sent_keeps_it(
+def test_rows_with_one_unique_value_are_found_in_one_statement_and_the_first_sent_keeps_it(
     database: Database,
 ) -> None:
     database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (population)")
@@ -84,7 +84,7 @@ def test_values_that_other_rows_have_are_refused_at_once_to_new_rows_and_to_chan
     assert database.cities()[1000][0] == command_id(1000)
 
 
-def test_references_to_what_is_not_there_are_refused_at_once(database: Database) -> None:
+def test_references_to_missing_rows_are_refused_in_one_statement(database: Database) -> None:
     database.connection.execute(
         "ALTER TABLE cities ADD CONSTRAINT of FOREIGN KEY (country_code) REFERENCES countries"
     )
@@ -104,7 +104,7 @@ def test_references_to_what_is_not_there_are_refused_at_once(database: Database)
     )
 
 
-def test_deletes_of_what_is_referred_to_are_refused_at_once(database: Database) -> None:
+def test_deletes_of_rows_with_references_are_refused_in_one_statement(database: Database) -> None:
     codes = [f"{a:c}{b:c}" for a in range(65, 85) for b in range(65, 80)]
     database.connection.execute(
         "ALTER TABLE cities ADD CONSTRAINT of FOREIGN KEY (country_code) REFERENCES countries"
@@ -140,7 +140,7 @@ def test_rows_of_one_table_may_refer_to_each_other(database: Database) -> None:
 
 
 @pytest.mark.parametrize("is_free", [True, False])
-def test_swapped_values_apply_beside_many_that_others_have(
+def test_swapped_values_apply_together_with_many_taken_values(
     database: Database, *, is_free: bool
 ) -> None:
     database.connection.execute("CREATE UNIQUE INDEX ON cities (population)")
@@ -189,7 +189,7 @@ def delete(number: int, code: str) -> Command:
     return country(number, code)._replace(op="delete", body=None)
 
 
-def test_a_delete_that_is_older_than_its_row_is_superseded_whatever_refers_to_the_row(
+def test_a_delete_older_than_its_row_is_superseded_even_with_references_to_the_row(
     database: Database,
 ) -> None:
     refer_to_countries(database, ["DE", "FR", "IT"])
@@ -216,7 +216,7 @@ def test_values_that_a_trigger_changes_are_tried(database: Database) -> None:
     assert (counts.applied, counts.rejected) == (21, 19)
 
 
-def test_of_many_rows_that_refer_to_a_deleted_one_none_is_listed(database: Database) -> None:
+def test_rows_that_refer_to_a_deleted_row_are_not_listed(database: Database) -> None:
     refer_to_countries(database, ["DE", "FR"])
     more = [city(n + 2000, key=n + 100, country_code="DE") for n in range(MANY)]
     database.apply(more, source="commands/c")

@@ -37,7 +37,9 @@ def _as_text(value: Any) -> str | None:
 @given(rows=_ROWS)
 @example(rows=[])
 @example(rows=[("a\\", 1, True, 1e300, None, None, None)] * 1_001)
-def test_postgres_reads_what_the_rows_held(database: Database, rows: list[tuple[Any, ...]]) -> None:
+def test_postgres_reads_back_the_encoded_values(
+    database: Database, rows: list[tuple[Any, ...]]
+) -> None:
     run = database.connection.execute
     run("DROP TABLE IF EXISTS copied")
     run(

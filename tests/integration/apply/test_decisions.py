@@ -87,7 +87,7 @@ def other_database(postgres_cluster: PostgresServer) -> Iterator[Database]:
             yield Database(url, connection)
 
 
-def test_what_was_archived_before_the_connection_died_is_taken_over(database: Database) -> None:
+def test_a_decision_archived_before_the_connection_died_is_taken_over(database: Database) -> None:
     store = Steps(database.store)
     with open_connection(database.url) as connection:
         store.after = lambda: kill(database, connection)
@@ -104,7 +104,7 @@ def test_what_was_archived_before_the_connection_died_is_taken_over(database: Da
     assert set(database.cities()) == {6}
 
 
-def test_a_warm_consumer_takes_over_what_another_has_archived_and_not_committed(
+def test_a_warm_consumer_takes_over_a_decision_that_another_archived_but_did_not_commit(
     database: Database,
 ) -> None:
     """The consumer read the log long ago; the reservation makes it read the log again."""
@@ -205,7 +205,7 @@ def test_two_consumers_of_one_object_make_one_decision(database: Database) -> No
     assert (row["lines"], row["rejected"], row["duplicates"]) == (2, 2, 0)
 
 
-def test_a_database_restored_from_a_backup_learns_what_was_decided_since(
+def test_a_database_restored_from_a_backup_takes_over_later_decisions(
     database: Database, other_database: Database
 ) -> None:
     """The restored database, here an empty one, has the identity of the database in the backup."""
@@ -296,7 +296,7 @@ def test_a_row_whose_command_turns_out_to_be_rejected_is_removed(
     assert other_database.cities() == {}
 
 
-def test_a_run_that_may_not_decide_gives_back_what_it_can_not_apply(database: Database) -> None:
+def test_a_run_without_decisions_returns_commands_that_it_can_not_apply(database: Database) -> None:
     chunk = [bad(3, 5), city(2, key=5), city(1, key=6)]
     outcome = database.apply(chunk, replay=True, decides=False)
     assert outcome.counts == Counts(applied=1)
@@ -307,7 +307,7 @@ def test_a_run_that_may_not_decide_gives_back_what_it_can_not_apply(database: Da
     assert (database.rejections(), database.ledger(), database.archived) == ({}, {}, [])
 
 
-def test_what_can_not_be_prepared_is_no_rejection_where_it_is_applied_or_beaten(
+def test_an_unfit_command_is_not_rejected_if_it_is_applied_or_beaten(
     database: Database,
 ) -> None:
     """This release's upcaster raises, the previous release's did not."""
@@ -349,7 +349,7 @@ def test_a_log_with_a_gap_is_refused(database: Database) -> None:
         list(read_decision_log(database.store))
 
 
-def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
+def test_the_reservation_of_a_dead_writer_does_not_delay_a_living_one(
     database: Database,
 ) -> None:
     """Chunks of this resource continue while another resource's decision is under way."""
@@ -366,7 +366,7 @@ def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
     assert decision_log.has_rejected_between(None, None) is False
 
 
-def test_a_command_rejected_before_beside_one_that_is_rejected_now_counts_once(
+def test_a_command_rejected_before_counts_once_next_to_a_new_rejection(
     database: Database,
 ) -> None:
     database.apply([bad(1, 5)], source="commands/0.gz")
@@ -376,7 +376,7 @@ def test_a_command_rejected_before_beside_one_that_is_rejected_now_counts_once(
     assert (replayed.counts, len(replayed.undecided)) == (Counts(duplicates=1), 1)
 
 
-def test_a_new_owner_publishes_what_it_has_decided_for_itself(
+def test_a_new_owner_publishes_its_private_decisions(
     database: Database, other_database: Database
 ) -> None:
     """For example a database that was rebuilt separately, and is now the consumer's database."""

@@ -108,7 +108,7 @@ def test_a_command_does_not_wait_for_one_from_long_ago(database: Database) -> No
     assert database.rejections() == {late.id: "precondition_failed"}
 
 
-def test_what_was_rejected_or_superseded_is_settled(database: Database) -> None:
+def test_rejected_and_superseded_commands_are_settled(database: Database) -> None:
     newest, older = write(9, population=9), write(1, population=1)
     refused = write(2, name="x" * 300)
     failed = decided(write(3, population=3), where=[["population", "lt", 0]])

@@ -268,7 +268,7 @@ def test_a_condition_about_an_unknown_field_is_rejected(database: Database) -> N
     assert database.rejections() == {command_id(2): "condition_invalid"}
 
 
-def test_the_rejection_of_a_condition_says_what_was_there(database: Database) -> None:
+def test_the_rejection_of_a_condition_names_the_current_tag(database: Database) -> None:
     condition = {"where": [["population", "lt", 5]]}
     database.apply([city(1), patch(2, 1, condition, name="b")], source="a")
     [archived] = database.archived
@@ -307,7 +307,7 @@ def test_a_second_command_with_the_id_of_a_decided_command_is_a_duplicate(
 @pytest.mark.parametrize(
     "number", ["1E+999999", "Infinity", "NaN", "1E+2100", "-1E-999999", True, {}]
 )
-def test_an_archived_increment_of_any_size_hurts_no_neighbour(
+def test_an_archived_increment_of_any_size_affects_no_neighbour(
     database: Database, number: Any
 ) -> None:
     database.apply([city(1, population=5)], source="a")

@@ -219,7 +219,7 @@ def test_a_put_newer_than_all_patches_leaves_nothing_of_them(database: Database)
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_of_commands_conditional_on_one_state_exactly_one_passes(
+def test_exactly_one_of_the_commands_conditional_on_one_state_passes(
     database: Database, *, together: bool
 ) -> None:
     database.apply([city(1)], source="a")
@@ -267,7 +267,7 @@ def test_conditions_see_the_states_between_the_commands_of_a_chunk(database: Dat
     assert database.rejections() == {command_id(4): "precondition_failed"}
 
 
-def test_a_decided_command_that_postgres_refuses_hurts_no_neighbour(database: Database) -> None:
+def test_a_decided_command_that_postgres_refuses_affects_no_neighbour(database: Database) -> None:
     database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")
     database.apply([city(n, key=n, name=f"n{n}") for n in range(1, 4)], source="a")
     there = {"match": ["*"]}

@@ -131,7 +131,7 @@ def test_lags_of_chunks_of_different_ages_add_up(database: Database) -> None:
     assert quantile(lags, 0.99) == pytest.approx(3600, rel=RATIO - 1)
 
 
-def test_a_replay_says_nothing_about_lags(database: Database) -> None:
+def test_a_replay_reports_no_lags(database: Database) -> None:
     database.apply(*CHUNKS)
     before = database.ledger()["commands/a.gz"]["lags"]
     database.apply(*CHUNKS, replay=True)
@@ -140,7 +140,7 @@ def test_a_replay_says_nothing_about_lags(database: Database) -> None:
     assert database.ledger()["commands/b.gz"]["lags"] is None
 
 
-def test_each_command_is_counted_as_what_became_of_it(database: Database) -> None:
+def test_each_command_is_counted_by_its_status(database: Database) -> None:
     chunk: list[Command] = [
         city(1, key=1),
         city(2, key=1),

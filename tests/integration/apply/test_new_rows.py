@@ -49,7 +49,7 @@ def test_new_rows_are_copied_straight_into_the_table(database: Database) -> None
     assert targets == ['"public"."cities"']
 
 
-def test_of_what_is_there_no_row_is_sent(database: Database) -> None:
+def test_no_row_that_the_table_holds_is_sent(database: Database) -> None:
     chunk = [city(n, key=n) for n in range(10, 20)]
     database.apply(chunk)
     counts, targets = apply_watched(database, chunk, replay=True)
@@ -164,7 +164,7 @@ def test_a_value_that_a_trigger_fills_in_is_not_missed(database: Database) -> No
     assert set(database.rejections()) == {command_id(n) for n in range(5)}
 
 
-def test_rows_that_lack_a_value_for_which_the_table_asks_nobody_are_there(
+def test_rows_without_a_value_that_the_table_does_not_require_are_inserted(
     database: Database,
 ) -> None:
     database.connection.execute("ALTER TABLE cities ALTER name DROP NOT NULL")
@@ -172,7 +172,7 @@ def test_rows_that_lack_a_value_for_which_the_table_asks_nobody_are_there(
     assert set(database.cities()) == set(range(10))
 
 
-def test_a_unique_value_that_is_taken_is_told_apart_from_a_key_that_is_there(
+def test_a_taken_unique_value_is_distinguished_from_an_existing_key(
     database: Database,
 ) -> None:
     database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
@@ -221,7 +221,7 @@ def test_rows_that_postgres_leaves_out_are_looked_for_where_they_mostly_are(
     assert looked_for == asked
 
 
-def test_of_rows_that_are_left_out_for_several_reasons_each_is_found(database: Database) -> None:
+def test_rows_left_out_for_several_reasons_are_all_found(database: Database) -> None:
     odd: dict[int, dict[str, Any]] = {
         1: {"country_code": "TOO LONG"},
         2: {"population": "many"},
@@ -249,7 +249,7 @@ def test_rows_that_a_trigger_leaves_out_are_found_too(database: Database) -> Non
     }
 
 
-def test_a_table_that_is_used_to_new_keys_is_not_asked_for_them(database: Database) -> None:
+def test_a_table_with_the_habit_of_new_keys_is_not_probed_for_them(database: Database) -> None:
     habits = Habits()
     with open_connection(database.url) as connection:
         connection.cursor_factory = AskingCursor
@@ -267,7 +267,7 @@ def test_a_table_that_is_used_to_new_keys_is_not_asked_for_them(database: Databa
 
 
 @pytest.mark.parametrize("unreadable", [{"country_code": "TOO LONG"}, {"name": None}, {"x": 1}])
-def test_who_is_used_to_new_keys_ends_as_who_asks(
+def test_the_habit_of_new_keys_changes_no_result(
     database: Database, unreadable: dict[str, Any]
 ) -> None:
     before = [
@@ -303,7 +303,7 @@ def test_who_is_used_to_new_keys_ends_as_who_asks(
     assert ends[0][3], "some are rejected"
 
 
-def test_a_key_that_is_buried_stays_so_for_who_is_used_to_new_ones(database: Database) -> None:
+def test_a_tombstone_holds_despite_the_habit_of_new_keys(database: Database) -> None:
     database.apply([city(9, "delete", key=1)], source="commands/delete")
     outcome = database.apply([city(1, key=1), city(2, key=2)], habits=Habits(needed=0))
     assert (outcome.counts.applied, outcome.counts.superseded) == (1, 1)

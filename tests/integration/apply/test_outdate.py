@@ -28,7 +28,7 @@ def mark(database: Database, **options: Any) -> int:
 
 
 @pytest.mark.parametrize("op", ["put", "create"])
-def test_a_replay_writes_a_marked_row_anew_and_no_other(database: Database, op: Op) -> None:
+def test_a_replay_writes_only_marked_rows_again(database: Database, op: Op) -> None:
     commands = [city(number, op, number) for number in (1, 2)]
     database.apply(commands)
     database.connection.execute("UPDATE cities SET name = 'wrong'")
@@ -61,7 +61,7 @@ def test_the_mark_is_the_version_with_its_first_digit_elsewhere(database: Databa
     assert outdate(database.connection, CITIES, ACCEPTED, end, orphaned=True).rows == 0
 
 
-def test_a_marked_row_counts_as_what_its_command_made(database: Database) -> None:
+def test_a_marked_row_counts_as_the_result_of_its_command(database: Database) -> None:
     database.apply([city(3, key=1)])
     mark(database)
     version, by_create, _ = database.cities()[1]

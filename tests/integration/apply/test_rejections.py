@@ -66,7 +66,7 @@ def test_many_bad_commands_between_good_ones_are_all_found(database: Database) -
     assert len(database.rejections()) == outcome.counts.rejected == 40
 
 
-def test_a_bad_commands_neighbours_are_counted_each_as_what_became_of_it(
+def test_the_neighbours_of_a_bad_command_are_counted_by_their_status(
     database: Database,
 ) -> None:
     """Each half of a divided chunk is staged by itself, into an emptied staging table."""
@@ -102,7 +102,7 @@ def test_a_known_rejection_that_is_there_twice_counts_as_two_lines(database: Dat
     assert database.apply(chunk, replay=True).counts == Counts(duplicates=3)
 
 
-def test_an_id_of_two_lines_is_no_id(database: Database) -> None:
+def test_an_id_with_a_line_break_is_invalid(database: Database) -> None:
     """Ids are validated by the batch, as lines of one text."""
     good = encode(city(5, key=5))
     two = f"{command_id(1)}\\n{command_id(2)}".encode()
@@ -113,7 +113,7 @@ def test_an_id_of_two_lines_is_no_id(database: Database) -> None:
 
 
 @pytest.mark.parametrize("op", ["put", "delete"])
-def test_a_key_of_two_lines_is_no_key(database: Database, op: Op) -> None:
+def test_a_key_with_a_line_break_is_invalid(database: Database, op: Op) -> None:
     spec = next(one for one in resources.load().values() if one.key.kind is Kind.UUID)
     key = "\n".join(str(uuid.UUID(int=n)) for n in range(2))
     one = city(1, op)._replace(resource=spec.path, key=key, schema=spec.schema_version)
@@ -252,7 +252,7 @@ def test_a_schema_that_does_not_fit_is_nobodys_rejection(database: Database) -> 
     assert database.ledger() == {}
 
 
-def test_a_conflict_that_a_neighbour_resolves_is_no_rejection(database: Database) -> None:
+def test_a_conflict_that_a_neighbour_resolves_is_not_rejected(database: Database) -> None:
     """Key 2 takes over the name that key 9 gives up, in one chunk and in the unfavourable order."""
     database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
     database.apply([city(1, key=9, name="Aachen")], source="commands/1")
@@ -284,7 +284,7 @@ STRANGE: dict[str, Command] = {
 
 
 @pytest.mark.parametrize("case", STRANGE)
-def test_a_command_that_names_what_no_table_can_hold_is_rejected_alone(
+def test_only_the_command_with_an_unstorable_name_is_rejected(
     database: Database, case: str
 ) -> None:
     database.apply([city(1, key=1), STRANGE[case], city(2, key=2)])
@@ -325,7 +325,7 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("case", OPERATORS)
-def test_what_an_operators_own_rule_refuses_is_rejected_alone(
+def test_only_the_command_that_an_operators_constraint_refuses_is_rejected(
     database: Database, case: str
 ) -> None:
     database.connection.execute(OPERATORS[case])
@@ -335,7 +335,7 @@ def test_what_an_operators_own_rule_refuses_is_rejected_alone(
 
 
 @pytest.mark.parametrize("code", ["40001", "53100", "55P03", "57014", "58030", "XX000", "42703"])
-def test_what_may_pass_by_itself_is_nobodys_rejection(database: Database, code: str) -> None:
+def test_a_transient_error_rejects_no_command(database: Database, code: str) -> None:
     database.connection.execute(raising(code))
     with pytest.raises(psycopg.Error):
         database.apply([city(1, key=1), city(50, key=50, name="bad")])
@@ -410,7 +410,7 @@ def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
     assert rows[0][2].endswith(column)
 
 
-def test_what_an_enforced_reference_leads_to_is_applied_first(database: Database) -> None:
+def test_the_target_of_an_enforced_reference_is_applied_first(database: Database) -> None:
     """Countries are applied before cities by default, so here a country refers to a city."""
     database.connection.execute(
         "ALTER TABLE countries ADD FOREIGN KEY (population) REFERENCES cities (geonameid)"

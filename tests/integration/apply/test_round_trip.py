@@ -179,7 +179,7 @@ def check(sent: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 @example(sent={"money": "0E-500", "fraction": "0E+40"}, in_array=False)
 @example(sent={"money": "0E-999999", "fraction": "1E-5"}, in_array=False)
 @example(sent={"money": "-9999999999999999.9999", "fraction": "-0"}, in_array=False)
-def test_what_is_accepted_is_what_is_read(
+def test_accepted_values_are_read_back_unchanged(
     samples: Database, sent: dict[str, Any], *, in_array: bool
 ) -> None:
     check(sent, stored(samples, json.dumps(sent), in_array=in_array))
@@ -263,7 +263,7 @@ def test_sixty_levels_of_json_come_back(samples: Database) -> None:
 
 
 @pytest.mark.parametrize("in_array", [False, True])
-def test_decimals_keep_their_digits_beside_an_integer_beyond_64_bits(
+def test_decimals_keep_their_digits_next_to_an_integer_beyond_64_bits(
     samples: Database, *, in_array: bool
 ) -> None:
     sent = '{"money": 1234567890123456.7891, "double": 18446744073709551616}'
@@ -292,12 +292,12 @@ def test_decimals_keep_their_digits_beside_an_integer_beyond_64_bits(
     ids=lambda sent: sent[:40],
 )
 @pytest.mark.parametrize("in_array", [False, True])
-def test_what_could_not_be_read_again_is_refused_at_once(sent: str, *, in_array: bool) -> None:
+def test_values_that_could_not_be_read_back_are_refused(sent: str, *, in_array: bool) -> None:
     with pytest.raises(ProblemError):
         accepted(sent, in_array=in_array)
 
 
-def test_nothing_hostile_that_is_accepted_is_rejected_when_it_is_applied(
+def test_accepted_hostile_values_are_not_rejected_later(
     samples: Database,
 ) -> None:
     """In any field, and as a value within JSON: intake refuses all that Postgres can't store."""

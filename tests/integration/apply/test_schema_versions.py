@@ -79,7 +79,7 @@ def test_members_of_enumerations_that_an_upcaster_makes_are_their_values(
     assert database.rows("SELECT name, population FROM cities") == [("good", 7)] * 2
 
 
-def test_an_integer_that_python_makes_no_text_of_hurts_nobody_else(database: Database) -> None:
+def test_an_integer_that_python_does_not_print_affects_no_neighbour(database: Database) -> None:
     class LongCity(
         City,
         path="cities",
@@ -106,7 +106,7 @@ UNFIT = ["half a pair: \ud800", "a\x00b", {1}, b"bytes", 10**400]
     [("name", ["list"]), *itertools.product(["name", "more"], UNFIT)],
     ids=ascii,
 )
-def test_whatever_an_upcaster_makes_hurts_nobody_else(
+def test_no_result_of_an_upcaster_affects_a_neighbour(
     database: Database, field: str, value: object
 ) -> None:
     class OddCity(
@@ -135,7 +135,7 @@ def test_whatever_an_upcaster_makes_hurts_nobody_else(
     assert [rejection.id for rejection in database.archived] == [command_id(1)]
 
 
-def test_an_upcaster_that_changes_what_is_nested_meets_each_body_as_it_was_archived(
+def test_an_upcaster_that_changes_nested_values_gets_each_body_as_archived(
     database: Database,
 ) -> None:
     """A chunk that is partly applied is upcast again when it resumes."""

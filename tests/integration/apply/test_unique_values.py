@@ -39,7 +39,7 @@ def test_a_chain_of_patches_that_hand_on_a_unique_value_applies(
     ],
 )
 @pytest.mark.parametrize("swapped", [False, True])
-def test_of_two_claims_of_a_unique_value_in_a_chunk_the_first_sent_wins(
+def test_the_first_sent_of_two_claims_of_a_unique_value_in_a_chunk_wins(
     database: Database, op: Op, existing: list[str], needed: int, *, swapped: bool
 ) -> None:
     database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (name)")

@@ -30,7 +30,7 @@ def stored(archive: Archive, key: str) -> bytes:
     return b"".join(archive.read(key))
 
 
-def test_of_concurrent_writes_of_one_key_exactly_one_creates_the_object(archive: Archive) -> None:
+def test_exactly_one_of_concurrent_writes_of_one_key_creates_the_object(archive: Archive) -> None:
     contents = [f"{number}\n".encode() for number in range(16)]
     for key in map(str, range(10)):
         with ThreadPoolExecutor(len(contents)) as pool:

@@ -268,7 +268,7 @@ def test_a_claimed_upload_that_could_not_be_deleted_gives_the_same_command_again
     assert len(set(bench.sink.taken)) == 1
 
 
-def test_a_bucket_that_does_not_answer_is_asked_again(emulator: Emulator) -> None:
+def test_a_request_to_a_bucket_that_does_not_answer_is_repeated(emulator: Emulator) -> None:
     upload = new_upload()
     bench = Bench(emulator.s3, AttachmentStore(emulator.s3, f"missing-{uuid4().hex}"))
     assert bench.tell(upload.upload_name) == {"batchItemFailures": [{"itemIdentifier": "m"}]}

@@ -179,7 +179,7 @@ def test_keys_in_events_are_form_encoded(bench: Bench) -> None:
     assert set(bench.database.ledger()) == {key}
 
 
-def test_one_message_may_tell_of_several_objects(bench: Bench) -> None:
+def test_one_message_may_name_several_objects(bench: Bench) -> None:
     keys = [bench.put(f"commands/{number}.gz", city(number, key=number)) for number in (1, 2, 3)]
     assert bench.handle(bench.message(*keys)) == set()
     assert set(bench.database.cities()) == {1, 2, 3}
@@ -204,7 +204,7 @@ def test_a_message_that_comes_twice_changes_nothing(bench: Bench) -> None:
         '{"Records":[{"s3":{"bucket":{"name":5},"object":{"key":5}}}]}',
     ],
 )
-def test_a_message_that_is_no_event_fails_alone(bench: Bench, body: str) -> None:
+def test_only_the_message_that_is_not_an_event_fails(bench: Bench, body: str) -> None:
     bad, good = text_message(body), bench.message(bench.put("commands/a.gz", city(1, key=1)))
     assert bench.handle(bad, good) == {bad["messageId"]}
     assert set(bench.database.cities()) == {1}
@@ -247,7 +247,7 @@ UNREADABLE: dict[str, tuple[bytes, str, set[int]]] = {
 
 
 @pytest.mark.parametrize(("raw", "code", "applied"), UNREADABLE.values(), ids=UNREADABLE)
-def test_what_cannot_be_read_is_rejected_and_stops_no_neighbour(
+def test_an_unreadable_object_is_rejected_and_stops_no_neighbour(
     bench: Bench, raw: bytes, code: str, applied: set[int]
 ) -> None:
     bad = bench.message(bench.put("commands/bad.gz", raw=raw))
@@ -346,7 +346,7 @@ def test_why_an_object_failed_is_noted_with_the_number_of_failures(bench: Bench)
     assert rows[0][1].startswith("HeldError: ")
 
 
-def test_a_failure_that_can_not_be_noted_hurts_no_neighbour(bench: Bench) -> None:
+def test_a_failure_without_a_note_affects_no_neighbour(bench: Bench) -> None:
     bench.database.connection.execute("DROP TABLE forebay.failures")
     gone = bench.message("commands/2026/01/01/00/gone.gz")
     good = bench.put("commands/2026/01/01/00/good.gz", city(2, key=2))
@@ -354,7 +354,7 @@ def test_a_failure_that_can_not_be_noted_hurts_no_neighbour(bench: Bench) -> Non
     assert set(bench.database.cities()) == {2}
 
 
-def test_amendments_say_nothing_about_the_lag(bench: Bench) -> None:
+def test_amendments_do_not_count_in_the_lag(bench: Bench) -> None:
     """Their ids have the time of the amended commands, which may be months old."""
     key = bench.put(f"commands/2025/10/17/06/amend-{command_id(1)}-0.gz", city(1, key=1))
     assert bench.handle(bench.message(key)) == set()

@@ -179,7 +179,7 @@ def test_an_event_of_anything_else_is_refused_without_a_call_of_s3(
         "commands/%E2%80%AE.gz",
     ],
 )
-def test_a_strange_key_names_that_object_and_no_other(
+def test_an_unusual_key_names_only_its_own_object(
     capsys: pytest.CaptureFixture[str], bench: Bench, key: str
 ) -> None:
     """There is no object of that name, so the message fails, with one line in the log."""
@@ -209,7 +209,7 @@ def test_a_strange_key_names_that_object_and_no_other(
         "\x00",
     ],
 )
-def test_what_is_no_event_fails_alone(bench: Bench, body: str) -> None:
+def test_only_a_body_that_is_not_an_event_fails(bench: Bench, body: str) -> None:
     bad = text_message(body)
     good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
     with no_call_of_s3(bench):
@@ -237,7 +237,7 @@ def _logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("case", LINES)
-def test_a_strange_line_is_rejected_by_name_or_applied_and_hurts_no_neighbour(
+def test_an_unusual_line_is_rejected_by_name_or_applied_and_affects_no_neighbour(
     bench: Bench, case: str
 ) -> None:
     line, code = LINES[case]
@@ -294,9 +294,7 @@ def test_ids_from_the_future_are_applied_and_their_object_is_named(
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
-def test_of_two_contents_under_one_id_the_first_that_comes_stays(
-    bench: Bench, order: tuple[str, str]
-) -> None:
+def test_the_first_of_two_contents_under_one_id_stays(bench: Bench, order: tuple[str, str]) -> None:
     """Ids have 74 random bits, so one of the two is forged; `forebay verify` reports it."""
     for name in order:
         bench.put(f"commands/{name}.gz", city(5, key=1, name=name))
@@ -339,7 +337,7 @@ def test_a_forged_entry_of_the_decision_log_stops_everything_by_name(
     assert set(bench.database.cities()) == {1}
 
 
-def test_what_else_lies_in_the_folder_of_decisions_is_left_alone(bench: Bench) -> None:
+def test_other_objects_in_the_folder_of_decisions_are_ignored(bench: Bench) -> None:
     for stray in ("decisions/", "decisions/notes.txt", "decisions/~"):
         bench.put(stray, raw=b"")
     bad = bench.message(bench.put("commands/a.gz", city(1, key=1, name="x" * 300)))

@@ -99,9 +99,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("program", TABLES)
-def test_what_a_program_writes_is_read_without_being_told_anything(
-    bench: Bench, program: str
-) -> None:
+def test_files_of_common_programs_are_read_without_options(bench: Bench, program: str) -> None:
     put(bench, "notes/put/a.csv", TABLES[program])
     rows = values(bench, "number", "text", "done", "moment", "price")
     assert rows[0][:4] == (1, None, True, "2026-02-28T10:00:00Z")
@@ -122,7 +120,7 @@ def test_what_a_program_writes_is_read_without_being_told_anything(
         ("a.csv", "\u00a7", {"delimiter": "%C2%A7"}),
     ],
 )
-def test_a_delimiter_can_be_said(
+def test_a_delimiter_can_be_chosen(
     bench: Bench, name: str, delimiter: str, metadata: dict[str, str]
 ) -> None:
     content = f'number{delimiter}text\n1{delimiter}"a{delimiter}b"\n2{delimiter}c,d\n'
@@ -130,7 +128,7 @@ def test_a_delimiter_can_be_said(
     assert values(bench, "number", "text") == [(1, f"a{delimiter}b"), (2, "c-d")]
 
 
-def test_the_spelling_of_null_can_be_said(bench: Bench) -> None:
+def test_the_spelling_of_null_can_be_chosen(bench: Bench) -> None:
     content = 'number,text,done,weight\n1,NULL,NULL,NULL\n2,"NULL",,\n3,,,3\n'
     put(bench, "notes/put/a.csv", content, Metadata={"null": "NULL"})
     assert values(bench, "number", "text", "done", "weight") == [
@@ -140,7 +138,7 @@ def test_the_spelling_of_null_can_be_said(bench: Bench) -> None:
     ]
 
 
-def test_spellings_of_booleans_can_be_said(bench: Bench) -> None:
+def test_spellings_of_booleans_can_be_chosen(bench: Bench) -> None:
     content = "number,done\n1,ja\n2,nein\n3,true\n4,oui\n"
     key = put(bench, "notes/put/a.csv", content, Metadata={"true": "ja", "false": "nein"})
     assert values(bench, "number", "done") == [(1, True), (2, False), (3, True)]
@@ -156,7 +154,7 @@ def test_spellings_of_booleans_can_be_said(bench: Bench) -> None:
         ({"null": "a,b"}, "no cell without quotes"),
     ],
 )
-def test_what_no_file_can_be_written_with_is_refused(
+def test_an_impossible_delimiter_or_spelling_is_refused(
     bench: Bench, metadata: dict[str, str], reason: str
 ) -> None:
     key = put(bench, "notes/put/a.csv", "number,text\n1,a\n", Metadata=metadata)
@@ -173,21 +171,19 @@ def test_what_no_file_can_be_written_with_is_refused(
         ("number,text,number", "it names number twice"),
     ],
 )
-def test_a_header_that_does_not_fit_is_told_with_what_was_found(
-    bench: Bench, header: str, reason: str
-) -> None:
+def test_the_message_about_a_wrong_header_quotes_it(bench: Bench, header: str, reason: str) -> None:
     key = put(bench, "notes/put/a.csv", f"{header}\n1;a\n")
     assert "the header must name fields of notes" in bench.report(key)["error"]
     assert reason in bench.report(key)["error"]
 
 
-def test_a_header_in_quotes_is_told_of_its_delimiter_too(bench: Bench) -> None:
+def test_the_message_about_a_quoted_header_names_its_delimiter_too(bench: Bench) -> None:
     key = put(bench, "notes/put/a.csv", '"number";"text"\n1;a\n')
     assert "line 1: ';' follows the quote that ends a cell" in bench.report(key)["error"]
     assert "is that the delimiter? Then store the file with the m" in bench.report(key)["error"]
 
 
-def test_a_file_without_a_header_says_so(bench: Bench) -> None:
+def test_a_file_without_a_header_is_reported(bench: Bench) -> None:
     assert "there is none" in bench.report(put(bench, "notes/put/a.csv", ""))["error"]
 
 
@@ -215,13 +211,13 @@ def test_an_empty_cell_is_null_where_that_is_a_value_and_else_no_member(bench: B
     ]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_line(bench: Bench) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_line(bench: Bench) -> None:
     put(bench, "notes/put/a.ndjson", b'\xef\xbb\xbf{"number":1}\n{"number":2}\n')
     put(bench, "notes/put/b.csv", b'\xef\xbb\xbf"number"\n3\n')
     assert sorted(values(bench, "number")) == [(1,), (2,), (3,)]
 
 
-def test_a_compressed_file_is_known_by_its_first_bytes_whatever_its_name(bench: Bench) -> None:
+def test_a_compressed_file_is_recognised_by_its_first_bytes(bench: Bench) -> None:
     packed = gzip.compress(b'{"number":1}\n')
     put(bench, "notes/put/a.ndjson", packed, ContentEncoding="gzip")
     put(bench, "notes/put/b.ndjson", packed)
@@ -250,7 +246,7 @@ def test_the_encoding_of_the_upload_is_none_of_the_file() -> None:
         (b"number,text\r1,a\r", "line 1: a carriage return outside quotes"),
     ],
 )
-def test_what_can_not_be_decoded_names_its_line(bench: Bench, content: bytes, reason: str) -> None:
+def test_a_line_that_can_not_be_decoded_is_named(bench: Bench, content: bytes, reason: str) -> None:
     key = put(bench, "notes/put/a.csv", content)
     assert reason in bench.report(key)["error"]
 
@@ -279,7 +275,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_an_object_that_is_not_taken_gets_a_report_that_says_why(bench: Bench, name: str) -> None:
+def test_an_object_that_is_not_imported_gets_a_report_with_the_reason(
+    bench: Bench, name: str
+) -> None:
     key = put(bench, name, "number\n1\n")
     assert bench.report(key)["error"].startswith("the name must be imports/<resource>/<create, ")
     assert REFUSED[name] in bench.report(key)["error"]
@@ -294,7 +292,7 @@ def test_an_object_that_is_not_taken_gets_a_report_that_says_why(bench: Bench, n
         ({}, b"PK\x03\x04rest", "it is a ZIP archive"),
     ],
 )
-def test_content_that_is_not_read_gets_a_report_that_says_why(
+def test_unread_content_gets_a_report_with_the_reason(
     bench: Bench, stored: dict[str, str], content: bytes, reason: str
 ) -> None:
     key = put(bench, "notes/put/a.csv", content, **stored)
@@ -338,7 +336,7 @@ def test_a_made_key_is_deleted_in_its_one_spelling(bench: Bench) -> None:
         ([1], "#"),
     ],
 )
-def test_what_names_no_key_deletes_nothing(bench: Bench, item: object, pointer: str) -> None:
+def test_a_line_without_a_key_deletes_no_item(bench: Bench, item: object, pointer: str) -> None:
     key = put(bench, "notes/delete/a.ndjson", json.dumps(item))
     (problem,) = bench.report(key)["problems"]
     assert problem["errors"][0]["pointer"] == pointer

@@ -189,7 +189,7 @@ def test_an_uploader_that_iam_does_not_name_so_is_unknown(bench: Bench, uploader
     assert [command.by for command in bench.commands()] == [f"import:unknown:{key}"]
 
 
-def test_keys_that_are_made_do_not_depend_on_who_stored_the_file(bench: Bench) -> None:
+def test_generated_keys_do_not_depend_on_the_storing_of_the_file(bench: Bench) -> None:
     """Earlier releases did not record the uploader; a retry by this release makes the same keys."""
     key = bench.put("announcements/create/a.ndjson", ndjson(ANNOUNCEMENT))
     bench.tell(key)
@@ -232,7 +232,7 @@ def test_another_version_of_the_file_is_another_import(bench: Bench) -> None:
     assert len({command.id for command in bench.commands()}) == 2
 
 
-def test_a_bad_line_hurts_nobody_else(bench: Bench) -> None:
+def test_a_bad_line_affects_no_other(bench: Bench) -> None:
     lines = [
         json.dumps(CITY),
         "{",
@@ -305,7 +305,7 @@ def test_large_files_become_several_objects(bench: Bench, monkeypatch: pytest.Mo
         ("cities/put/b.ndjson", b"[" * 1_100_000, "longer than"),
     ],
 )
-def test_a_file_that_can_not_be_read_says_why(
+def test_the_report_of_an_unreadable_file_has_the_reason(
     bench: Bench, name: str, content: bytes, reason: str
 ) -> None:
     key = bench.put(name, content)
@@ -316,7 +316,7 @@ def test_a_file_that_can_not_be_read_says_why(
     assert bench.commands() == []
 
 
-def test_what_was_read_before_a_file_broke_off_is_accepted(bench: Bench) -> None:
+def test_lines_read_before_the_file_ends_early_are_accepted(bench: Bench) -> None:
     key = bench.put("cities/put/a.ndjson", ndjson(CITY).encode() + b"[" * 1_100_000)
 
     bench.tell(key)
@@ -346,7 +346,7 @@ def _damaged(content: bytes) -> bytes:
     return bytes(packed)
 
 
-def test_what_is_left_of_a_damaged_file_is_accepted_and_the_report_says_so(bench: Bench) -> None:
+def test_the_readable_rest_of_a_damaged_file_is_accepted_and_reported(bench: Bench) -> None:
     chance = random.Random(3)
     lines = [
         json.dumps({**CITY, "geonameid": n + 1, "name": f"{chance.random()}"}) for n in range(3000)
@@ -391,7 +391,9 @@ def test_a_bomb_is_read_no_further_than_a_line(bench: Bench, case: str) -> None:
         "forebay.ledger/put/x.ndjson",
     ],
 )
-def test_a_file_of_a_strange_name_is_not_imported_and_says_why(bench: Bench, name: str) -> None:
+def test_a_file_with_an_unusual_name_is_not_imported_and_the_report_has_the_reason(
+    bench: Bench, name: str
+) -> None:
     key = bench.put(name, ndjson(CITY))
     assert bench.tell(quote_plus(key)) == {"batchItemFailures": []}
     assert bench.commands() == []

@@ -209,7 +209,7 @@ def test_a_run_killed_anywhere_is_finished_by_another_release(
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_a_run_that_another_release_overtakes_anywhere_takes_over_what_that_decided(
+def test_a_run_overtaken_by_another_release_takes_over_its_results(
     site: Site, first: str, second: str
 ) -> None:
     for step in count():
@@ -237,7 +237,7 @@ def test_runs_at_the_same_time_decide_each_line_once(site: Site) -> None:
         check(site, run.args[0])
 
 
-def test_what_an_earlier_release_refused_stays_refused_and_the_report_says_so(site: Site) -> None:
+def test_items_refused_by_an_earlier_release_stay_refused_in_the_report(site: Site) -> None:
     file = site.put("a.ndjson", FILE)
     assert not site.run(file, "old", at=5)  # killed with its first two objects stored
 

@@ -192,7 +192,7 @@ def row(number: int, text: str | None, things: object = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_what_a_list_answers_as_csv_is_imported_as_the_same_rows(site: Site) -> None:
+def test_a_list_as_csv_is_imported_as_the_same_rows(site: Site) -> None:
     @given(SHEETS)
     @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @example([row(number, text) for number, text in enumerate([*ODD_TEXTS, None])])
@@ -206,7 +206,7 @@ def test_what_a_list_answers_as_csv_is_imported_as_the_same_rows(site: Site) -> 
     comes_back()
 
 
-def test_what_psql_copies_out_is_imported_as_the_same_rows(site: Site) -> None:
+def test_a_copy_of_psql_is_imported_as_the_same_rows(site: Site) -> None:
     """`\\copy (SELECT …) TO … WITH (FORMAT csv, HEADER)`, of which the server formats the text."""
     names = ", ".join(column.name for column in Sheet.spec_.columns)
     copy = f"COPY (SELECT {names} FROM sheets ORDER BY number) TO STDOUT WITH (FORMAT csv, HEADER)"

@@ -43,13 +43,13 @@ def test_a_load_watches_a_sample_and_finds_the_others_in_lists() -> None:
     assert report.visible_seconds.max is not None
 
 
-def test_batches_are_as_small_as_asked_for() -> None:
+def test_batches_have_the_requested_size() -> None:
     api = ScriptedApi()
     assert loaded(api, batch_items=100).is_complete
     assert sorted(len(keys) for keys in api.posts) == [52, 100, 100]
 
 
-def test_no_list_is_asked_for_twice_because_the_second_answer_could_be_a_cached_one() -> None:
+def test_no_list_is_requested_twice_because_the_second_answer_could_be_cached() -> None:
     api = ScriptedApi()
     loaded(api)
     loaded(api)
@@ -124,7 +124,7 @@ def test_an_item_refused_for_good_is_not_sent_again_and_makes_the_load_incomplet
     assert report.complaint == "refused, for example countries 'DE': validation_failed: because"
 
 
-def test_a_request_refused_for_good_ends_the_load_with_what_the_api_says() -> None:
+def test_a_finally_refused_request_ends_the_load_with_the_message_of_the_api() -> None:
     api = ScriptedApi(misbehaviours=deque([answers(403)]))
     with pytest.raises(RefusedError, match=r"POST .*countries answers 403: as the test wants it"):
         loaded(api)
@@ -140,7 +140,7 @@ def test_a_rejected_command_makes_the_load_incomplete() -> None:
     assert "/v1/countries/DE/commands/" in report.complaint
 
 
-def test_what_stays_invisible_is_missing_and_not_waited_for_forever() -> None:
+def test_rows_that_stay_invisible_are_counted_as_missing_after_a_while() -> None:
     report = loaded(ScriptedApi(is_visible=False), visible_patience_seconds=0.2)
     assert not report.is_complete
     assert report.missing == COUNTRIES
@@ -154,7 +154,7 @@ def test_patience_with_an_api_that_only_fails_ends() -> None:
         loaded(api, patience_seconds=0.4)
 
 
-def test_a_row_that_is_not_as_sent_is_asked_about() -> None:
+def test_the_status_of_a_row_that_differs_is_requested() -> None:
     api = ScriptedApi(rows={"DE": {}}, is_visible=False)
     api.rows.clear()
     other = {
@@ -174,7 +174,7 @@ def test_a_row_that_is_not_as_sent_is_asked_about() -> None:
     assert report.asked == 2, "it, and the one that was watched"
 
 
-def test_without_an_api_the_command_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_an_api_the_command_names_the_next_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--port", str(find_free_port())]) == 3
     output = capsys.readouterr()
     assert output.out == ""

@@ -188,7 +188,7 @@ def test_every_kind_of_route_has_a_line() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_who_gets_in_is_as_declared(doors: Mapping[Kind, Doors], kind: Kind) -> None:
+def test_only_declared_callers_get_in(doors: Mapping[Kind, Doors], kind: Kind) -> None:
     door = doors[kind]
     door.gateway.flush()
 
@@ -196,7 +196,9 @@ def test_who_gets_in_is_as_declared(doors: Mapping[Kind, Doors], kind: Kind) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_in_the_cache_lets_nobody_else_in(doors: Mapping[Kind, Doors], kind: Kind) -> None:
+def test_a_cached_answer_is_not_sent_to_other_callers(
+    doors: Mapping[Kind, Doors], kind: Kind
+) -> None:
     door = doors[kind]
     cached = [Line("GET", route.path) for route in ROUTES if route.cached]
     welcome = Credentials("everything" if door.tokens else None, key=True)
@@ -238,7 +240,7 @@ def test_no_other_spelling_of_a_path_is_a_way_around_its_door(
 
 
 @pytest.mark.parametrize("kind", ["cognito", "lambda", "iam"])
-def test_a_relation_is_for_whom_has_its_scope_cold_and_from_the_cache(
+def test_a_relation_requires_its_scope_with_and_without_a_cached_answer(
     doors: Mapping[Kind, Doors], kind: Kind
 ) -> None:
     target, scope = read_relation()
@@ -256,7 +258,7 @@ def test_a_relation_is_for_whom_has_its_scope_cold_and_from_the_cache(
         assert replies[1]["X-Cache"] == "Hit"
 
 
-def test_an_api_key_alone_reads_relations_where_keys_are_all_that_is_asked_for(
+def test_an_api_key_alone_reads_relations_if_only_keys_are_required(
     doors: Mapping[Kind, Doors],
 ) -> None:
     target, _ = read_relation()
@@ -266,7 +268,7 @@ def test_an_api_key_alone_reads_relations_where_keys_are_all_that_is_asked_for(
     assert door.ask("GET", target, key=True).status == 200
 
 
-def test_nothing_of_signed_requests_is_kept(doors: Mapping[Kind, Doors]) -> None:
+def test_answers_to_signed_requests_are_not_cached(doors: Mapping[Kind, Doors]) -> None:
     """A signature may be in the query, which would not be part of a cache key."""
     door = doors["iam"]
     target = f"{API_PREFIX}/{ONE}"

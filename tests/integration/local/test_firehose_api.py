@@ -120,7 +120,7 @@ def test_a_stream_that_can_not_be_done_faithfully_is_refused(
         ("Firehose_20150804.MakeCoffee", b"{}", "InvalidArgumentException"),  # the emulator's
     ],
 )
-def test_what_is_not_the_protocol_is_answered_in_its_shape(
+def test_requests_that_are_not_of_the_protocol_get_errors_in_its_format(
     firehose: FirehoseServer, target: str, body: bytes, code: str
 ) -> None:
     signed = AWSRequest("POST", f"{firehose.url}/", {"X-Amz-Target": target}, body)

@@ -25,7 +25,7 @@ def put(server: FirehoseServer, stream: Stream, data: bytes) -> None:
     server.client().put_record(DeliveryStreamName=stream.name, Record={"Data": data})
 
 
-def test_a_killed_server_keeps_what_it_acknowledged(
+def test_a_killed_server_keeps_acknowledged_records(
     firehose: FirehoseServer, stream: Stream
 ) -> None:
     put(firehose, stream, b"one\n")
@@ -122,7 +122,7 @@ def test_records_age_while_the_server_is_away(firehose: FirehoseServer, emulator
     assert stream.body(key) == b"old\n"
 
 
-def test_a_stop_delivers_what_is_buffered(firehose: FirehoseServer, stream: Stream) -> None:
+def test_a_stop_delivers_buffered_records(firehose: FirehoseServer, stream: Stream) -> None:
     put(firehose, stream, b"last words\n")
 
     assert firehose.stop() == 0

@@ -31,7 +31,7 @@ def put(server: FirehoseServer, stream: Stream, data: bytes) -> None:
     server.client().put_record(DeliveryStreamName=stream.name, Record={"Data": data})
 
 
-def test_a_full_buffer_is_delivered_without_being_asked(
+def test_a_full_buffer_is_delivered_without_a_flush(
     firehose: FirehoseServer, stream: Stream
 ) -> None:
     put(firehose, stream, KIB_400)
@@ -178,7 +178,7 @@ def test_a_stream_that_was_redeployed_is_followed_after_a_restart(
     assert stream.lines() == ["waits", "follows"]
 
 
-def test_a_stream_that_was_deleted_takes_nothing_and_delivers_what_it_took_once_it_is_back(
+def test_a_deleted_stream_takes_no_records_and_delivers_its_records_after_its_return(
     firehose: FirehoseServer, stream: Stream
 ) -> None:
     put(firehose, stream, b"taken\n")

@@ -57,7 +57,7 @@ def test_the_sdk_gets_through_throttling_by_itself(
     assert sorted(map(int, stream.lines())) == list(range(5))
 
 
-def test_a_partial_failure_refuses_exactly_what_it_says(
+def test_a_partial_failure_refuses_exactly_the_named_records(
     firehose: FirehoseServer, stream: Stream
 ) -> None:
     firehose.set_faults(partial_failure=0.5, seed=1)
@@ -81,7 +81,7 @@ def test_a_whole_batch_may_fail_record_by_record(firehose: FirehoseServer, strea
     assert stream.object_keys() == []
 
 
-def test_duplicates_arrive_beside_the_record_and_in_later_objects(
+def test_duplicates_arrive_next_to_the_record_and_in_later_objects(
     firehose: FirehoseServer, stream: Stream
 ) -> None:
     firehose.set_faults(duplicate=1.0, seed=1)
@@ -145,7 +145,7 @@ def test_a_server_that_is_down_stores_nothing(
     assert stream.lines() == ["before"]
 
 
-def test_a_lost_acknowledgement_stores_what_it_denies(
+def test_a_lost_acknowledgement_stores_the_records(
     firehose: FirehoseServer, stream: Stream
 ) -> None:
     firehose.set_faults(lost_ack=1.0)

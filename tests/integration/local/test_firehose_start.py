@@ -26,7 +26,7 @@ def run_to_its_end(server: FirehoseServer, port: int = 0) -> tuple[int, str]:
     return finished.returncode, finished.stderr
 
 
-def test_it_says_when_it_is_ready(firehose: FirehoseServer) -> None:
+def test_the_server_reports_that_it_is_ready(firehose: FirehoseServer) -> None:
     with urllib.request.urlopen(f"{firehose.url}/_health", timeout=20) as answer:  # noqa: S310
         assert json.load(answer) == {"status": "ok"}
 

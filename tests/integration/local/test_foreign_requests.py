@@ -52,7 +52,7 @@ def status(*request: object, **options: str) -> int:
     "line",
     ["GET /v1/free", "POST /v1/items", "OPTIONS /v1/free", "GET /_gateway/stats", "GET /nothing"],
 )
-def test_the_gateway_refuses_foreign_requests_and_lets_no_page_read_that(
+def test_the_gateway_refuses_foreign_requests_without_cors_headers(
     gateway: GatewayProcess, line: str, headers: bytes
 ) -> None:
     head = answer(gateway.port, line, headers).lower()
@@ -68,7 +68,7 @@ def test_no_foreign_request_empties_the_cache(gateway: GatewayProcess, headers: 
     assert gateway.stats()["entries"] == 1
 
 
-def test_a_target_of_another_host_is_refused_whatever_host_says(gateway: GatewayProcess) -> None:
+def test_a_target_of_another_host_is_refused_with_any_host_header(gateway: GatewayProcess) -> None:
     assert status(gateway.port, "GET http://evil.example/v1/free", OWN) == 403
     assert status(gateway.port, "GET http://127.0.0.1/v1/free", b"Host: evil.example") == 403
     assert status(gateway.port, "GET http://127.0.0.1/v1/free", OWN) == 200

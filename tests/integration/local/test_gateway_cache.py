@@ -44,7 +44,7 @@ def test_the_order_of_query_parameters_makes_no_difference(client: Client) -> No
     assert client.get("/v1/items?cursor=2&limit=1").call == first.call
 
 
-def test_a_declared_header_counts_whatever_the_case_of_its_name(client: Client) -> None:
+def test_the_name_of_a_declared_header_is_case_insensitive(client: Client) -> None:
     first = client.get("/v1/items", {"X-View": "short"})
     assert client.get("/v1/items", {"x-view": "short"}).call == first.call
     assert client.get("/v1/items", {"X-View": "long"}).call != first.call
@@ -144,7 +144,7 @@ def test_writes_are_never_cached(client: Client) -> None:
 
 
 @pytest.mark.parametrize("target", ["/v1/never", "/v1/free"])
-def test_a_method_with_a_ttl_of_0_or_without_caching_is_asked_every_time(
+def test_a_method_with_a_ttl_of_0_or_without_caching_is_called_every_time(
     client: Client, target: str
 ) -> None:
     replies = [client.get(target) for _ in range(2)]
@@ -167,7 +167,7 @@ def test_any_status_that_the_function_itself_answers_is_cached(client: Client, s
     assert second["Content-Type"] == "application/problem+json"
 
 
-def test_a_failed_function_is_asked_again(client: Client, gateway: GatewayProcess) -> None:
+def test_a_failed_function_is_called_again(client: Client, gateway: GatewayProcess) -> None:
     target = ordered("/v1/items", raise_="no database")
     for _ in range(2):
         reply = client.get(target)
@@ -176,7 +176,7 @@ def test_a_failed_function_is_asked_again(client: Client, gateway: GatewayProces
     assert gateway.stats()["entries"] == 0
 
 
-def test_a_timed_out_function_is_asked_again(client: Client, gateway: GatewayProcess) -> None:
+def test_a_timed_out_function_is_called_again(client: Client, gateway: GatewayProcess) -> None:
     assert client.get(ordered("/v1/slow", sleep=2)).status == 503
     assert gateway.stats()["entries"] == 0
 
@@ -234,7 +234,7 @@ def api_keys(emulator: Emulator, gateway_api: Api) -> Iterator[list[str]]:
     client.delete_usage_plan(usagePlanId=plan)
 
 
-def test_a_cached_answer_is_only_for_callers_whom_the_emulator_lets_in(
+def test_a_cached_answer_is_only_for_callers_that_the_emulator_authorizes(
     client: Client, api_keys: list[str]
 ) -> None:
     one, two = ({"x-api-key": key} for key in api_keys)
@@ -258,7 +258,7 @@ def test_many_clients_at_once_get_whole_answers_to_their_own_questions(client: C
     assert client.get("/v1/items?limit=1")["X-Cache"] == "Hit"
 
 
-def test_flushing_empties_the_cache_and_stats_tell_of_it(
+def test_flushing_empties_the_cache_and_stats_show_it(
     client: Client, gateway: GatewayProcess
 ) -> None:
     before = gateway.stats()

@@ -105,7 +105,7 @@ def from_template(emulator: Emulator, gateway_api: Api, tmp_path: Path) -> Itera
     stacks.delete_stack(StackName=NAME)
 
 
-def test_what_a_template_declares_is_what_the_gateway_does(from_template: GatewayProcess) -> None:
+def test_the_gateway_has_the_settings_of_the_template(from_template: GatewayProcess) -> None:
     client = from_template.client
     first = client.get("/v1/items/1")
     assert client.get("/v1/items/1").call == first.call

@@ -66,7 +66,7 @@ def test_an_error_type_is_named_as_aws_names_it(client: Client) -> None:
     assert failed["x-amzn-ErrorType"] == "InternalServerErrorException"
 
 
-def test_nothing_of_a_failed_function_reaches_the_client(client: Client) -> None:
+def test_no_detail_of_a_failed_function_reaches_the_client(client: Client) -> None:
     assert b"secret" not in client.get(ordered("/v1/items", raise_="secret")).body
 
 

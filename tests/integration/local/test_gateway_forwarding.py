@@ -94,7 +94,7 @@ def test_a_compressed_body_arrives_inflated(client: Client) -> None:
     assert "content-encoding" not in reply.json()["headers"]
 
 
-def test_a_body_that_is_not_compressed_as_it_says_does_not_arrive(client: Client) -> None:
+def test_a_body_in_another_coding_than_declared_does_not_arrive(client: Client) -> None:
     reply = client.request("POST", "/v1/items", {"Content-Encoding": "gzip"}, b"as if compressed")
     assert (reply.status, reply.json()["title"]) == (415, "from the gateway")
 
@@ -140,7 +140,9 @@ def _raw(client: Client, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["X-View", "Authorization", "x-api-key"])
-def test_a_header_that_is_no_text_reaches_the_function_readable(client: Client, name: str) -> None:
+def test_a_header_that_is_not_text_reaches_the_function_in_readable_form(
+    client: Client, name: str
+) -> None:
     for target in ("/v1/items", "/v1/locked"):
         head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{name}: ".encode()
         status = _raw(client, head + b"a\xff\r\n\r\n").split()[1]
@@ -181,7 +183,7 @@ def test_a_client_that_leaves_amid_its_body_reaches_no_function(
     assert "Traceback" not in log.read_text()
 
 
-def test_a_client_that_leaves_early_hurts_nobody(
+def test_a_client_that_leaves_early_affects_no_other(
     client: Client, shared_gateway: GatewayProcess
 ) -> None:
     started = shared_gateway.stats()["misses"]

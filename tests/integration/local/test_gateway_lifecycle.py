@@ -41,25 +41,25 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], code: int, *part
     assert all(part in done.stderr for part in parts), done.stderr
 
 
-def test_a_taken_port_is_told_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
+def test_a_taken_port_is_reported_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         process = start("--port", port, "--emulator", emulator.url, "--api-id", gateway_api.id)
     assert_one_sentence(process, 1, port, "already in use")
 
 
-def test_an_emulator_that_does_not_answer_is_told_in_one_sentence() -> None:
+def test_an_emulator_that_does_not_answer_is_reported_in_one_sentence() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     process = start("--port", "0", "--emulator", url, "--api-id", "any")
     assert_one_sentence(process, 1, url, "does not respond")
 
 
-def test_an_unknown_api_is_told_in_one_sentence(emulator: Emulator) -> None:
+def test_an_unknown_api_is_reported_in_one_sentence(emulator: Emulator) -> None:
     process = start("--port", "0", "--emulator", emulator.url, "--api-id", "missing")
     assert_one_sentence(process, 1, "'missing'", "deploy it first")
 
 
-def test_an_unknown_stage_is_told_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
+def test_an_unknown_stage_is_reported_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
     arguments = ("--api-id", gateway_api.id, "--stage", "v9")
     process = start("--port", "0", "--emulator", emulator.url, *arguments)
     assert_one_sentence(process, 1, "'v9'")

@@ -41,7 +41,9 @@ def refused(reply: Reply) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer a.b.c"}])
-def test_without_a_good_token_nobody_gets_in(guarded: Guarded, headers: Mapping[str, str]) -> None:
+def test_without_a_valid_token_no_caller_gets_in(
+    guarded: Guarded, headers: Mapping[str, str]
+) -> None:
     with_key = {**headers, "x-api-key": guarded.api_key()}
 
     assert refused(guarded.client.get(CITY, with_key)) == (401, "unauthorized")
@@ -55,7 +57,7 @@ def test_without_a_good_key_a_token_is_not_enough(guarded: Guarded) -> None:
         assert refused(guarded.client.get(CITY, sent)) == (403, "invalid_api_key")
 
 
-def test_who_may_read_may_not_write(guarded: Guarded) -> None:
+def test_a_reader_may_not_write(guarded: Guarded) -> None:
     headers = guarded.headers("reader")
 
     assert guarded.client.get("/v1/cities?limit=1", headers).status == 200
@@ -64,7 +66,7 @@ def test_who_may_read_may_not_write(guarded: Guarded) -> None:
         assert refused(reply) == (401, "unauthorized")
 
 
-def test_who_may_write_may_not_read_but_see_what_became_of_it(guarded: Guarded) -> None:
+def test_a_writer_may_not_read_items_but_statuses(guarded: Guarded) -> None:
     headers = guarded.headers("writer")
     written = guarded.client.request("PUT", CITY, {**headers, **JSON}, BODY)
 
@@ -81,7 +83,7 @@ def test_a_scope_is_of_one_resource(guarded: Guarded) -> None:
     assert refused(guarded.client.get("/v1/countries?limit=2", headers)) == (401, "unauthorized")
 
 
-def test_no_caller_is_answered_with_what_was_cached_for_another(guarded: Guarded) -> None:
+def test_no_caller_gets_an_answer_cached_for_another(guarded: Guarded) -> None:
     one, other = guarded.headers("reader"), guarded.headers("other-reader")
     target = "/v1/cities?limit=3"
 
@@ -117,7 +119,7 @@ def test_the_documented_command_prints_the_api_key(guarded: Guarded) -> None:
     assert [key["value"] for key in answer["items"]] == [guarded.api_key()]
 
 
-def test_a_command_of_a_program_says_client(guarded: Guarded) -> None:
+def test_a_command_of_a_program_names_its_client(guarded: Guarded) -> None:
     """Not `user`: the subject of its token is the program itself."""
     headers = guarded.headers("writer")
     reply = guarded.client.request("PUT", "/v1/cities/77", {**headers, **JSON}, BODY)
@@ -141,12 +143,12 @@ def inflated(content: bytes) -> list[bytes]:
     return (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).splitlines()
 
 
-def test_what_describes_the_api_is_for_everybody(guarded: Guarded) -> None:
+def test_routes_about_the_api_are_open_to_all(guarded: Guarded) -> None:
     assert guarded.client.get("/v1/openapi.json").status == 200
     assert guarded.client.request("OPTIONS", "/v1/cities").status == 200
 
 
-def test_too_many_requests_of_one_key_are_refused_and_told_to_come_back(guarded: Guarded) -> None:
+def test_too_many_requests_of_one_key_are_429_with_retry_after(guarded: Guarded) -> None:
     """The last test, because it exhausts the usage plan."""
     headers = guarded.headers("reader")
     replies = [guarded.client.get("/v1/cities/1/commands/x", headers) for _ in range(3 * BURST)]

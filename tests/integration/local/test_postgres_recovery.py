@@ -134,7 +134,7 @@ def leave_half_a_copy(machine: Machine) -> None:
         (lose_the_log, 'directory "pg_wal" does not exist'),
     ],
 )
-def test_a_replica_that_can_not_follow_is_copied_anew(
+def test_a_replica_that_can_not_follow_is_copied_again(
     machine: Machine, damage: Callable[[Machine], None], reason: str
 ) -> None:
     with machine.running(replica=True):
@@ -148,7 +148,7 @@ def test_a_replica_that_can_not_follow_is_copied_anew(
         assert machine.names(machine.replica) == ["kept"]
 
 
-def test_a_replica_of_another_primary_is_copied_anew(machine: Machine) -> None:
+def test_a_replica_of_another_primary_is_copied_again(machine: Machine) -> None:
     with machine.running(replica=True):
         machine.write("old")
     shutil.rmtree(machine.primary.folder)
@@ -159,7 +159,7 @@ def test_a_replica_of_another_primary_is_copied_anew(machine: Machine) -> None:
         assert machine.names(machine.replica) == ["new"]
 
 
-def test_a_replica_for_which_the_primary_kept_nothing_is_copied_anew(machine: Machine) -> None:
+def test_a_replica_without_its_log_on_the_primary_is_copied_again(machine: Machine) -> None:
     with machine.running(replica=True):
         machine.write("first")
     with machine.running():
@@ -298,7 +298,7 @@ def test_a_cluster_with_other_passwords_gets_those_of_the_secret_and_keeps_its_d
             psycopg.connect(lost)
 
 
-def test_who_may_log_in_follows_the_code(machine: Machine) -> None:
+def test_a_start_requires_passwords_in_the_folder_of_an_earlier_release(machine: Machine) -> None:
     """A folder of an earlier release allows logins without a password."""
     with machine.running():
         machine.write("before")

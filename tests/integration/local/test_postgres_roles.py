@@ -19,7 +19,7 @@ def reader_url(cluster: PostgresServer, url: str) -> str:
     return cluster.url(READER, url.rpartition("/")[2])
 
 
-def test_the_reader_sees_what_the_owner_makes_later_in_any_schema(
+def test_the_reader_sees_later_tables_of_the_owner_in_any_schema(
     owner: psycopg.Connection,
     replicated_database_urls: tuple[str, str],
     replicated_cluster: ReplicatedCluster,
@@ -49,7 +49,7 @@ def test_the_reader_changes_nothing_on_the_primary(
         reader.execute("INSERT INTO public.things VALUES (1)")
 
 
-def test_the_owner_is_no_superuser(owner: psycopg.Connection) -> None:
+def test_the_owner_is_not_a_superuser(owner: psycopg.Connection) -> None:
     """So the same code also works with a managed database."""
     assert owner.execute("SHOW is_superuser").fetchone() == ("off",)
 
@@ -121,7 +121,7 @@ def test_the_owner_adds_no_way_out_of_the_database(
 
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER, READER, REPLICATION])
 @pytest.mark.parametrize("database", ["postgres", DATABASE])
-def test_nobody_logs_in_with_the_name_or_without_a_password(
+def test_no_role_logs_in_with_its_name_or_without_a_password(
     replicated_cluster: ReplicatedCluster, role: str, database: str
 ) -> None:
     """Every user of the machine could try this: the port is open to all of them."""

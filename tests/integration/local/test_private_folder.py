@@ -106,7 +106,7 @@ def test_programs_and_data_may_be_in_a_folder_that_only_its_owner_enters(account
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")
-def test_a_root_without_capabilities_is_told_which_folder_others_can_not_enter(
+def test_a_root_without_capabilities_gets_the_name_of_the_closed_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmp_path.chmod(0o700)

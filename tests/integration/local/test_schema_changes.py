@@ -133,7 +133,7 @@ def test_a_migration_that_cannot_be_imported_is_named(checkout: Checkout) -> Non
         take_over(checkout.url, checkout.run, port=8080)
 
 
-def test_a_start_is_refused_until_what_waits_is_accepted(checkout: Checkout) -> None:
+def test_a_start_is_refused_until_waiting_migrations_are_accepted(checkout: Checkout) -> None:
     checkout.save("aa01", "op.drop_column('rivers', 'name')")
 
     with pytest.raises(MigrationsWaitError) as refused:
@@ -152,7 +152,7 @@ def test_a_yes_to_one_migration_is_none_to_a_later_one(checkout: Checkout) -> No
         check_before_start(checkout.url, "aa01", port=8080)
 
 
-def test_a_database_with_a_migration_that_is_gone_is_told_of_and_left_alone(
+def test_a_database_with_an_unknown_migration_is_reported_and_unchanged(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = checkout.head
@@ -174,7 +174,7 @@ def test_a_database_with_a_migration_that_is_gone_is_told_of_and_left_alone(
     assert checkout.done == ["aa01"]
 
 
-def test_what_waits_is_told_as_the_page_shows_it(checkout: Checkout) -> None:
+def test_waiting_migrations_are_shown_as_on_the_page(checkout: Checkout) -> None:
     """With the statement and the rows of this test in the place of the page's."""
     (shown,) = (block for block in blocks(text_of("docs/migrations.md"), "") if "· " in block)
     checkout.save("aa01", "op.drop_table('rivers')")
@@ -195,7 +195,7 @@ def test_a_database_that_was_never_migrated_holds_nothing_to_hurt(checkout: Chec
 
 
 @pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("\n", 1), ("no\n", 1)])
-def test_make_migrate_runs_what_waits_after_a_yes(
+def test_make_migrate_runs_waiting_migrations_after_a_confirmation(
     checkout: Checkout,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -214,7 +214,9 @@ def test_make_migrate_runs_what_waits_after_a_yes(
     assert checkout.ask("SELECT count(*) FROM pg_class WHERE relname = 'rivers'") == [(code,)]
 
 
-def test_make_migrate_without_a_running_stack_says_so(tmp_path: Path) -> None:
+def test_make_migrate_without_a_running_stack_is_an_error_with_the_next_step(
+    tmp_path: Path,
+) -> None:
     settings = LocalSettings(tmp_path, Ports.from_base(1))
     with pytest.raises(StateUnusableError, match="start the stack once"):
         migrate_running(settings, None, lambda: "y")

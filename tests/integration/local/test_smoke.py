@@ -15,7 +15,7 @@ def run(
     return code, capsys.readouterr().out.splitlines()
 
 
-def test_a_stranger_is_refused_and_a_caller_reads_what_its_scopes_allow(
+def test_an_unknown_caller_is_refused_and_a_caller_reads_within_its_scopes(
     guarded: Guarded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env = {"KEY": guarded.api_key(), "TOKEN": guarded.token("reader")}
@@ -27,7 +27,7 @@ def test_a_stranger_is_refused_and_a_caller_reads_what_its_scopes_allow(
     assert any(line.startswith("ok       stranger: ") for line in lines)
 
 
-def test_without_credentials_the_step_names_what_to_pass(
+def test_without_credentials_the_step_names_the_missing_option(
     guarded: Guarded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, lines = run(guarded, capsys, {})

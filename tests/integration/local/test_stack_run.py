@@ -165,7 +165,7 @@ def test_an_interrupted_first_start_leaves_nothing_and_the_next_one_succeeds() -
         assert not machine.state.exists()
 
 
-def test_reset_asks_takes_silence_for_no_and_deletes_only_what_is_ours() -> None:
+def test_reset_requires_a_confirmation_and_deletes_only_its_own_files() -> None:
     with open_folder() as folder:
         machine = Machine(folder)
         assert machine.does("reset") == (0, f"no state exists at {machine.state}\n")

@@ -104,7 +104,7 @@ def stop_and_record(supervisor: Supervisor, *, hurry: bool = False) -> Stops:
     return stops
 
 
-def test_processes_are_stopped_by_rank_whatever_the_order_of_their_start(
+def test_processes_are_stopped_by_rank_in_any_order_of_start(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
     for name, rank in (("emulator", 3), ("gateway", 1), ("primary", 5), ("firehose", 2)):
@@ -189,7 +189,7 @@ def test_a_program_that_is_not_there_is_a_sentence(supervisor: Supervisor, tmp_p
         supervisor.run(missing)
 
 
-def test_nothing_starts_after_the_stop(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_no_process_starts_after_the_stop(supervisor: Supervisor, tmp_path: Path) -> None:
     supervisor.stop()
 
     with pytest.raises(StoppingError):

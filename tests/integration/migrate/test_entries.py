@@ -36,14 +36,14 @@ def insert(database: Database, columns: str, *values: object) -> None:
     database.connection.execute(f"INSERT INTO public.entries VALUES ({marks})".encode(), values)
 
 
-def test_what_may_be_declared_fits_an_entry_of_postgres(database: Database) -> None:
+def test_declarable_indexed_values_fit_an_entry_of_postgres(database: Database) -> None:
     insert(database, "a varchar", large(LONGEST))
     insert(database, "a varchar, b int, c uuid", large(LONGEST - 9), 1, "0" * 32)
     half = (_MAX_ENTRY_BYTES // 2 - _TEXT_HEADER_BYTES) // _CHARACTER_BYTES
     insert(database, "a varchar, b varchar", large(half), large(half))
 
 
-def test_what_is_much_longer_does_not(database: Database) -> None:
+def test_much_longer_values_do_not_fit_an_entry_of_postgres(database: Database) -> None:
     with pytest.raises(psycopg.errors.ProgramLimitExceeded):
         insert(database, "a varchar", large(LONGEST + 4))
 
@@ -55,7 +55,7 @@ def declare(field: Any, *, indexes: Any = ()) -> None:
 
 
 @pytest.mark.parametrize("mark", [Indexed(), Unique()])
-def test_a_longer_text_is_no_part_of_an_index(mark: object) -> None:
+def test_a_longer_text_is_not_part_of_an_index(mark: object) -> None:
     declare(Annotated[str, Field(max_length=LONGEST), mark])
     with pytest.raises(DeclarationError, match=rf"Note\.text: .* max_length can be {LONGEST}"):
         declare(Annotated[str, Field(max_length=LONGEST + 1), mark])

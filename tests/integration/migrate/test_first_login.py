@@ -89,7 +89,7 @@ def test_a_user_that_is_created_later_is_waited_for(
     assert all(event["user"] == user for event in failed)
 
 
-def test_a_wrong_password_fails_in_time_and_says_what_to_check(
+def test_a_wrong_password_fails_in_time_with_the_next_step(
     postgres_cluster: PostgresServer, log: Log, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = postgres_cluster.url(OWNER, "postgres")

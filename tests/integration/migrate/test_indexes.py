@@ -84,7 +84,7 @@ def test_declared_indexes_are_made_and_found_again(indexed: Project, database: D
     indexed.check(database)
 
 
-def test_indexes_that_are_no_longer_declared_are_dropped_and_come_back(
+def test_undeclared_indexes_are_dropped_and_created_again_when_declared(
     indexed: Project, database: Database
 ) -> None:
     indexed.make(database, PLAIN, "No index")

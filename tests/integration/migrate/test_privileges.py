@@ -57,7 +57,7 @@ def test_the_reader_can_make_nothing_on_the_primary(
 
 @pytest.mark.parametrize("user", [READER, OWNER])
 @pytest.mark.parametrize("database", ["postgres", "template1"])
-def test_nobody_but_the_superuser_enters_the_server_s_own_databases(
+def test_only_the_superuser_connects_to_the_servers_own_databases(
     postgres_cluster: PostgresServer, database: str, user: str
 ) -> None:
     """Otherwise roles could create objects there, whatever the project's database forbids."""
@@ -132,7 +132,7 @@ def test_a_role_that_applies_commands_keeps_its_temporary_tables(
         admin.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-def test_an_owner_of_tables_who_does_not_own_the_database_can_migrate_it(
+def test_an_owner_of_tables_that_does_not_own_the_database_can_migrate_it(
     postgres_cluster: PostgresServer,
 ) -> None:
     """Only the database's owner can revoke privileges from PUBLIC; other owners get a warning."""

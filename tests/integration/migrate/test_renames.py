@@ -70,7 +70,7 @@ def answer(patch: pytest.MonkeyPatch, said: str) -> None:
     patch.setenv("MIGRATION_RENAME", said)
 
 
-def test_a_likely_rename_is_asked_about_and_nothing_is_written(
+def test_a_likely_rename_is_a_question_and_no_file_is_written(
     recorded: Project, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, "")
@@ -138,7 +138,7 @@ CREATE TRIGGER noting AFTER INSERT ON public.lakes
 """
 
 
-def test_what_was_made_by_hand_is_left_alone_and_what_was_declared_is_dropped(
+def test_objects_made_by_hand_stay_and_undeclared_ones_are_dropped(
     recorded: Project, database: Database
 ) -> None:
     database.connection.execute(HANDMADE.encode())

@@ -109,7 +109,7 @@ def test_the_reader_can_make_nothing(users: Users, statement: str) -> None:
             connection.execute(statement)
 
 
-def test_nobody_gets_temporary_tables_in_the_owner_s_other_databases(
+def test_no_role_gets_temporary_tables_in_other_databases_of_the_owner(
     users: Users, postgres_cluster: Cluster
 ) -> None:
     """RDS creates `postgres` and `template1` as well, with the same owner."""
@@ -137,7 +137,7 @@ def test_nobody_gets_temporary_tables_in_the_owner_s_other_databases(
                 reader.execute("CREATE TEMPORARY TABLE made ()")
 
 
-def test_sessions_that_may_say_nothing_begin_as_they_should(users: Users) -> None:
+def test_sessions_that_can_not_send_set_have_the_right_parameters(users: Users) -> None:
     """RDS Proxy refuses a session's own settings, so they are set for the user."""
     statement = "SELECT current_setting('TimeZone'), current_setting('search_path')"
     for user in (users.writer, users.reader):

@@ -55,7 +55,7 @@ def test_verify_of_a_given_database_does_not_look_at_the_environments_replica(
     assert named["database"] == conninfo_to_dict(empty)["dbname"]
 
 
-def test_verify_of_a_database_that_does_not_exist_is_no_success(applied: Operator) -> None:
+def test_verify_of_a_database_that_does_not_exist_fails(applied: Operator) -> None:
     nowhere = applied.database_url.replace("/test_", "/no_such_database_")
     operator = with_replica_in_the_environment(applied)
 
@@ -123,7 +123,7 @@ def test_a_variables_database_is_not_paired_with_the_named_environments_replica(
     assert context.find(REPLICA) == "r"
 
 
-def test_a_replica_that_is_needed_is_asked_for_beside_the_given_database() -> None:
+def test_a_needed_replica_is_requested_in_addition_to_the_given_database() -> None:
     context = Context({DATABASE: "p"}, environment={"FOREBAY_REPLICA_URL": "r"})
 
     with pytest.raises(UsageError, match="--replica-url"):

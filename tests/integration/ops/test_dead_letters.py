@@ -22,7 +22,7 @@ def bodies(queue: Queue) -> list[str]:
     return sorted(message.body for message in queue.peek(10_000))
 
 
-def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Site) -> None:
+def test_a_letter_names_its_objects_and_whether_they_are_applied_now(site: Site) -> None:
     done, open_ = site.put_and_apply(city(1, key=1)), site.put(city(2, key=2))
     site.dead_letters.send(
         [build_event(site.bucket, done), build_event(site.bucket, open_), "not one of ours"]
@@ -33,7 +33,7 @@ def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Si
     assert site.dead_letters.depth().visible == 3
 
 
-def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
+def test_a_letter_names_the_failure_of_its_object_and_the_number_of_attempts(site: Site) -> None:
     failed, quiet = site.put(city(1, key=1)), site.put(city(2, key=2))
     for error in ("HeldError: deploy the newer release", "HeldError: still"):
         record_failure(site.database.connection, failed, error)
@@ -84,7 +84,7 @@ def test_no_letter_hides_the_others(site: Site) -> None:
     assert [letter.objects for letter in letters if letter.applied == "yes"] == [[done]]
 
 
-def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
+def test_every_letter_moves_once_and_is_counted(site: Site) -> None:
     sent = [build_event(site.bucket, f"commands/{number}.gz") for number in range(37)]
     site.dead_letters.send(sent)
     moved: list[int] = []

@@ -266,7 +266,7 @@ def test_a_wrong_value_of_a_patched_field_is_found(patched: Operator) -> None:
     assert database == f"{archive} with other values"
 
 
-def test_patches_after_the_cut_are_no_drift_and_invented_ones_are(patched: Operator) -> None:
+def test_patches_after_the_cut_are_not_drift_but_invented_ones_are(patched: Operator) -> None:
     cut = ("--at", edit_id(5))
     apply_all(patched, [edit(7, timezone="UTC"), edit(8, key=6, timezone="UTC"), added(9, 1)])
     assert patched.done("verify", *cut)["agrees"]
@@ -331,7 +331,7 @@ def test_the_plan_of_a_replay_names_patches_that_fit_no_row(operator: Operator) 
     }
 
 
-def test_history_tells_where_each_field_is_from_and_how_commands_were_decided(
+def test_history_shows_the_origin_of_each_field_and_the_decisions(
     operator: Operator,
 ) -> None:
     apply_all(operator, [edit(1, "put", population=10)], [edit(6, name="six", timezone="UTC")])
@@ -359,7 +359,7 @@ def test_history_tells_where_each_field_is_from_and_how_commands_were_decided(
         assert word in text
 
 
-def test_history_tells_that_a_patch_waits(patched: Operator) -> None:
+def test_history_shows_that_a_patch_waits(patched: Operator) -> None:
     (entry,) = patched.done("history", "cities", "6")["commands"]
     assert (entry["outcome"], entry["waits"]) == ("pending", True)
     apply_all(patched, [edit(2, "create", key=6)])

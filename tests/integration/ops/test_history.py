@@ -34,7 +34,7 @@ def history(site: Site, key: int = 5) -> list[Entry]:
     return read_statuses(site.database.connection, CITIES, key, occurrences)[0]
 
 
-def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> None:
+def test_each_command_of_the_key_is_shown_once_with_its_status(site: Site) -> None:
     bad = at(3, name="x" * 201)
     first = site.put_and_apply(at(2), at(1, "create"), at(9, key=6), bad)
     second = site.put_and_apply(at(4), at(2))
@@ -61,7 +61,7 @@ def test_the_commands_of_an_outdated_row_have_the_outcomes_that_they_had(site: S
     assert [entry.status for entry in history(site)] == ["superseded", "applied"]
 
 
-def test_what_the_ledger_calls_applied_and_no_table_shows_is_missing(site: Site) -> None:
+def test_a_command_applied_in_the_ledger_but_in_no_table_is_missing(site: Site) -> None:
     site.put_and_apply(at(1))
     site.database.connection.execute("DELETE FROM cities")
     assert [entry.status for entry in history(site)] == ["missing"]
@@ -94,7 +94,7 @@ def test_the_row_as_it_was(site: Site) -> None:
     assert row == {"geonameid": 5, **CITY, "name": "twenty"}
 
 
-def test_as_of_any_time_is_what_the_tables_held_when_only_that_had_been_applied(
+def test_as_of_equals_the_tables_after_the_commands_up_to_that_time(
     site: Site,
 ) -> None:
     """Compare with apply itself: each prefix of the commands, shuffled, applied to empty tables."""

@@ -64,7 +64,7 @@ def test_an_applied_command_is_not_pending_because_the_replica_is_behind(
     assert outcome(operator, 1) == ("applied", "replica")
 
 
-def test_where_the_primary_is_away_what_the_replica_does_not_show_is_unknown(
+def test_without_the_primary_commands_that_the_replica_lacks_are_unknown(
     operator: Operator, replicated_cluster: ReplicatedCluster
 ) -> None:
     operator.done("replay", "--yes", "--key", "1")

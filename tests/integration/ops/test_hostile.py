@@ -117,7 +117,7 @@ COMMANDS = [("replay", "--yes"), ("replay", "--plan"), ("verify",), ("history", 
 
 
 @pytest.mark.parametrize("make", STRANGE_ENTRIES, ids=lambda make: make.__name__.strip("_"))
-def test_what_is_no_plain_file_is_refused_by_name_before_anything_is_applied(
+def test_files_that_are_not_regular_are_refused_by_name_before_apply(
     operator: Operator, make: Callable[[Operator], None]
 ) -> None:
     make(operator)
@@ -153,7 +153,7 @@ NAMES = [
 ]
 
 
-def test_a_strange_name_is_a_name_like_any_other(operator: Operator) -> None:
+def test_an_unusual_file_name_is_accepted(operator: Operator) -> None:
     for number, name in enumerate(NAMES):
         good = encode(city(10 + number, key=10 + number))
         put(operator, f"{HOUR}/{name}", gzip.compress(good + b"no command\n"))
@@ -210,7 +210,7 @@ def test_keys_without_hours_are_read_and_ids_decide(operator: Operator) -> None:
     assert len(operator.done("history", "cities", "4", *when)["commands"]) == 1
 
 
-def test_what_is_not_gzip_is_read_where_the_live_run_has_met_it(operator: Operator) -> None:
+def test_an_object_that_is_not_gzip_is_read_if_the_live_run_has_read_it(operator: Operator) -> None:
     put(operator, "commands/plain.ndjson", encode(city(5, key=5)))
     apply_live(operator)
     assert set(cities(operator)) == {1, 2, 5}

@@ -104,7 +104,7 @@ def test_an_empty_archive_and_one_without_commands_have_sentences_of_their_own(
     assert operator.rows("SELECT FROM forebay.runs") == []
 
 
-def test_nothing_up_to_the_cut_is_no_agreement_and_the_message_says_how_to_compare(
+def test_no_commands_up_to_the_cut_is_not_agreement_and_the_message_names_the_next_step(
     applied: Operator,
 ) -> None:
     result = applied.done("verify", "--at", "2025-12-31", code=5)
@@ -118,7 +118,7 @@ def test_nothing_up_to_the_cut_is_no_agreement_and_the_message_says_how_to_compa
     applied.done("verify", "--at", "now")
 
 
-def test_nothing_applied_is_no_agreement(operator: Operator) -> None:
+def test_no_applied_command_is_not_agreement(operator: Operator) -> None:
     result = operator.done("verify", "--at", "2026-02-01", code=5)
 
     assert (result["agrees"], result["differences"]) == (False, 0)

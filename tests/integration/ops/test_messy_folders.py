@@ -108,7 +108,7 @@ def test_a_clean_folder_counts_nothing(operator: Operator) -> None:
     assert "left out" not in operator.run("archive").out
 
 
-def test_a_folder_with_nothing_but_strays_has_no_commands_and_says_why(
+def test_a_folder_with_only_strays_has_no_commands_and_the_message_explains_it(
     operator: Operator,
 ) -> None:
     shutil.rmtree(operator.archive)
@@ -213,7 +213,7 @@ def test_a_rebuild_after_the_objects_were_copied_again_succeeds(operator: Operat
     assert operator.done("rebuild", "--yes")["rows"] == 4
 
 
-def test_verify_names_the_object_and_the_line_of_what_is_no_command(operator: Operator) -> None:
+def test_verify_names_object_and_line_of_an_invalid_line(operator: Operator) -> None:
     """Of a copy that was damaged after the live run had applied the object."""
     for name in ("a.gz", "b.gz"):
         put(operator, f"{HOUR}/{name}", gzip.compress(encode(city(8, key=8)), 0))
@@ -255,7 +255,7 @@ def test_a_replay_of_a_damaged_copy_names_every_object_and_applies_nothing(
     } == damaged
 
 
-def test_what_the_live_run_has_rejected_of_a_damaged_object_does_not_stop_a_replay(
+def test_rejected_lines_of_a_damaged_object_do_not_stop_a_replay(
     operator: Operator,
 ) -> None:
     damage(operator)
@@ -280,7 +280,7 @@ def test_a_rebuild_that_may_reject_refuses_empty_files_and_rejects_the_rest(
     assert result["rejected"] == 4
 
 
-def test_history_says_which_objects_it_could_not_read(operator: Operator) -> None:
+def test_history_names_the_objects_that_it_could_not_read(operator: Operator) -> None:
     apply_live(operator)
     damaged = damage(operator)
     del damaged["half-a-line.gz"]
@@ -367,7 +367,7 @@ def test_objects_of_another_time_are_not_missed(incomplete: Operator) -> None:
     assert "nothing was selected" in run_result.err
 
 
-def test_a_replay_of_one_key_says_so_and_succeeds(incomplete: Operator) -> None:
+def test_a_replay_of_one_key_names_it_and_succeeds(incomplete: Operator) -> None:
     """The objects that are missing need not have held a command of it."""
     result = incomplete.run("replay", "--yes", "--resource", "cities", "--key", "3")
 
@@ -394,7 +394,7 @@ def test_a_replay_of_an_incomplete_copy_rejects_nothing_for_other_rows(
     assert "is incomplete: it lacks 1 objects" in operator.run("replay", "--yes").err
 
 
-def test_a_stray_that_the_consumer_was_told_of_is_not_missed(operator: Operator) -> None:
+def test_a_stray_with_an_event_is_not_missed(operator: Operator) -> None:
     """S3 tells it of every object below `commands/`; it rejects the line."""
     apply_live(operator)
     operator.rows(
@@ -409,7 +409,7 @@ def test_a_stray_that_the_consumer_was_told_of_is_not_missed(operator: Operator)
 # Rejections of lines that are no commands
 
 
-def test_a_list_of_rejections_names_object_and_line_of_what_is_no_command(
+def test_a_list_of_rejections_names_object_and_line_of_an_invalid_line(
     operator: Operator,
 ) -> None:
     damage(operator)
@@ -466,9 +466,7 @@ def test_a_file_of_ids_in_utf_16_is_refused_by_its_encoding(
     assert f"{file} is in UTF-16 (little-endian); save it as UTF-8" in result.err
 
 
-def test_every_line_of_a_file_of_ids_that_is_no_id_is_named(
-    operator: Operator, tmp_path: Path
-) -> None:
+def test_every_invalid_line_of_a_file_of_ids_is_named(operator: Operator, tmp_path: Path) -> None:
     file = tmp_path / "ids.txt"
     file.write_text(f"id\n{city(1, key=1).id}\n\n42\n")
 

@@ -110,7 +110,7 @@ def put(site: Site, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_what_old_releases_archived_is_never_changed(name: str) -> None:
+def test_commands_archived_by_old_releases_are_never_changed(name: str) -> None:
     assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == FROZEN[name]
 
 

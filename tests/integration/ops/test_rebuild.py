@@ -164,7 +164,7 @@ def test_each_kind_of_new_rejection_stops_it(
 
 @pytest.mark.parametrize("objects", [["bad", "good"], ["good", "bad"], ["bad good"], ["good bad"]])
 @pytest.mark.parametrize("body", [{"mayor": "x"}, {"name": "x" * 300}], ids=["unfit", "refused"])
-def test_what_could_not_apply_and_has_lost_is_the_same_in_a_rebuild(
+def test_an_inapplicable_losing_command_has_the_same_status_in_a_rebuild(
     operator: Operator,
     another_database: Callable[[], str],
     objects: list[str],
@@ -261,7 +261,7 @@ def test_a_command_of_a_newer_schema_stops_it(
     assert "newer release" in result.err
 
 
-def test_what_was_rejected_for_its_order_stays_rejected(
+def test_a_rejection_that_depends_on_the_order_is_kept(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:
     """Two commands have the same unique value, and the later in delivery is rejected.
@@ -289,7 +289,7 @@ def test_what_was_rejected_for_its_order_stays_rejected(
 
 
 @pytest.mark.parametrize("more", [(), ("--allow-new-rejections",)])
-def test_what_operators_decided_comes_back(
+def test_decisions_of_operators_are_restored(
     operator: Operator, another_database: Callable[[], str], more: tuple[str, ...]
 ) -> None:
     apply_live(operator)

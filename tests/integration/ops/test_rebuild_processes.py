@@ -123,7 +123,7 @@ class FailingShare(Share):
         ("odd", RuntimeError, "OddError: 1 and 2"),
     ],
 )
-def test_what_a_process_fails_with_is_what_the_rebuild_fails_with(
+def test_a_rebuild_fails_with_the_error_of_its_process(
     tmp_path: Path, cut: str, error: type[Exception], said: str
 ) -> None:
     with Partition(tmp_path / "buckets", expected_bytes=1, writers=3) as partition:
@@ -146,7 +146,7 @@ class TalkativeShare(Share):
         return Scanned(ledger_faults=[{"key": "x" * 10_000_000}])
 
 
-def test_a_process_that_is_killed_while_it_speaks_is_told_as_such(tmp_path: Path) -> None:
+def test_a_process_killed_during_its_output_is_reported_as_killed(tmp_path: Path) -> None:
     with Partition(tmp_path / "buckets", expected_bytes=1, writers=3) as partition:
         shares = [
             TalkativeShare(Context(), EVERYTHING, partition.files, tmp_path, Numbers(reader, 2))

@@ -123,7 +123,7 @@ def audited(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_mended_command_is_a_new_one_that_says_what_it_amends(
+def test_a_mended_command_is_a_new_command_that_names_the_amended_one(
     site: Site, operator: Operator
 ) -> None:
     bad = too_long(1, 5)
@@ -186,7 +186,7 @@ def test_commands_of_one_key_keep_their_order_in_every_pass(site: Site, operator
     assert site.database.cities()[5][2].startswith("020")
 
 
-def test_what_no_rule_matches_or_mends_is_left_alone_and_says_why(
+def test_rejections_that_no_rule_mends_are_kept_with_the_reason(
     site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(too_long(1, 1), city(2, key=2, latitude="north"), city(3, key="x"))
@@ -238,7 +238,7 @@ def test_a_key_that_has_been_written_since_is_not_overwritten(
 
 @pytest.mark.parametrize("there", ["put", "delete", "create"])
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_create_is_overtaken_by_whatever_its_key_holds(
+def test_a_create_is_overtaken_by_any_state_of_its_key(
     site: Site, operator: Operator, there: Any, number: int
 ) -> None:
     """Also by a later create: the smaller id of the amendment could win over it, and undo it."""
@@ -327,9 +327,7 @@ def test_an_amendment_of_an_id_from_the_future_is_not_later_than_now(
     assert site.database.cities()[5][2] == "the user's"
 
 
-def test_what_was_written_after_a_command_from_the_future_overtakes_it(
-    site: Site, operator: Operator
-) -> None:
+def test_later_writes_overtake_a_command_from_the_future(site: Site, operator: Operator) -> None:
     future = make_id_at(operator.ids.now_ms() + HOUR_MS, create=False)
     site.put_and_apply(too_long(1, 5)._replace(id=future))
     later = make_id_at(operator.ids.now_ms() + 2, create=False)
@@ -339,7 +337,7 @@ def test_what_was_written_after_a_command_from_the_future_overtakes_it(
 
 @pytest.mark.parametrize("op", ["put", "create"])
 @pytest.mark.parametrize("since", ["put", "delete", "create"])
-def test_a_retry_of_what_is_even_overtaken_wins(
+def test_a_forced_retry_of_an_overtaken_command_wins(
     site: Site, operator: Operator, op: Any, since: Any
 ) -> None:
     site.put_and_apply(too_long(1, 5, op))
@@ -349,14 +347,14 @@ def test_a_retry_of_what_is_even_overtaken_wins(
     assert site.database.cities()[5][2] == "x" * 200
 
 
-def test_nothing_of_now_wins_over_a_row_from_the_future(site: Site, operator: Operator) -> None:
+def test_no_current_command_wins_over_a_row_from_the_future(site: Site, operator: Operator) -> None:
     site.put_and_apply(too_long(1, 5))
     future = make_id_at(operator.ids.now_ms() + HOUR_MS, create=False)
     site.put_and_apply(city(2, key=5)._replace(id=future))
     assert operator.verdicts(SHORTEN, even_overtaken=True) == ["overtaken"]
 
 
-def test_what_was_there_before_does_not_overtake(site: Site, operator: Operator) -> None:
+def test_earlier_states_do_not_overtake(site: Site, operator: Operator) -> None:
     site.put_and_apply(city(1, key=5))
     site.put_and_apply(too_long(2, 5))
     assert operator.verdicts(SHORTEN) == ["ready"]
@@ -422,7 +420,7 @@ def test_a_call_that_dies_after_it_sent_is_finished_without_another_object(
     assert operator.objects == before
 
 
-def test_only_what_is_selected_is_finished(site: Site, operator: Operator) -> None:
+def test_only_selected_rejections_are_finished(site: Site, operator: Operator) -> None:
     """A killed retry of another key is not sent, and a discard does not finish a retry."""
     site.put_and_apply(too_long(1, 5), too_long(2, 6))
     with pytest.raises(KeyboardInterrupt):
@@ -469,7 +467,7 @@ def test_another_object_under_the_name_of_an_amendment_is_refused(
             site.archive.write_amendments(lines, command_id(1))
 
 
-def test_what_the_archive_does_not_take_waits_for_the_next_call(
+def test_commands_that_the_archive_refuses_wait_for_the_next_call(
     site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(too_long(1, 5), too_long(2, 6))
@@ -499,7 +497,7 @@ def test_an_audit_record_that_could_not_be_written_is_written_by_the_next_call(
     assert {command.id for command in operator.sent} == {audited(site)[0]["command"]}
 
 
-def test_of_two_operators_one_decides(site: Site, operator: Operator) -> None:
+def test_only_one_of_two_operators_decides(site: Site, operator: Operator) -> None:
     site.put_and_apply(too_long(1, 5))
     mine, theirs = operator.plan(SHORTEN), operator.plan(SHORTEN)
     assert operator.decider().retry(mine).recorded == 1
@@ -508,7 +506,7 @@ def test_of_two_operators_one_decides(site: Site, operator: Operator) -> None:
     assert len(operator.sent) == 1
 
 
-def test_a_discarded_rejection_is_no_longer_open_and_can_still_be_retried(
+def test_a_discarded_rejection_is_closed_and_can_still_be_retried(
     site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(too_long(1, 5))

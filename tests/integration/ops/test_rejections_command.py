@@ -67,7 +67,7 @@ def meanwhile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("meanwhile")
-def test_what_is_rejected_after_the_count_is_not_discarded(site: Site, operator: Operator) -> None:
+def test_rejections_after_the_count_are_not_discarded(site: Site, operator: Operator) -> None:
     site.put_and_apply(unknown(1, 1))
     result = operator.done("rejections", "discard", "--all", "--reason", "no", "--yes")
     assert result["discarded"] == 1
@@ -75,7 +75,7 @@ def test_what_is_rejected_after_the_count_is_not_discarded(site: Site, operator:
 
 
 @pytest.mark.usefixtures("meanwhile")
-def test_what_is_rejected_after_the_count_is_not_sent(
+def test_rejections_after_the_count_are_not_sent(
     site: Site, operator: Operator, rules: str
 ) -> None:
     site.put_and_apply(unknown(1, 1))
@@ -84,7 +84,7 @@ def test_what_is_rejected_after_the_count_is_not_sent(
     assert decided(operator) == {command_id(1): "retried"}
 
 
-def test_a_discard_names_what_it_is_for(site: Site, operator: Operator) -> None:
+def test_a_discard_names_its_selection(site: Site, operator: Operator) -> None:
     site.put_and_apply(unknown(1, 1), unknown(2, 2))
     for arguments in ([], ["--all", "--key", "1"]):
         result = operator.run("rejections", "discard", "--reason", "no", "--yes", *arguments)
@@ -95,7 +95,7 @@ def test_a_discard_names_what_it_is_for(site: Site, operator: Operator) -> None:
     assert decided(operator) == {command_id(1): "discarded"}
 
 
-def test_what_was_rejected_after_a_look_is_not_discarded_with_the_time_of_the_look(
+def test_rejections_after_the_time_of_a_look_are_not_discarded_with_it(
     site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(unknown(1, 1))
@@ -107,7 +107,7 @@ def test_what_was_rejected_after_a_look_is_not_discarded_with_the_time_of_the_lo
     assert decided(operator) == {command_id(1): "discarded"}
 
 
-def test_a_retry_that_was_killed_is_told_and_finished_by_the_next(
+def test_a_killed_retry_is_reported_and_finished_by_the_next(
     site: Site, operator: Operator, rules: str
 ) -> None:
     site.put_and_apply(unknown(1, 1), unknown(2, 2))

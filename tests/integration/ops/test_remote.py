@@ -82,7 +82,7 @@ def test_many_lines_are_written_once_and_in_order(runner: Runner) -> None:
     assert lines == [f"line {number}" for number in range(2_500)]
 
 
-def test_a_build_that_ends_before_its_command_is_no_success(runner: Runner) -> None:
+def test_a_build_that_ends_before_its_command_fails(runner: Runner) -> None:
     build_id = runner.start(encode_request(["status"]))
 
     with pytest.raises(UnavailableError, match="SUCCEEDED"):

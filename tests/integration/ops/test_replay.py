@@ -47,7 +47,7 @@ def test_a_replay_applies_the_whole_archive_and_a_second_one_changes_nothing(
     operator.done("verify", "--at", "2026-02-01")
 
 
-def test_a_plan_tells_what_there_is_to_do_and_does_nothing(operator: Operator) -> None:
+def test_a_plan_shows_the_work_and_changes_nothing(operator: Operator) -> None:
     plan = operator.done("replay", "--plan")
 
     assert plan["objects"] == OBJECTS
@@ -106,7 +106,7 @@ def test_a_replay_of_chosen_commands_applies_no_others_and_leaves_the_ledger_alo
 
 
 @pytest.mark.parametrize("mode", ["--yes", "--dry-run", "--plan"])
-def test_a_replay_that_selects_no_command_is_no_success(operator: Operator, mode: str) -> None:
+def test_a_replay_that_selects_no_command_fails(operator: Operator, mode: str) -> None:
     file = operator.archive.parent / "ids"
     file.write_text(f"{city(2).id}\n")
     for conditions in (
@@ -268,7 +268,7 @@ def test_a_replay_over_live_traffic_loses_none_of_it(operator: Operator) -> None
     assert names[0][0] == 10 * 40
 
 
-def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
+def test_a_rejection_in_the_archive_holds_even_if_its_commit_failed(
     operator: Operator,
 ) -> None:
     """A killed run can leave it so, and a newer command may be applied before the next run."""
@@ -330,7 +330,7 @@ def test_wrong_usage_is_a_sentence_and_code_2(
     assert "Traceback" not in result.err
 
 
-def test_nobody_to_ask_is_no_yes(operator: Operator) -> None:
+def test_without_a_terminal_there_is_no_confirmation(operator: Operator) -> None:
     result = operator.run("replay")
 
     assert result.code == 2

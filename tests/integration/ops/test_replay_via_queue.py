@@ -92,7 +92,7 @@ def put_later(replays: Replays, run: str, number: int) -> str:
     return replays.site.put(city(number, key=number))
 
 
-def test_a_run_that_nobody_follows_is_done_with_its_last_object(replays: Replays) -> None:
+def test_a_run_without_a_follower_ends_with_its_last_object(replays: Replays) -> None:
     for number in range(3):
         replays.site.put(city(number, key=number))
     run = replays.begin()
@@ -106,7 +106,7 @@ def test_a_run_that_nobody_follows_is_done_with_its_last_object(replays: Replays
     assert (run_result.code, "is done" in run_result.err) == (3, True)
 
 
-def test_a_run_is_followed_by_what_was_sent_and_not_by_what_the_archive_has(
+def test_a_run_is_followed_by_its_sent_objects_and_not_by_the_archive(
     replays: Replays,
 ) -> None:
     for number in range(3):

@@ -203,6 +203,6 @@ def test_the_plan_of_a_replay_counts_them(site: Site, retired: list[str]) -> Non
     assert facts["schema_versions_without_upcaster"] == {}
 
 
-def test_what_is_retired_survives_the_way_into_a_package() -> None:
+def test_retired_resources_stay_retired_in_a_package() -> None:
     copied = pickle.loads(pickle.dumps(AFTER))  # noqa: S301 - made a moment ago
     assert copied.retired == {"samples"}

@@ -170,7 +170,7 @@ def test_a_state_that_no_longer_fits_the_declaration_is_named_and_the_others_are
     assert names(site)[6] == "version 3"
 
 
-def test_what_could_restore_a_wrong_state_is_refused(
+def test_a_revert_to_a_doubtful_state_is_refused(
     site: Site, operator: Operator, tmp_path: Path
 ) -> None:
     everything = operator.run("revert", "--yes")

@@ -67,7 +67,9 @@ def put_now(site: Site, *, apply: bool, **changes: Any) -> None:
         site.apply(key)
 
 
-def test_it_tells_what_waits_and_what_needs_attention(site: Site, settings: dict[str, str]) -> None:
+def test_the_status_shows_waiting_work_and_what_needs_attention(
+    site: Site, settings: dict[str, str]
+) -> None:
     put_now(site, apply=True, name="x" * 300)  # rejected
     put_now(site, apply=False)
     site.queue.send([build_event(site.bucket, "commands/a")] * 2)
@@ -93,7 +95,7 @@ def test_it_tells_what_waits_and_what_needs_attention(site: Site, settings: dict
     assert "1 dead letters" in screen
 
 
-def test_where_all_is_well_nothing_needs_attention(site: Site, settings: dict[str, str]) -> None:
+def test_without_problems_nothing_needs_attention(site: Site, settings: dict[str, str]) -> None:
     put_now(site, apply=True)
     result = Operator(ROOT, site.database.url, settings).run("status", "--check")
 
@@ -101,7 +103,7 @@ def test_where_all_is_well_nothing_needs_attention(site: Site, settings: dict[st
     assert "nothing needs attention" in result.out
 
 
-def test_amendments_say_nothing_about_the_times_on_the_way(site: Site) -> None:
+def test_amendments_do_not_count_in_the_times_of_commands(site: Site) -> None:
     """Their ids have the time of the amended commands."""
     site.put_and_apply(city(1, key=1))
     site.apply(site.put(city(2, key=2), name="amend-of-a-command"))
@@ -118,7 +120,7 @@ def test_amendments_say_nothing_about_the_times_on_the_way(site: Site) -> None:
         ("FOREBAY_ARCHIVE_BUCKET", "no-such-bucket", "archive"),
     ],
 )
-def test_a_server_that_is_down_is_named_and_the_rest_is_told(
+def test_a_server_that_is_down_is_named_and_the_rest_is_shown(
     site: Site, settings: dict[str, str], variable: str, value: str, named: str
 ) -> None:
     put_now(site, apply=True)
@@ -310,7 +312,7 @@ def test_a_replica_that_stands_still_needs_attention(
     assert {one["role"] for one in result["databases"]} == {"primary", "replica"}
 
 
-def test_wal_without_commits_is_no_lag(
+def test_wal_without_commits_is_not_a_lag(
     replicated_cluster: ReplicatedCluster, replicated_database_urls: tuple[str, str]
 ) -> None:
     """The last replayed transaction is old, and the primary always a little ahead."""
@@ -341,7 +343,7 @@ def test_wal_without_commits_is_no_lag(
         writer.join()
 
 
-def test_a_frozen_primary_delays_nothing_and_the_replica_tells_the_rest(
+def test_a_frozen_primary_delays_nothing_and_the_replica_shows_the_rest(
     site: Site, settings: dict[str, str]
 ) -> None:
     """The kernel of a frozen server still accepts connections, which then get no answer."""

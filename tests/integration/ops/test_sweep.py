@@ -118,7 +118,7 @@ def test_a_sweep_counts_the_patches_that_wait_and_their_age(
         assert 60_000 * bool(waiting) <= line["OldestWaiting"] < 180_000 * bool(waiting) + 1
 
 
-def test_what_nobody_applied_is_enqueued_as_s3_would_have_told_it(site: Site) -> None:
+def test_objects_that_are_not_applied_are_enqueued_as_events_of_s3(site: Site) -> None:
     site.put_and_apply(city(1, key=1))
     missed = {site.put(city(2, key=2), name="a b+c"), site.put(city(3, key=3))}
     result = app(site).sweep()
@@ -150,7 +150,7 @@ def test_young_objects_are_left_alone(site: Site) -> None:
     assert told(site) == set()
 
 
-def test_what_a_dead_letter_tells_of_is_left_to_operators(site: Site) -> None:
+def test_objects_in_dead_letters_are_left_to_operators(site: Site) -> None:
     dead, missed = site.put(city(1, key=1)), site.put(city(2, key=2))
     site.dead_letters.send([build_event(site.bucket, dead), "no event at all"])
     result = app(site).sweep()
@@ -159,7 +159,7 @@ def test_what_a_dead_letter_tells_of_is_left_to_operators(site: Site) -> None:
     assert site.dead_letters.depth().visible == 2, "looking at them leaves them there"
 
 
-def test_a_backlog_is_no_loss_until_it_has_waited_too_long(site: Site) -> None:
+def test_a_backlog_is_not_a_loss_until_it_has_waited_too_long(site: Site) -> None:
     key = site.put(city(1, key=1))
     site.queue.send([build_event(site.bucket, key)])
     assert app(site).sweep()["result"] == "waiting_in_queue"
@@ -179,7 +179,7 @@ def test_fewer_messages_than_missed_objects_explain_nothing(site: Site) -> None:
     ("missed", "waiting", "hours", "explained"),
     [(1, 0, 1, False), (2, 1, 1, False), (2, 2, 1, True), (2, 9, 1, True), (2, 9, 3, False)],
 )
-def test_when_a_backlog_explains_what_seems_missed(
+def test_a_backlog_explains_apparently_missed_objects_in_these_cases(
     missed: int, waiting: int, hours: int, *, explained: bool
 ) -> None:
     survey = Survey(missed=missed, oldest=NOW - dt.timedelta(hours=hours))
@@ -231,7 +231,7 @@ def told_imports(site: Site) -> set[str]:
     return {key for message in site.imports.peek(100) for key in keys(message.body)}
 
 
-def test_an_import_whose_event_is_lost_is_told_of_again(site: Site) -> None:
+def test_an_import_without_its_event_is_enqueued_again(site: Site) -> None:
     done, lost = store_import(site, "done.ndjson"), store_import(site, "a lost+one.zip")
     importer(site).import_object(done)
     site.s3.put_object(Bucket=site.bucket, Key="imports/cities/", Body=b"")
@@ -415,7 +415,7 @@ def operator(site: Site, emulator: Emulator) -> Operator:
     return Operator(ROOT, site.database.url, environment)
 
 
-def test_an_operator_is_told_why_each_object_is_not_applied(site: Site, operator: Operator) -> None:
+def test_the_command_names_why_each_object_is_not_applied(site: Site, operator: Operator) -> None:
     site.put_and_apply(city(1, key=1))
     interrupted = site.put_and_apply(city(2, key=2))
     site.database.connection.execute(
@@ -435,7 +435,7 @@ def test_an_operator_is_told_why_each_object_is_not_applied(site: Site, operator
     assert {one["why"] for one in young["not_applied"]} == {"young", "dead_letter", "held"}
 
 
-def test_an_operator_tells_the_import_of_a_lost_file(site: Site, operator: Operator) -> None:
+def test_an_operator_enqueues_a_lost_file(site: Site, operator: Operator) -> None:
     key = store_import(site, "a.ndjson")
     looked = operator.done("sweep", "--grace", "0", "--dry-run", code=1)
     assert (looked["imports"]["missed"], looked["imports"]["files"]) == (1, [key])
@@ -474,7 +474,7 @@ def test_waiting_ends_when_everything_is_applied(site: Site, operator: Operator)
     assert (result["enqueued"], result["applied"], result["not_applied"]) == (1, 1, [])
 
 
-def test_nobody_waits_for_a_command_that_needs_a_newer_release(
+def test_no_run_waits_for_a_command_that_needs_a_newer_release(
     site: Site, operator: Operator
 ) -> None:
     site.put(city(1, key=1)._replace(schema=99))
@@ -484,7 +484,7 @@ def test_nobody_waits_for_a_command_that_needs_a_newer_release(
     assert [one["why"] for one in result["not_applied"]] == ["held"]
 
 
-def test_a_wait_that_is_over_says_what_is_not_applied(site: Site, operator: Operator) -> None:
+def test_an_ended_wait_names_commands_that_are_not_applied(site: Site, operator: Operator) -> None:
     site.put(city(1, key=1))
     result = operator.done("sweep", "--grace", "0", "--dry-run", "--wait", "1", code=5)
     assert [one["why"] for one in result["not_applied"]] == ["missed"]

@@ -339,7 +339,7 @@ def traffic(site: Site, live: Operator) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("traffic")
-def test_live_traffic_after_the_cut_is_no_difference(
+def test_live_traffic_after_the_cut_is_not_a_difference(
     site: Site, live: Operator, emulator: Emulator
 ) -> None:
     operator = Operator(ROOT, live.database_url, variables(site, emulator))

@@ -85,7 +85,7 @@ def test_a_before_insert_trigger_also_runs_for_a_row_that_is_then_updated(
     assert heard(operator) == [(1, "version 1"), (1, "version 2")]
 
 
-def test_a_rebuild_tells_a_trigger_of_the_last_state_only(
+def test_a_rebuild_fires_triggers_for_the_last_state_only(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:
     """So a table that triggers fill is another one, and verify does not look at it."""
@@ -147,7 +147,7 @@ def test_a_column_that_no_declaration_has_may_be_filled_by_a_trigger(
         ("P0ABC", "programming_error"),
     ],
 )
-def test_what_a_trigger_raises_is_rejected_under_a_documented_code(
+def test_an_error_of_a_trigger_is_rejected_with_a_documented_code(
     operator: Operator, code: str, name: str
 ) -> None:
     raising = trigger(
@@ -189,7 +189,7 @@ def test_a_rebuild_fires_deferred_triggers(
 
 
 @pytest.mark.parametrize("more", [DEFERRED, "FOR EACH ROW"])
-def test_a_trigger_that_refuses_what_the_live_run_took_stops_a_rebuild(
+def test_a_trigger_that_refuses_an_applied_command_stops_a_rebuild(
     operator: Operator, another_database: Callable[[], str], more: str
 ) -> None:
     """Such as one that was made later, or one that looks at rows that are loaded later."""

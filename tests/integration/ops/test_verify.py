@@ -66,7 +66,7 @@ def test_a_changed_version_is_found(applied: Operator) -> None:
     ]
 
 
-def test_an_outdated_row_is_drift_until_a_replay_has_written_it_anew(applied: Operator) -> None:
+def test_an_outdated_row_is_drift_until_a_replay_has_written_it_again(applied: Operator) -> None:
     key, version = one_city(applied)
     when = ("--from", "2026-01-01", "--to", "2026-01-02")
     applied.done("outdate", "cities", *when, "--key", str(key), "--yes")
@@ -118,7 +118,7 @@ def test_a_missing_row_is_found(applied: Operator) -> None:
     ]
 
 
-def test_a_row_that_nobody_sent_is_found(applied: Operator) -> None:
+def test_a_row_without_a_command_is_found(applied: Operator) -> None:
     applied.rows(
         "INSERT INTO cities SELECT 5, name, country_code, population, latitude, longitude,"
         " timezone, _version, _by_create FROM cities LIMIT 1"
@@ -165,7 +165,7 @@ def test_a_changed_version_of_a_tombstone_is_found(applied: Operator) -> None:
     ]
 
 
-def test_a_tombstone_that_nobody_made_is_found(applied: Operator) -> None:
+def test_a_tombstone_without_a_command_is_found(applied: Operator) -> None:
     applied.rows("INSERT INTO forebay.tombstones VALUES ('cities', '6', %s)", "0190" + "0" * 28)
 
     (differences,) = drift(applied)
@@ -214,7 +214,7 @@ def test_an_object_that_waits_for_its_decisions_is_not_applied_yet(applied: Oper
     assert (result["not_applied"], result["differences"]) == ([key], 0)
 
 
-def test_a_ledger_row_that_says_something_else_is_found(applied: Operator) -> None:
+def test_a_wrong_ledger_row_is_found(applied: Operator) -> None:
     ((key,),) = applied.rows(
         "UPDATE forebay.ledger SET lines = lines - 1"
         " WHERE object = (SELECT min(object) FROM forebay.ledger) RETURNING object"
@@ -269,7 +269,7 @@ def test_many_differences_are_all_counted_and_some_named(applied: Operator) -> N
     assert len(result["named"]) == 3
 
 
-def test_what_is_not_applied_yet_is_said_and_is_no_drift(applied: Operator) -> None:
+def test_pending_commands_are_named_and_are_not_drift(applied: Operator) -> None:
     key = add(applied, encode(city(1, key=5)) + encode(city(2, "delete", key=6)))
 
     result = applied.done("verify", *AT, code=5)
@@ -278,7 +278,7 @@ def test_what_is_not_applied_yet_is_said_and_is_no_drift(applied: Operator) -> N
     assert result["not_applied"] == [key]
 
 
-def test_an_object_that_was_applied_half_way_is_no_drift(applied: Operator) -> None:
+def test_a_partly_applied_object_is_not_drift(applied: Operator) -> None:
     """The ledger has the number of applied lines: these are expected, the others are not."""
     lines = [encode(city(number, key=number)) for number in range(1, 5)]
     add(applied, b"".join(lines))
@@ -325,7 +325,7 @@ def test_commands_after_the_cut_are_left_out_on_both_sides(applied: Operator) ->
     assert differences["key"] == "5"
 
 
-def test_a_line_twice_in_the_archive_is_no_drift(applied: Operator) -> None:
+def test_a_repeated_line_in_the_archive_is_not_drift(applied: Operator) -> None:
     """The generated archive has such lines; this line is also in another object."""
     ((line,),) = applied.rows(
         "SELECT line FROM forebay.rejections WHERE resource IS NOT NULL LIMIT 1"

@@ -83,7 +83,7 @@ def _reader(url: str) -> Reader:
     ids=["49 relations", "10 relations", "texts", "documents", "places", "17 texts"],
 )
 @pytest.mark.parametrize("accept", ["application/json", "text/csv"])
-def test_what_a_process_takes_for_one_item_is_bounded(
+def test_the_memory_of_a_process_for_one_item_is_bounded(
     costly_reader: Reader, query: Mapping[str, str], accept: str
 ) -> None:
     with costly.watched(costly_reader) as cost:

@@ -50,7 +50,7 @@ def test_a_row_holds_those_that_refer_to_it_in_their_order(geonames: Reader) -> 
     assert cities_by_country["AQ"] == []
 
 
-def test_a_filter_on_a_relation_filters_only_what_is_embedded(geonames: Reader) -> None:
+def test_a_filter_on_a_relation_filters_only_embedded_rows(geonames: Reader) -> None:
     query = {"select": "code,cities(name)", "cities.name": "eq.Monaco", "limit": "1000"}
     cities_by_country = {
         row["code"]: row["cities"] for row in rows(geonames.get("countries", query=query))

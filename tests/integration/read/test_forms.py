@@ -50,7 +50,7 @@ def pages(reader: Reader, form: str, relation: str = "next", **page: str) -> Ite
         where = dict(parse_qsl(target.query)) or None
 
 
-def test_hundreds_of_keys_are_asked_for_at_once(cities: Database, reader: Reader) -> None:
+def test_hundreds_of_keys_are_read_with_one_request(cities: Database, reader: Reader) -> None:
     assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
     wanted = [*range(1, 1001, 2), *range(1_000_000, 1_003_000)]
     form = urlencode({"geonameid": f"in.({','.join(map(str, wanted))})", "limit": "1000"})
@@ -60,7 +60,7 @@ def test_hundreds_of_keys_are_asked_for_at_once(cities: Database, reader: Reader
     assert response.headers["Content-Range"] == "0-499/500"
 
 
-def test_nothing_of_the_answer_is_for_a_cache(cities: Database, reader: Reader) -> None:
+def test_the_answer_to_a_form_is_not_cacheable(cities: Database, reader: Reader) -> None:
     assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
     response = reader.ask("cities", "limit=1", If_None_Match="*")
     assert response.status == 200
@@ -92,7 +92,7 @@ def test_pages_hold_every_row_once_in_both_directions(
     assert [key for page in reversed(back) for key in page] == every
 
 
-def test_where_values_are_too_long_for_a_cursor_the_link_has_an_offset(
+def test_with_values_too_long_for_a_cursor_the_link_has_an_offset(
     database: Database, reader: Reader
 ) -> None:
     database.apply([city(number, key=number) for number in range(1, 4)])
@@ -157,7 +157,7 @@ def test_a_query_that_api_gateway_has_inflated_keeps_its_coding(
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_is_no_query_is_refused_by_name(
+def test_invalid_queries_are_refused_by_name(
     reader: Reader, form: str, headers: dict[str, str], code: str, words: str
 ) -> None:
     document = problem(reader.ask("cities", form, page=None, base64=False, **headers))

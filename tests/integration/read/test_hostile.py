@@ -249,7 +249,7 @@ def test_any_parameter_with_any_text(target: Target, route: Route) -> None:
 
 
 @pytest.mark.parametrize("text", hostile.SQL)
-def test_what_is_looked_for_is_found_as_it_is_written(target: Target, text: str) -> None:
+def test_filter_values_match_as_written(target: Target, text: str) -> None:
     """A text with SQL in it is compared as a value, and equals itself."""
     if "\n" in text:
         return

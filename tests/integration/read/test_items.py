@@ -30,7 +30,7 @@ CITIES = resources.load()["cities"]
 Replicated = tuple[Database, Reader, psycopg.Connection[Any]]
 
 
-def test_an_item_is_what_was_put_with_its_key_and_its_version(
+def test_an_item_has_the_put_fields_its_key_and_its_version(
     database: Database, reader: Reader
 ) -> None:
     database.apply([city(7, key=5)])
@@ -119,7 +119,7 @@ def test_a_bad_key_is_400(reader: Reader, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["%FF", "%C3%28"])
-def test_bytes_that_are_no_utf8_are_no_key(reader: Reader, key: str) -> None:
+def test_bytes_that_are_not_utf8_are_not_a_key(reader: Reader, key: str) -> None:
     response = reader.get("countries", key=key)
     assert (response.status, json.loads(response.body)["code"]) == (400, "bad_key")
     assert "UTF-8" in json.loads(response.body)["detail"]
@@ -135,7 +135,7 @@ def test_reading_after_a_command_that_is_nowhere_yet_raises_so_that_nothing_is_c
         reader.get("cities", key="6", Read_After=command_id(2))
 
 
-def test_reading_after_a_command_shows_its_effect_or_what_beat_it(
+def test_read_after_shows_the_effect_of_a_command_or_its_winner(
     database: Database, reader: Reader
 ) -> None:
     database.apply([city(1, key=5), city(3, key=6), city(4, "delete", 7)])
@@ -147,7 +147,7 @@ def test_reading_after_a_command_shows_its_effect_or_what_beat_it(
 
 
 @pytest.mark.parametrize("value", ["yesterday", "", "0199f0c2-0000-4000-8000-000000000000"])
-def test_a_read_after_that_is_no_command_is_400(reader: Reader, value: str) -> None:
+def test_a_read_after_that_is_not_a_command_is_400(reader: Reader, value: str) -> None:
     response = reader.get("cities", key="5", Read_After=value)
     assert (response.status, json.loads(response.body)["code"]) == (400, "bad_header")
 
@@ -172,7 +172,7 @@ def lagging(cluster: ReplicatedCluster) -> Iterator[None]:
             superuser.execute("SELECT pg_wal_replay_resume()")
 
 
-def test_reading_after_asks_the_primary_where_the_replica_is_behind(
+def test_read_after_reads_the_primary_if_the_replica_is_behind(
     replicated: Replicated, replicated_cluster: ReplicatedCluster
 ) -> None:
     database, reader, _ = replicated

@@ -78,7 +78,7 @@ def countries(database: Database) -> Database:
         ({"limit": "0"}, ""),
     ],
 )
-def test_filters_and_order_mean_what_postgrest_means(
+def test_filters_and_order_have_the_meaning_of_postgrest(
     countries: Database, reader: Reader, query: dict[str, str], expected: str
 ) -> None:
     assert countries.rows("SELECT count(*) FROM countries") == [(5,)]
@@ -139,7 +139,7 @@ def test_a_link_out_of_a_range_keeps_its_size(countries: Database, reader: Reade
     assert codes(reader.get("countries", query=next_query(first))) == ["CC", "DD"]
 
 
-def test_where_values_are_too_long_for_a_cursor_the_link_goes_by_offset(
+def test_with_values_too_long_for_a_cursor_the_link_goes_by_offset(
     database: Database, reader: Reader
 ) -> None:
     database.apply([news(number, "x" * 10_000) for number in range(3)])

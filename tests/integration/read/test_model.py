@@ -84,7 +84,7 @@ def check_filters(both: Both, conditions: Mapping[str, model.Condition]) -> None
 
 
 @pytest.mark.parametrize("column", model.POOLS)
-def test_every_operator_of_a_column_finds_what_the_model_finds(both: Both, column: str) -> None:
+def test_every_operator_of_a_column_agrees_with_the_model(both: Both, column: str) -> None:
     @given(model.parameters([column]))
     @examples(EXAMPLES // 8)
     def holds(parameter: tuple[str, model.Condition]) -> None:
@@ -95,7 +95,7 @@ def test_every_operator_of_a_column_finds_what_the_model_finds(both: Both, colum
 
 @examples(EXAMPLES)
 @given(conditions=model.filters())
-def test_filters_joined_and_nested_find_what_the_model_finds(
+def test_joined_and_nested_filters_agree_with_the_model(
     both: Both, conditions: Mapping[str, model.Condition]
 ) -> None:
     check_filters(both, conditions)
@@ -137,7 +137,7 @@ def test_pages_both_ways_are_the_models(
 
 @examples(EXAMPLES // 4)
 @given(selection=model.selections())
-def test_members_show_what_the_model_shows(
+def test_selected_members_agree_with_the_model(
     both: Both, selection: Sequence[tuple[str, str, model.Operand]]
 ) -> None:
     documents = both.ask({"select": ",".join(["number", *(text for text, _, _ in selection)])})
@@ -150,7 +150,7 @@ def test_members_show_what_the_model_shows(
 
 @examples(EXAMPLES // 4)
 @given(selection=model.selections())
-def test_csv_says_what_the_model_says(
+def test_csv_agrees_with_the_model(
     both: Both, selection: Sequence[tuple[str, str, model.Operand]]
 ) -> None:
     query = {"select": ",".join(text for text, _, _ in selection)}
@@ -215,7 +215,7 @@ def test_the_row_referred_to_is_the_models(both: Both, data: st.DataObject) -> N
 @pytest.mark.timeout(7200)
 @examples(MANY_EXAMPLES)
 @given(conditions=model.filters())
-def test_many_more_filters_find_what_the_model_finds(
+def test_many_more_filters_agree_with_the_model(
     both: Both, conditions: Mapping[str, model.Condition]
 ) -> None:
     check_filters(both, conditions)

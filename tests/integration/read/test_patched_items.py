@@ -80,7 +80,7 @@ def test_an_outdated_row_with_patches_has_the_tag_of_before(
     assert get_status(reader, command_id(2))["status"] == "applied"
 
 
-def test_a_read_after_a_patch_shows_it_or_what_beat_it(database: Database, reader: Reader) -> None:
+def test_a_read_after_a_patch_shows_it_or_its_winner(database: Database, reader: Reader) -> None:
     write(
         database,
         city(1, key=KEY),
@@ -116,9 +116,7 @@ def test_the_status_of_each_patch(database: Database, reader: Reader) -> None:
     ]
 
 
-def test_a_patch_waits_for_its_item_whatever_its_texts_are(
-    database: Database, reader: Reader
-) -> None:
+def test_a_patch_with_any_text_waits_for_its_item(database: Database, reader: Reader) -> None:
     """Postgres refuses an escaped NUL wherever it makes a text of it."""
     write(database, patch(2, KEY, name="a"), patch(3, KEY, name='"id": "\x00\\'))
     assert get_status(reader, command_id(3))["status"] == "pending"

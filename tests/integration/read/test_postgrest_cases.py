@@ -91,7 +91,7 @@ def test_a_list_shows_these_members(reader: Reader, request_: str, expected: str
 
 
 @pytest.mark.parametrize(("request_", "code", "words"), REFUSED)
-def test_a_refusal_has_its_code_and_says_what_to_do(
+def test_a_refusal_has_a_code_and_the_next_step(
     reader: Reader, request_: str, code: str, words: str
 ) -> None:
     response = got(reader, request_)
@@ -101,7 +101,7 @@ def test_a_refusal_has_its_code_and_says_what_to_do(
 
 
 @pytest.mark.parametrize(("request_", "expected"), FORMS)
-def test_a_form_may_have_names_that_no_cache_knows(
+def test_a_form_may_have_names_that_are_not_in_the_cache_key(
     reader: Reader, request_: str, expected: str
 ) -> None:
     path, query = taken_apart(request_)

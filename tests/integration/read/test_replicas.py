@@ -60,7 +60,7 @@ def reading(urls: str, primary: str) -> Iterator[Reader]:
 
 
 @pytest.mark.parametrize("primary_first", [True, False])
-def test_of_two_hosts_the_replica_is_read(
+def test_the_replica_among_two_hosts_is_read(
     replicated_cluster: ReplicatedCluster,
     replicated_database_urls: tuple[str, str],
     *,
@@ -78,7 +78,7 @@ def test_of_two_hosts_the_replica_is_read(
         assert readers_on(replicated_cluster.primary) == 0
 
 
-def test_what_a_url_says_of_its_hosts_has_precedence(
+def test_host_options_of_a_url_have_precedence(
     replicated_cluster: ReplicatedCluster, replicated_database_urls: tuple[str, str]
 ) -> None:
     primary_url, _ = replicated_database_urls

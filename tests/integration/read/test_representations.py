@@ -154,7 +154,7 @@ def test_csv_of_no_rows_is_its_header(geonames: Reader) -> None:
     assert geonames.get("countries", query=query, Accept="text/csv").body == "name,code\r\n"
 
 
-def test_a_lone_null_is_no_empty_line(geonames: Reader) -> None:
+def test_a_lone_null_is_not_an_empty_line(geonames: Reader) -> None:
     query = {"select": "capital", "code": "eq.AQ"}
     assert geonames.get("countries", query=query, Accept="text/csv").body == 'capital\r\n""\r\n'
 
@@ -189,7 +189,7 @@ def test_each_representation_has_its_own_entity_tag(geonames: Reader) -> None:
     assert len(set(tags)) == len(tags)
 
 
-def test_caches_are_told_what_the_answer_depends_on(geonames: Reader) -> None:
+def test_vary_names_the_headers_that_the_answer_depends_on(geonames: Reader) -> None:
     response = geonames.get("countries")
     assert response.headers["Cache-Control"] == "no-cache"
     assert response.headers["Vary"] == "Accept, Prefer, Range, Range-Unit, Read-After"
@@ -202,7 +202,7 @@ def test_caches_are_told_what_the_answer_depends_on(geonames: Reader) -> None:
         ({"name": "match.(a"}, "parentheses"),
     ],
 )
-def test_what_postgres_cannot_carry_out_is_a_problem_with_its_words(
+def test_a_query_that_postgres_refuses_is_a_problem_with_its_message(
     geonames: Reader, query: dict[str, str], pattern: str
 ) -> None:
     response = geonames.get("countries", query=query)

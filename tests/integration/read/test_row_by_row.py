@@ -181,7 +181,7 @@ def test_each_member_is_written_to_the_byte_and_within_its_bound(
     assert bound is None or max(size for _, _, size in texts) <= bound
 
 
-def test_only_what_may_have_any_size_has_no_bound() -> None:
+def test_only_values_of_any_size_have_no_bound() -> None:
     unbounded = {
         member
         for member in EVERY_MEMBER
@@ -223,7 +223,7 @@ def test_any_text_under_any_name_is_written_to_the_byte_and_within_its_bound(
 
 
 @pytest.mark.parametrize("member", ["short", "double", "fraction", "number", "flag", "link"])
-def test_the_bound_is_what_the_largest_row_takes(
+def test_the_bound_is_the_size_of_the_largest_row(
     extremes: psycopg.Connection[Any], member: str
 ) -> None:
     """A bound far too high would pass the other tests, and every page would be measured."""
@@ -323,7 +323,7 @@ def linked(
         ({"select": BOUNDED}, "estimated"),
     ],
 )
-def test_what_may_be_too_large_or_is_counted_is_written_as_a_whole(
+def test_unbounded_or_counted_pages_are_written_by_postgres_as_a_whole(
     query: dict[str, str], count: Count | None
 ) -> None:
     plan = plan_page(SPEC, parsed(query), Media.JSON, count)

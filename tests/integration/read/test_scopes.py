@@ -311,7 +311,9 @@ def test_no_answer_depends_on_a_resource_that_the_caller_may_not_read(worlds: Wo
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_no_answer_of_many_more_depends_on_what_the_caller_may_not_read(worlds: Worlds) -> None:
+def test_no_answer_of_many_more_depends_on_rows_that_the_caller_may_not_read(
+    worlds: Worlds,
+) -> None:
     check_many(worlds, range(QUESTIONS, MANY_QUESTIONS))
 
 
@@ -328,7 +330,7 @@ BYPASSES: Final = [
 
 @pytest.mark.parametrize("kind", ["cognito", "lambda", "iam"])
 @pytest.mark.parametrize(("path", "query", "other"), BYPASSES, ids=str)
-def test_a_relation_takes_the_scope_of_what_it_leads_to(
+def test_a_relation_requires_the_scope_of_its_target(
     worlds: Worlds, kind: str, path: str, query: Mapping[str, str], other: str
 ) -> None:
     def statuses(*readable: str) -> set[int]:
@@ -345,7 +347,7 @@ def test_a_relation_takes_the_scope_of_what_it_leads_to(
 
 
 @pytest.mark.parametrize(("path", "query", "other"), BYPASSES, ids=str)
-def test_a_refusal_names_the_resource_and_asks_the_database_nothing(
+def test_a_refusal_names_the_resource_without_a_query(
     postgres_cluster: PostgresServer, path: str, query: Mapping[str, str], other: str
 ) -> None:
     reader = reader_for("postgresql://nobody@127.0.0.1:1/none", RESOURCES, access=access("cognito"))
@@ -354,7 +356,7 @@ def test_a_refusal_names_the_resource_and_asks_the_database_nothing(
     assert f"forebay/{other}.read" in response.body
 
 
-def test_where_nobody_says_who_he_is_relations_are_for_everybody(worlds: Worlds) -> None:
+def test_without_authorization_relations_are_open_to_all(worlds: Worlds) -> None:
     reader = worlds.readers[frozenset(), OPEN.kind]
     assert {reader.get(path, query=query).status for path, query, _ in BYPASSES} == {200}
 

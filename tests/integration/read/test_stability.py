@@ -81,7 +81,7 @@ def crowd(postgres_cluster: PostgresServer) -> Iterator[Crowd]:
 @pytest.mark.parametrize(
     "order", ["", "population.desc,name", "country_code", "timezone.desc.nullslast,latitude"]
 )
-def test_who_stays_is_seen_once_whoever_comes_and_goes(crowd: Crowd, order: str) -> None:
+def test_a_row_that_stays_is_seen_once_while_others_come_and_go(crowd: Crowd, order: str) -> None:
     query = {"select": "geonameid", "limit": str(LIMIT), **({"order": order} if order else {})}
     before = crowd.keys()
     assert len(before) > 0.9 * CITIES

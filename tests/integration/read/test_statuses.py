@@ -24,7 +24,7 @@ def body(response: Response) -> dict[str, Any]:
     return dict(json.loads(response.body))
 
 
-def test_a_pending_command_is_202_with_when_to_ask_again(reader: Reader) -> None:
+def test_a_pending_command_is_202_with_retry_after(reader: Reader) -> None:
     response = reader.get("cities", key="5", command=command_id(1))
     assert (response.status, body(response)["status"]) == (202, "pending")
     assert response.headers["Location"] == f"/v1/cities/5/commands/{command_id(1)}"
@@ -49,7 +49,7 @@ def test_the_command_of_an_outdated_row_is_applied_and_its_status_names_the_id(
         assert status["status"] == "pending", "a put beats the create that made the row"
 
 
-def test_each_fate_is_200(database: Database, reader: Reader) -> None:
+def test_each_final_status_is_200(database: Database, reader: Reader) -> None:
     database.apply(
         [
             city(1, key=5),
@@ -191,7 +191,7 @@ def test_a_rejection_of_another_key_is_none_of_ours(database: Database, reader: 
 
 @pytest.mark.parametrize("create", [False, True])
 @pytest.mark.parametrize("number", [0, 1, 9])
-def test_a_made_up_id_tells_no_more_than_whether_and_when_a_key_was_written(
+def test_an_invented_id_reveals_only_whether_and_when_a_key_was_written(
     database: Database, reader: Reader, number: int, *, create: bool
 ) -> None:
     """Clients with write access may read statuses; docs/security.md explains why."""

@@ -296,7 +296,7 @@ def _lend(connection: Connection) -> Iterator[Connection]:
     yield connection
 
 
-def test_a_full_server_answers_from_what_it_has(
+def test_a_full_cache_answers_from_its_records(
     setting: Setting, own_valkey: ValkeyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     read_until_cached(setting, capsys)
