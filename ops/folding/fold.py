@@ -241,6 +241,7 @@ class _Folding:
         for target, waiting in self._patches.items():
             base = self.winners.applied.get(target)
             state = KeyState.of_commands(base, waiting.kept.values())
+            state.remember(waiting.recent)
             misfits |= self._find_misfits(target[0], state, waiting)
             if base is not None and state.fields:
                 self.winners.applied[target] = base._replace(body=state.values)

@@ -178,13 +178,10 @@ class Share:
 
 
 def _group_edits(winners: Winners) -> dict[str, dict[KeyValue, KeyState]]:
-    """Return the states of keys with patches, by resource and key.
-
-    Repetitions of patches without effect are not looked up after a rebuild: the ledger has them.
-    """
+    """Return the states of keys with patches, by resource and key."""
     grouped: dict[str, dict[KeyValue, KeyState]] = {}
     for (path, key), state in winners.edits.items():
-        grouped.setdefault(path, {})[key] = replace(state, values={}, recent=[])
+        grouped.setdefault(path, {})[key] = replace(state, values={})
     return grouped
 
 

@@ -195,7 +195,7 @@ class KeyState:
         if self.fields or self.kept:
             body = dict(self._list_newest(patch))
             if not body:
-                self._remember(patch.id)
+                self.remember([patch.id])
                 return "superseded"
             self._drop_from_kept(body)
         if is_older or not self.has_item:
@@ -223,7 +223,7 @@ class KeyState:
                 self.kept[kept.id] = kept._replace(body=remaining)
             else:
                 del self.kept[kept.id]
-                self._remember(kept.id)
+                self.remember([kept.id])
 
     def _set_fields(self, patch_id: str, body: Mapping[str, Any]) -> None:
         fields = self.fields
@@ -231,11 +231,12 @@ class KeyState:
         fields.update(dict.fromkeys(body, patch_id))
         self.values.update(body)
         self.changed.update(body)
-        for lost in displaced.difference(fields.values()):
-            self._remember(lost)
+        if lost := displaced.difference(fields.values()):
+            self.remember(lost)
 
-    def _remember(self, patch_id: str) -> None:
-        self.recent = sorted({*self.recent, patch_id})[-RECENT_IDS:]
+    def remember(self, patch_ids: Iterable[str]) -> None:
+        """Remember the last ids of patches that have no effect left."""
+        self.recent = sorted({*self.recent, *patch_ids})[-RECENT_IDS:]
 
 
 def _make_part(command: Command, patch_id: str) -> Command:

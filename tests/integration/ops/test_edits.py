@@ -85,6 +85,19 @@ def test_a_rebuild_counts_waiting_patches_as_applied_and_lost_ones_as_superseded
     assert rebuilt(operator, another_database()).rows(query) == [(4, 2, 0)]
 
 
+def test_a_rebuild_remembers_patches_without_effect(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    """Otherwise their status would be `pending` for ever."""
+    names = [edit(number, name=str(number)) for number in range(2, 22)]
+    waiting = [edit(number, key=6, name=str(number)) for number in range(30, 33)]
+    apply_all(operator, [edit(1, "put")], names, waiting)
+    query = "SELECT key, recent FROM forebay.edits ORDER BY key"
+    recent = operator.rows(query)
+    assert [len(ids) for _, ids in recent] == [16, 2]
+    assert rebuilt(operator, another_database()).rows(query) == recent
+
+
 def test_a_rebuild_to_a_command_gives_the_state_at_that_command(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:
